@@ -1,0 +1,1 @@
+"""Who wrote what, having read what: dots, contexts, records of concurrent values, minting and tokens."""

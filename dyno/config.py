@@ -1,0 +1,68 @@
+"""Every tunable of a node, with its default, its unit in its name and its bounds.
+
+One flat structure, read from a TOML file (`dyno node --config`) or given to `dyno.Node`. Unknown names and
+values out of bounds are refused with the name in the message.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+Bytes = Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
+
+# Fixed limits of the format, the same on every node of every cluster.
+KEY_BYTES_MAX = 1024
+BUCKET_NAME_BYTES_MAX = 64
+NODE_NAME_BYTES_MAX = 64
+PARTITIONS_MAX = 1 << 16
+COPIES_MAX = 9  # the largest n of a bucket
+SIBLINGS_MAX = 100  # a put that would leave more is refused; merging never is
+RECORD_BYTES_MAX = 8 << 20  # likewise
+MESSAGE_BYTES_MAX = 64 << 20  # merged records of several coordinators still pass
+FRAME_BYTES_MAX = (1 << 20) + (64 << 10)
+CHUNK_BYTES = 256 << 10  # larger messages travel in pieces of this size
+DATAGRAM_BYTES_MAX = 1400
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The tunables of one node; the names are the keys of the TOML file."""
+
+    # ── defaults of buckets ──
+    copies: Annotated[int, msgspec.Meta(ge=1, le=COPIES_MAX)] = 3
+    value_bytes_max: Annotated[int, msgspec.Meta(ge=1, le=RECORD_BYTES_MAX)] = 1 << 20
+
+    # ── failure detection and gossip (memberlist's LAN defaults) ──
+    probe_interval_s: Seconds = 1.0
+    probe_timeout_s: Seconds = 0.5
+    indirect_probes: Count = 3
+    suspicion_mult: Seconds = 4.0
+    gossip_interval_s: Seconds = 0.2
+    gossip_nodes: Count = 3
+    retransmit_mult: Count = 4
+    push_pull_interval_s: Seconds = 30.0
+    join_retry_s: Seconds = 1.0
+    members_max: Count = 10_000
+
+    # ── requests ──
+    get_timeout_s: Seconds = 2.0
+    put_timeout_s: Seconds = 3.0
+    hedge_after_s: Seconds = 0.05  # a read answer later than this is overtaken by another replica
+    requests_max: Count = 10_000  # under way at once on one coordinator
+    retry_after_s: Seconds = 0.1  # what an Overloaded answer advises
+
+    # ── storage ──
+    storage_bytes_max: Bytes = 1 << 38  # LMDB's map size, address space only
+    storage_reserve_bytes: Bytes = 64 << 20  # writes are refused when less of the disk is free
+    batch_bytes_max: Bytes = 64 << 20  # waiting for the disk; more is Overloaded
+    batch_count_max: Count = 20_000
+
+    # ── links ──
+    link_backlog_bytes_max: Bytes = 64 << 20  # a peer or client that reads slower is cut off
+    client_links_max: Count = 1000
+    handshake_timeout_s: Seconds = 5.0
+    reconnect_min_s: Seconds = 0.05
+    reconnect_max_s: Seconds = 2.0

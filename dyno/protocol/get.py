@@ -1,0 +1,227 @@
+"""Read a record from R of its owners; bring those that were behind up to date.
+
+The coordinator reads its own copy and asks R - 1 others; a further owner is asked when one cannot answer,
+or when an answer is late (hedged reads: Dean, Barroso, The Tail at Scale, 2013). Equal bytes are answered
+without being decoded. Different ones are merged, the merge is answered and sent to those that were behind
+(read repair, Dynamo §5). Owners that were asked but answer after the verdict are compared too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dyno.causality.context import Malformed
+from dyno.causality.record import DotConflict, Record
+from dyno.errors import Code
+from dyno.protocol.outbox import Outbox
+from dyno.protocol.peers import Peers
+from dyno.protocol.quorum import Tally, Verdict
+from dyno.protocol.replica import Refusal, Replica
+from dyno.protocol.sink import Failure, Sink
+from dyno.wire.messages import STATUS_OK, STATUS_RING, Read, Store
+
+
+class GetCoordinator:
+    """One read. owners: the primaries in preference order, `me` among them, those in front that should be
+    asked first. ring: the fingerprint that the owners were planned with."""
+
+    __slots__ = (
+        "_answers",
+        "_asked",
+        "_key",
+        "_me",
+        "_needed",
+        "_owners",
+        "_peers",
+        "_replica",
+        "_ring",
+        "_sink",
+        "_slot",
+        "_tally",
+        "answered",
+        "deadline",
+        "id",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: int,
+        slot: bytes,
+        key: bytes,
+        owners: Sequence[str],
+        needed: int,
+        ring: int,
+        deadline: float,
+        me: str,
+        replica: Replica,
+        peers: Peers,
+        sink: Sink,
+    ) -> None:
+        self.id = id
+        self.deadline = deadline
+        self.answered = False
+        self._slot = slot
+        self._key = key
+        self._owners = owners
+        self._needed = needed
+        self._ring = ring
+        self._me = me
+        self._replica = replica
+        self._peers = peers
+        self._sink = sink
+        self._answers: dict[str, bytes] = {}
+        self._asked: dict[str, bool] = {}  # owner -> an answer is on its way
+        self._tally = Tally(needed=needed, candidates=len(owners))
+
+    def start(self, now: float, out: Outbox) -> None:
+        self._ask(self._me, now, out)
+        self._ask_more(now, out)
+
+    def answer(self, node: str, status: int, record: bytes, now: float, out: Outbox) -> bool:
+        """A replica's answer; a second one from the same node changes nothing. True: the node has another
+        view of the ring and is worth asking again after a moment."""
+        if node not in self._asked or node in self._answers:
+            return False
+        self._asked[node] = False
+        if status == STATUS_OK:
+            self._answers[node] = record
+            self._tally.did(node)
+        elif status != STATUS_RING:
+            self._tally.cannot(node)
+        if not self.answered:
+            self._judge(now, out)
+        elif status == STATUS_OK:
+            self._repair(now, out)
+        return status == STATUS_RING and not self.answered
+
+    def lost(self, node: str, now: float, out: Outbox) -> None:
+        """The link to a node broke: ask another one, and that one again when its link is back."""
+        if self._asked.get(node):
+            self._asked[node] = False
+            if not self.answered:
+                self._ask_more(now, out)
+
+    def retry(self, node: str, now: float, out: Outbox) -> None:
+        """A node that could not be asked, or was about to learn the ring, may be asked (again)."""
+        if self.answered or node not in self._owners or node in self._answers or self._asked.get(node):
+            return
+        if self._waiting() < self._needed - len(self._tally.yes):
+            self._ask(node, now, out)
+
+    def hedge(self, now: float, out: Outbox) -> None:
+        """Answers are late: ask one owner more."""
+        if not self.answered:
+            for node in self._owners:
+                if node not in self._asked and self._ask(node, now, out):
+                    return
+
+    def expire(self, now: float, out: Outbox) -> None:
+        if not self.answered:
+            self._fail(out, "in time")
+
+    @property
+    def finished(self) -> bool:
+        """Answered, and nobody who was asked is still to answer."""
+        return self.answered and not self._waiting()
+
+    # ── inside ──
+
+    def _waiting(self) -> int:
+        return sum(self._asked.values())
+
+    def _ask_more(self, now: float, out: Outbox) -> None:
+        """Have as many answers under way as are still missing, as far as owners can be reached."""
+        missing = self._needed - len(self._tally.yes) - self._waiting()
+        for node in self._owners:
+            if missing <= 0 or self.answered:
+                return
+            if node not in self._asked and self._ask(node, now, out):
+                missing -= 1
+
+    def _ask(self, node: str, now: float, out: Outbox) -> bool:
+        if node == self._me:
+            self._asked[node] = True
+            self._read_own(now, out)
+            return True
+        if self._peers.send(node, Read(self.id, self._ring, self._slot), out):
+            self._asked[node] = True
+            return True
+        return False
+
+    def _read_own(self, now: float, out: Outbox) -> None:
+        try:
+            record, batch = self._replica.read(self._slot)
+        except Refusal as refusal:
+            out.events.append(("error", str(refusal)))
+            self.answer(self._me, refusal.status, b"", now, out)
+            return
+        if batch is None:
+            self.answer(self._me, STATUS_OK, record, now, out)
+        else:
+            # Nobody is told of a record before it is on the disk.
+            batch.waiters.append(
+                lambda status, now, out: self.answer(self._me, status, record, now, out)
+            )
+
+    def _judge(self, now: float, out: Outbox) -> None:
+        verdict = self._tally.verdict
+        if verdict is Verdict.MET:
+            self.answered = True
+            merged = self._merged(out)
+            if merged is None:
+                self._fail(out, "that agree")
+                return
+            self._sink.found(merged, list(self._answers), now, out)
+            self._spread(merged, now, out)
+        elif verdict is Verdict.LOST:
+            self._fail(out, "")
+        else:
+            self._ask_more(now, out)
+
+    def _fail(self, out: Outbox, how: str) -> None:
+        self.answered = True
+        nodes = tuple(self._answers)
+        silent = ", ".join(name for name in self._owners if name not in self._answers)
+        text = f"{len(nodes)} of {self._needed} needed nodes answered the read {how}".rstrip()
+        if silent:
+            text += f"; no answer from {silent}"
+        self._sink.failed(Failure(Code.QUORUM, text, self._needed, nodes), out)
+
+    def _merged(self, out: Outbox) -> bytes | None:
+        """One record out of all answers; None where a dot has two values (already reported)."""
+        first, *others = self._answers.values()
+        if all(other == first for other in others):
+            return first
+        merged: Record | None = None
+        try:
+            for packed in self._answers.values():
+                if packed:
+                    record = Record.unpack(packed)
+                    merged = record if merged is None else merged.merge(record)
+        except (Malformed, DotConflict) as error:
+            out.events.append(("error", f"replicas of key {self._key!r} contradict each other: {error}"))
+            return None
+        assert merged is not None  # at least one answer differed from an empty one
+        return merged.pack()
+
+    def _repair(self, now: float, out: Outbox) -> None:
+        merged = self._merged(out)
+        if merged is not None:
+            self._spread(merged, now, out)
+
+    def _spread(self, merged: bytes, now: float, out: Outbox) -> None:
+        """Read repair: send the merge to those whose answer was behind it. No answer is wanted."""
+        for node, record in self._answers.items():
+            if record == merged:
+                continue
+            self._answers[node] = merged
+            if node == self._me:
+                try:
+                    self._replica.merge(self._slot, self._key, merged)
+                except Refusal as refusal:
+                    out.events.append(("warning", f"read repair of my own copy: {refusal}"))
+            else:
+                self._peers.send(node, Store(0, self._ring, self._slot, self._key, merged), out)
+
+

@@ -1,0 +1,302 @@
+"""A node: membership, replica and coordinator joined into one machine.
+
+In go messages, link events, finished commits and the time; what is to happen goes to the outbox. The
+runner (server or simulator) owns sockets, disk and clock:
+
+- inbound links have numbers, and begin with `accept(hello)`; then `receive` and `link_closed`;
+- outbound links have addresses: `link_up`, `answer`, `link_down`, and `refused` when the other side
+  would not have us;
+- `take_batch` gives what the disk is to commit, one batch at a time; `committed` or `commit_failed` follow;
+- `tick` at `deadline`.
+
+Nothing here raises for what a remote did: it is answered with a refusal, or reported and dropped.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dyno.protocol import handshake
+from dyno.protocol.coordinator import Coordinator
+from dyno.protocol.peers import Peers
+from dyno.protocol.replica import Batch, Refusal, Replica
+from dyno.protocol.ring import Ring
+from dyno.wire.members import pack_members
+from dyno.wire.messages import (
+    STATUS_OK,
+    STATUS_RING,
+    Admit,
+    AskJoin,
+    AskMembers,
+    Assent,
+    Delete,
+    Done,
+    Failed,
+    Found,
+    Get,
+    Hello,
+    Introduce,
+    Members,
+    PushPull,
+    Put,
+    Read,
+    ReadAnswer,
+    Refuse,
+    Reject,
+    Store,
+    Stored,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from dyno.causality.mint import Minter
+    from dyno.config import Config
+    from dyno.protocol.membership import Membership
+    from dyno.protocol.outbox import Outbox
+    from dyno.storage.engine import Engine
+    from dyno.wire.messages import Datagram, Message
+
+_START_ID_BYTES = 8
+_EXCHANGE_INTERVAL_S = 0.2  # how often one peer is asked for its ring because we disagree
+
+
+class Node:
+    """membership: built by the runner from what the engine remembers. minter: its start id is the member
+    record's. random: for new start ids after a failed commit."""
+
+    def __init__(
+        self,
+        *,
+        membership: Callable[[Callable[[], bool]], Membership],
+        engine: Engine,
+        minter: Minter,
+        config: Config,
+        random: Random,
+    ) -> None:
+        self._config = config
+        self._random = random
+        self._replica = Replica(engine=engine, minter=minter, config=config)
+        self.membership = membership(lambda: self._replica.holds_data)
+        self.name = self.membership.me.name
+        self._peers = Peers()
+        self._coordinator = Coordinator(
+            me=self.name,
+            config=config,
+            replica=self._replica,
+            peers=self._peers,
+            membership=self.membership,
+        )
+        self._ring: Ring | None = None
+        self._ring_version = -1
+        self._exchanged_at: dict[str, float] = {}
+        self._inbound: dict[type, Callable[[int, Message, float, Outbox], None]] = self._doors()
+
+    def start(self, now: float, out: Outbox) -> None:
+        self.membership.start(now, out)
+        self._settle(out)
+
+    @property
+    def joined(self) -> bool:
+        return self.membership.joined
+
+    # ── links ──
+
+    def hello(self) -> Hello:
+        return handshake.hello_of(self._self())
+
+    def accept(self, hello: Hello) -> Refuse | None:
+        """An inbound link begins. None: answer with `hello()`, and its messages are welcome."""
+        return handshake.judge(self._self(), hello)
+
+    def link_up(self, address: str, hello: Hello, now: float, out: Outbox) -> None:
+        """An outbound link's handshake is done; hello is what the other side said of itself."""
+        refuse = handshake.judge(self._self(), hello)
+        if refuse is not None:
+            self.refused(address, refuse, now, out)
+            return
+        if hello.directory == self.membership.me.directory:
+            out.disconnect.append(address)  # a listed address that is our own
+            return
+        self._peers.up(hello.name, address)
+        self.membership.link_up(address, now, out)
+        self._coordinator.link_up(hello.name, now, out)
+        self._settle(out)
+
+    def refused(self, address: str, refuse: Refuse, now: float, out: Outbox) -> None:
+        """The node at an address and this one cannot talk. Where a user named that address, it is an error
+        of his configuration; else the member that lived there has moved away."""
+        final = refuse.code in ("cluster", "partitions", "protocol")
+        if final and address in self.membership.seeds:
+            out.stop = f"cannot join at {address}: {refuse.text}"
+            return
+        if final:
+            out.events.append(("warning", f"no link to {address}: {refuse.text}"))
+
+    def link_down(self, address: str, now: float, out: Outbox) -> None:
+        name = self._peers.down(address)
+        self.membership.link_down(address, now, out)
+        if name is not None:
+            self._coordinator.link_down(name, now, out)
+        self._settle(out)
+
+    # ── messages ──
+
+    def receive(self, link: int, message: Message, now: float, out: Outbox) -> None:
+        """A request on an inbound link. Raises ValueError for a message that does not belong there; the
+        runner then closes the link."""
+        door = self._inbound.get(type(message))
+        if door is None:
+            raise ValueError(f"a {type(message).__name__} is no request")
+        door(link, message, now, out)
+
+    def answer(self, address: str, message: Message, now: float, out: Outbox) -> None:
+        """An answer on an outbound link. Raises ValueError as `receive` does."""
+        if isinstance(message, ReadAnswer | Stored | Found | Done | Failed):
+            name = self._peers.name_at(address)
+            if name is not None:
+                if isinstance(message, ReadAnswer | Stored) and message.status == STATUS_RING:
+                    self._exchange(address, now, out)
+                self._coordinator.answer(name, message, now, out)
+        elif isinstance(message, Introduce | Assent | Reject | PushPull):
+            self.membership.answer(address, message, now, out)
+            self._settle(out)
+        else:
+            raise ValueError(f"a {type(message).__name__} is no answer")
+
+    def receive_datagram(self, source: str, datagram: Datagram, now: float, out: Outbox) -> None:
+        self.membership.receive_datagram(source, datagram, now, out)
+        self._settle(out)
+
+    # ── disk and time ──
+
+    def take_batch(self) -> Batch | None:
+        return self._replica.take_batch()
+
+    def committed(self, now: float, out: Outbox) -> None:
+        self._replica.committed(now, out)
+
+    def commit_failed(self, reason: str, now: float, out: Outbox) -> None:
+        """The disk refused the batch and all that waits behind it; reads go on."""
+        out.events.append(("error", f"a commit failed: {reason}"))
+        self._replica.commit_failed(self._random.randbytes(_START_ID_BYTES), now, out)
+
+    def tick(self, now: float, out: Outbox) -> None:
+        self._coordinator.tick(now, out)
+        membership = self.membership
+        deadline = membership.deadline()
+        if deadline is not None and deadline <= now:
+            membership.tick(now, out)
+            self._settle(out)
+
+    def deadline(self) -> float | None:
+        mine, theirs = self._coordinator.deadline(), self.membership.deadline()
+        if mine is None or theirs is None:
+            return mine if theirs is None else theirs
+        return min(mine, theirs)
+
+    # ── inside ──
+
+    def _doors(self) -> dict[type, Callable[[int, Message, float, Outbox], None]]:
+        coordinate: Callable[..., None] = self._coordinator.request
+        join: Callable[..., None] = self._membership_request
+        doors: dict[type, Callable[..., None]] = {
+            Get: coordinate,
+            Put: coordinate,
+            Delete: coordinate,
+            Read: self._read,
+            Store: self._store,
+            AskMembers: self._members,
+            AskJoin: join,
+            Admit: join,
+            PushPull: join,
+        }
+        return doors
+
+    def _self(self) -> handshake.Self:
+        membership = self.membership
+        me = membership.me
+        return handshake.Self(me.name, me.directory, me.start, membership.cluster, membership.partitions)
+
+    def _settle(self, out: Outbox) -> None:
+        """After anything that may have changed the membership: take its durable facts along, plan anew."""
+        if out.meta or out.durable_sends or out.durable_replies:
+            self._replica.keep(out)
+        membership = self.membership
+        if not membership.joined or membership.ring_version == self._ring_version:
+            return
+        self._ring_version = membership.ring_version
+        self._ring = self._coordinator.ring = Ring(
+            membership.ring_members(),
+            cluster=membership.cluster,
+            partitions=membership.partitions,
+            fingerprint=membership.fingerprint,
+            copies=self._config.copies,
+        )
+
+    def _membership_request(
+        self, link: int, message: AskJoin | Admit | PushPull, now: float, out: Outbox
+    ) -> None:
+        self.membership.receive(link, message, now, out)
+        self._settle(out)
+
+    def _members(self, link: int, message: AskMembers, now: float, out: Outbox) -> None:
+        membership = self.membership
+        packed = pack_members(membership.table.members())
+        answer = Members(
+            message.id, membership.cluster, membership.partitions, membership.fingerprint, packed
+        )
+        out.replies.append((link, answer))
+
+    def _same_ring(self, fingerprint: int) -> bool:
+        return self._ring is not None and self._ring.fingerprint == fingerprint
+
+    def _read(self, link: int, message: Read, now: float, out: Outbox) -> None:
+        """Answer with the record as it is stored, undecoded."""
+        if not self._same_ring(message.ring):
+            out.replies.append((link, ReadAnswer(message.id, STATUS_RING, b"")))
+            return
+        try:
+            record, batch = self._replica.read(message.slot)
+        except Refusal as refusal:
+            out.events.append(("error", str(refusal)))
+            out.replies.append((link, ReadAnswer(message.id, refusal.status, b"")))
+            return
+        if batch is None:
+            out.replies.append((link, ReadAnswer(message.id, STATUS_OK, record)))
+        else:
+            batch.waiters.append(partial(_answer_read, link, message.id, record))
+
+    def _store(self, link: int, message: Store, now: float, out: Outbox) -> None:
+        if not self._same_ring(message.ring) or self.membership.admitting:
+            self._answer_store(link, message.id, STATUS_RING, now, out)
+            return
+        try:
+            batch = self._replica.merge(message.slot, message.key, message.record)
+        except Refusal as refusal:
+            out.events.append(("error", f"a record from a peer was refused: {refusal}"))
+            self._answer_store(link, message.id, refusal.status, now, out)
+            return
+        if batch is None:
+            self._answer_store(link, message.id, STATUS_OK, now, out)
+        elif message.id:
+            batch.waiters.append(partial(self._answer_store, link, message.id))
+
+    def _answer_store(self, link: int, id: int, status: int, now: float, out: Outbox) -> None:
+        if id:
+            out.replies.append((link, Stored(id, status)))
+
+    def _exchange(self, address: str, now: float, out: Outbox) -> None:
+        """A peer plans with another ring: show each other the tables."""
+        if now - self._exchanged_at.get(address, -_EXCHANGE_INTERVAL_S) >= _EXCHANGE_INTERVAL_S:
+            self._exchanged_at[address] = now
+            self.membership.link_up(address, now, out)
+            self._settle(out)
+
+
+def _answer_read(link: int, id: int, record: bytes, status: int, now: float, out: Outbox) -> None:
+    out.replies.append((link, ReadAnswer(id, status, record if status == STATUS_OK else b"")))
+
+

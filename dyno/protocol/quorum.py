@@ -1,0 +1,69 @@
+"""How many answers are enough, and whether they have come.
+
+Wire quorums (a count, or DEFAULT / QUORUM / ALL) become counts for a key that has `copies` owners here. A
+`Tally` counts distinct nodes, never replies, and knows three verdicts: met, pending, lost.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from dyno.errors import InvalidRequest
+from dyno.wire.messages import ALL, DEFAULT, QUORUM
+
+
+class Verdict(Enum):
+    MET = "met"
+    PENDING = "pending"
+    LOST = "lost"
+
+
+def count(quorum: int, *, what: str, copies: int, owners: int, default: int, least: int) -> int:
+    """The number of answers that a wire quorum asks for.
+
+    copies: the bucket's n. owners: how many nodes hold a copy here, fewer than n in a small cluster; the
+    words count those. default: what DEFAULT stands for. Raises InvalidRequest for a count that no cluster
+    could ever meet (above n) or below `least`.
+    """
+    if quorum == DEFAULT:
+        quorum = default
+    if quorum == QUORUM:
+        return owners // 2 + 1
+    if quorum == ALL:
+        return owners
+    if quorum > copies:
+        raise InvalidRequest(f"{what}={quorum} is more than the bucket's n={copies}")
+    if quorum < least:
+        raise InvalidRequest(f"{what}={quorum} is less than {least}")
+    return quorum
+
+
+class Tally:
+    """Counts the nodes that did and the nodes that cannot, out of `candidates` that might."""
+
+    __slots__ = ("_candidates", "_needed", "no", "yes")
+
+    def __init__(self, *, needed: int, candidates: int) -> None:
+        self._needed = needed
+        self._candidates = candidates
+        self.yes: list[str] = []
+        self.no: list[str] = []
+
+    def did(self, node: str) -> None:
+        """A node that refused first and did later (asked again) has done it."""
+        if node in self.no:
+            self.no.remove(node)
+        if node not in self.yes:
+            self.yes.append(node)
+
+    def cannot(self, node: str) -> None:
+        if node not in self.yes and node not in self.no:
+            self.no.append(node)
+
+    @property
+    def verdict(self) -> Verdict:
+        if len(self.yes) >= self._needed:
+            return Verdict.MET
+        if self._candidates - len(self.no) < self._needed:
+            return Verdict.LOST
+        return Verdict.PENDING

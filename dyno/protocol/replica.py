@@ -1,0 +1,244 @@
+"""This node's own copies: what is on the disk, and what is on its way there.
+
+Writes gather in a *batch*; the runner commits one batch at a time while the next one gathers, so a commit
+is shared by everybody who came in the meantime (group commit) without any artificial delay. Only the write
+path sees what is not committed yet; a read that meets such a record is answered after its commit, and
+every acknowledgement is a *waiter* that runs when the disk has spoken.
+
+A failed commit fails all that was built on it: the batch itself and the one that gathers. Dots that were
+minted for it may have left this node already, so minting goes on under a new start id (DESIGN, Identity).
+
+In go slots and packed records; out come packed records and the batch, if any, to wait for. Raises
+`Refusal` with the wire status when the answer is no; nothing was changed then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from dyno.causality.context import Context, Malformed
+from dyno.causality.dots import Dot
+from dyno.causality.mint import Minter, Note
+from dyno.causality.record import DotConflict, Record
+from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
+from dyno.errors import InvalidRequest
+from dyno.protocol.outbox import Outbox
+from dyno.storage.cell import pack_cell, record_of, unpack_cell
+from dyno.storage.engine import CorruptRecord, Engine
+from dyno.wire.messages import (
+    STATUS_OK,
+    STATUS_OVERLOADED,
+    STATUS_REFUSED,
+    STATUS_STORAGE,
+    ClientAnswer,
+    ClientRequest,
+    PeerMessage,
+)
+
+if TYPE_CHECKING:
+    from dyno.config import Config
+
+Waiter: TypeAlias = Callable[[int, float, Outbox], None]  # (status, now, out)
+
+_CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a batch is weighed
+
+
+class Refusal(Exception):
+    """status: one of the wire's STATUS_ constants; the text is for people."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Batch:
+    """Cells and small facts that are committed together, and who waits for that."""
+
+    __slots__ = ("bytes", "meta", "replies", "sends", "waiters", "writes")
+
+    def __init__(self) -> None:
+        self.writes: dict[bytes, bytes] = {}
+        self.meta: dict[str, bytes] = {}
+        self.bytes = 0
+        self.waiters: list[Waiter] = []
+        self.sends: list[tuple[str, PeerMessage | ClientRequest]] = []
+        self.replies: list[tuple[int, ClientAnswer | PeerMessage]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.writes or self.meta or self.sends or self.replies)
+
+
+class Written(NamedTuple):
+    """A write of this node's own: the merged record (to be replicated), the dot and where it is waiting."""
+
+    record: bytes
+    before: Context
+    dot: Dot | None
+    batch: Batch
+
+
+class Replica:
+    """The copies of one node. `minter` gives new dots; `config` bounds what may wait for the disk."""
+
+    def __init__(self, *, engine: Engine, minter: Minter, config: Config) -> None:
+        self._engine = engine
+        self._minter = minter
+        self._batch_bytes_max = config.batch_bytes_max
+        self._batch_count_max = config.batch_count_max
+        self._gathering = Batch()
+        self._committing: Batch | None = None
+        self._holds_data = not engine.empty()
+
+    @property
+    def holds_data(self) -> bool:
+        """True once any record is stored or on its way to the disk."""
+        committing = self._committing
+        return (
+            self._holds_data
+            or bool(self._gathering.writes)
+            or (committing is not None and bool(committing.writes))
+        )
+
+    # ── reading ──
+
+    def read(self, slot: bytes) -> tuple[bytes, Batch | None]:
+        """The packed record (b"" for none) and the batch to wait for before anyone may be told of it."""
+        for batch in (self._gathering, self._committing):
+            if batch is not None and slot in batch.writes:
+                return record_of(batch.writes[slot]), batch
+        cell = self._committed(slot)
+        return (b"", None) if cell is None else (record_of(cell), None)
+
+    # ── writing ──
+
+    def merge(self, slot: bytes, key: bytes, incoming: bytes) -> Batch | None:
+        """Merge a record that another node sent. None: it was all here and on the disk already."""
+        cell, batch = self._newest(slot)
+        if cell is None:
+            _unpack(incoming)  # strict: what passes is canonical already
+            self._store(slot, key, b"", incoming)
+            return self._gathering
+        _, note, own = unpack_cell(cell)
+        if own == incoming:
+            return batch
+        mine, theirs = _unpack(own), _unpack(incoming)
+        try:
+            merged = mine.merge(theirs)
+        except DotConflict as error:
+            raise Refusal(STATUS_REFUSED, f"{error} in the record of key {key!r}") from error
+        packed = merged.pack()
+        if packed == own:
+            return batch
+        self._store(slot, key, note, packed)
+        return self._gathering
+
+    def put(self, slot: bytes, key: bytes, *, context: Context, request: bytes, value: bytes) -> Written:
+        """Mint a dot for a client's value and write it over what `context` covers.
+
+        Raises InvalidRequest where that would leave too many siblings or too large a record.
+        """
+        record, note = self._own(slot)
+        dot, new_note = self._minter.mint(record.context, note)
+        written = record.write(context, dot, request, value)
+        if len(written.siblings) > SIBLINGS_MAX:
+            raise InvalidRequest(
+                f"the key has {len(record.siblings)} siblings, more are refused: get it, and put with its context"
+            )
+        packed = written.pack()
+        if len(packed) > RECORD_BYTES_MAX:
+            raise InvalidRequest(
+                f"the record with its siblings would be {len(packed)} bytes, over {RECORD_BYTES_MAX}"
+            )
+        self._store(slot, key, new_note.pack(), packed)
+        return Written(packed, record.context, dot, self._gathering)
+
+    def delete(self, slot: bytes, key: bytes, *, context: Context, read: bytes) -> Written:
+        """Drop what `context` covers, having merged the record that the coordinator read (b"": none)."""
+        record, note = self._own(slot)
+        merged = record.merge(_unpack(read)) if read else record
+        deleted = merged.delete(context)
+        packed = deleted.pack()
+        self._store(slot, key, note.pack() if note else b"", packed)
+        return Written(packed, record.context, None, self._gathering)
+
+    def keep(self, out: Outbox) -> None:
+        """Take small durable facts, and what may leave only after them, into the gathering batch."""
+        batch = self._gathering
+        batch.meta.update(out.meta)
+        out.meta.clear()
+        batch.sends += out.durable_sends
+        out.durable_sends.clear()
+        batch.replies += out.durable_replies
+        out.durable_replies.clear()
+
+    # ── the disk ──
+
+    def take_batch(self) -> Batch | None:
+        """The next batch to commit; None while one is being committed or nothing waits."""
+        batch = self._gathering
+        if self._committing is not None or not batch:
+            return None
+        self._committing, self._gathering = batch, Batch()
+        return batch
+
+    def committed(self, now: float, out: Outbox) -> None:
+        batch = self._committing
+        assert batch is not None
+        self._committing = None
+        self._holds_data = self._holds_data or bool(batch.writes)
+        out.sends += batch.sends
+        out.replies += batch.replies
+        for waiter in batch.waiters:
+            waiter(STATUS_OK, now, out)
+
+    def commit_failed(self, new_start: bytes, now: float, out: Outbox) -> None:
+        """The disk refused a batch. Facts about the cluster are tried again with the next one; records are
+        not, for those who wait for them are told so."""
+        failed, queued = self._committing, self._gathering
+        assert failed is not None
+        self._committing, self._gathering = None, Batch()
+        self._minter.restart(new_start)
+        for batch in (failed, queued):
+            self._gathering.meta.update(batch.meta)
+            self._gathering.sends += batch.sends
+            self._gathering.replies += batch.replies
+        for batch in (failed, queued):
+            for waiter in batch.waiters:
+                waiter(STATUS_STORAGE, now, out)
+
+    # ── inside ──
+
+    def _newest(self, slot: bytes) -> tuple[bytes | None, Batch | None]:
+        for batch in (self._gathering, self._committing):
+            if batch is not None and slot in batch.writes:
+                return batch.writes[slot], batch
+        return self._committed(slot), None
+
+    def _committed(self, slot: bytes) -> bytes | None:
+        try:
+            return self._engine.get(slot)
+        except CorruptRecord as error:
+            raise Refusal(STATUS_STORAGE, str(error)) from error
+
+    def _own(self, slot: bytes) -> tuple[Record, Note | None]:
+        cell, _ = self._newest(slot)
+        if cell is None:
+            return Record.EMPTY, None
+        _, note, packed = unpack_cell(cell)
+        return _unpack(packed), Note.unpack(note) if note else None
+
+    def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes) -> None:
+        batch = self._gathering
+        size = len(record) + len(key) + _CELL_OVERHEAD_BYTES
+        if batch.bytes + size > self._batch_bytes_max or len(batch.writes) >= self._batch_count_max:
+            raise Refusal(STATUS_OVERLOADED, "too many writes wait for the disk")
+        batch.bytes += size
+        batch.writes[slot] = pack_cell(key, note, record)
+
+
+def _unpack(packed: bytes) -> Record:
+    try:
+        return Record.unpack(packed)
+    except Malformed as error:
+        raise Refusal(STATUS_REFUSED, f"a malformed record: {error}") from error

@@ -1,0 +1,67 @@
+"""Which nodes own a key, as this node sees the ring now.
+
+Joins placement (a pure table over seats) to member names, and is rebuilt only when the ring changes. Until
+the ring is a log of its own, it is every member known, dead ones too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from dyno.config import BUCKET_NAME_BYTES_MAX, KEY_BYTES_MAX
+from dyno.errors import InvalidRequest
+from dyno.placement.hashing import Keyspace, bucket_id, slot_partition
+from dyno.placement.table import Seat, build
+from dyno.wire.members import Member
+
+_BUCKETS_CACHED_MAX = 1024
+
+
+class Plan(NamedTuple):
+    """slot: the engine key. owners: names of the primaries, in preference order."""
+
+    slot: bytes
+    owners: tuple[str, ...]
+
+
+class Ring:
+    """cluster: the cluster's id. fingerprint: goes with every replica request. copies: n of a bucket."""
+
+    def __init__(
+        self, members: Sequence[Member], *, cluster: bytes, partitions: int, fingerprint: int, copies: int
+    ) -> None:
+        name_of = {member.seat: member.name for member in members}
+        self.cluster = cluster
+        self.fingerprint = fingerprint
+        self.copies = copies
+        self._keyspace = Keyspace(cluster, partitions)
+        self._table = build([Seat(m.seat, m.zone, m.weight) for m in members], partitions)
+        self._names = [name_of[seat.id] for seat in self._table.seats]
+        self._owners: dict[int, tuple[str, ...]] = {}
+        self._bucket_ids: dict[str, bytes] = {}
+
+    def plan(self, bucket: str, key: bytes) -> Plan:
+        """Raises InvalidRequest for a bucket name or a key that no client of ours would send."""
+        known = self._bucket_ids.get(bucket)
+        if known is None:
+            known = self._check_bucket(bucket)
+        if not 1 <= len(key) <= KEY_BYTES_MAX:
+            raise InvalidRequest(f"a key is 1 to {KEY_BYTES_MAX} bytes long, not {len(key)}")
+        slot = self._keyspace.slot(known, key, self.copies)
+        partition = slot_partition(slot)
+        owners = self._owners.get(partition)
+        if owners is None:
+            names = self._names
+            owners = tuple(names[seat] for seat in self._table.owners(partition, self.copies))
+            self._owners[partition] = owners
+        return Plan(slot, owners)
+
+    def _check_bucket(self, bucket: str) -> bytes:
+        size = len(bucket.encode())
+        if not 1 <= size <= BUCKET_NAME_BYTES_MAX:
+            raise InvalidRequest(f"a bucket's name is 1 to {BUCKET_NAME_BYTES_MAX} bytes long, not {size}")
+        if len(self._bucket_ids) >= _BUCKETS_CACHED_MAX:
+            self._bucket_ids.clear()
+        identity = self._bucket_ids[bucket] = bucket_id(bucket)
+        return identity

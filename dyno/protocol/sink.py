@@ -1,0 +1,66 @@
+"""Where the result of an operation goes.
+
+A coordinator does not know whether a client, or a delete that reads first, waits for what it finds out.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from dyno.errors import Code
+from dyno.protocol.outbox import Outbox
+from dyno.wire.messages import Done, Failed, Found
+
+
+class Failure(NamedTuple):
+    """Why an operation failed, in the words and facts of errors.py."""
+
+    code: str
+    message: str
+    needed: int = 0
+    nodes: tuple[str, ...] = ()
+    indeterminate: bool = False
+    retry_after_s: float = 0.0
+    record: bytes = b""
+
+
+def invalid(message: str) -> Failure:
+    return Failure(Code.INVALID, message)
+
+
+class Sink(Protocol):
+    """found or failed of a read, done or failed of a write; exactly one call per operation."""
+
+    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None: ...
+    def done(self, context: bytes, answered: list[str], out: Outbox) -> None: ...
+    def failed(self, failure: Failure, out: Outbox) -> None: ...
+
+
+class LinkSink:
+    """A client (or a node that forwards for one) on an inbound link."""
+
+    __slots__ = ("_id", "_link")
+
+    def __init__(self, link: int, id: int) -> None:
+        self._link = link
+        self._id = id
+
+    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
+        out.replies.append((self._link, Found(self._id, record, ",".join(answered), "")))
+
+    def done(self, context: bytes, answered: list[str], out: Outbox) -> None:
+        out.replies.append((self._link, Done(self._id, context, ",".join(answered), "")))
+
+    def failed(self, failure: Failure, out: Outbox) -> None:
+        code, message, needed, nodes, indeterminate, retry_after_s, record = failure
+        answer = Failed(
+            self._id,
+            str(code),
+            message,
+            needed,
+            ",".join(nodes),
+            indeterminate,
+            int(retry_after_s * 1000),
+            record,
+        )
+        out.replies.append((self._link, answer))

@@ -1,0 +1,289 @@
+"""Every message that crosses a wire, as a plain value.
+
+A message is a NamedTuple of flat fields, each of exactly one of the types int, bool, bytes, str or float:
+flat CBOR is several times cheaper than nested, and an exact type per field makes strict decoding one
+comparison. Where a message carries many records (members), they are one packed `bytes` field.
+
+`id` pairs an answer with its request; it is chosen by the asker and unique per link. Lists of node names
+are one comma-joined str, for names never hold a comma. Integers are never negative.
+
+Conventions for client requests: a quorum field is a literal count or one of DEFAULT, QUORUM, ALL.
+`budget_ms` is the time that the caller still waits; a node drops what has expired unstarted.
+`forwarded` marks a request that a node which does not own the key passed on; it is never passed on again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+# Quorum fields above any possible count.
+DEFAULT = 1 << 16  # the bucket's own
+QUORUM = DEFAULT + 1  # n // 2 + 1
+ALL = DEFAULT + 2  # n
+
+PROTOCOL_VERSION = 1
+
+
+# ── handshake: the first message of either side of a TCP link ──────────────────────────────────────────
+
+
+class Hello(NamedTuple):
+    """Who speaks. A client leaves everything after `role` empty but `cluster`, where it knows one.
+
+    The answering node sends its own Hello, or a Refuse and closes. protocol_low..protocol_high is the
+    range of versions that the speaker can talk; both sides use the highest common one. capabilities:
+    comma-joined flags. cluster: 16 bytes, or b"" (a client, or a node that has not joined yet).
+    """
+
+    protocol_low: int
+    protocol_high: int
+    role: str  # "peer" | "client"
+    cluster: bytes
+    partitions: int
+    name: str
+    directory: bytes
+    start: bytes
+    capabilities: str
+
+
+class Refuse(NamedTuple):
+    """Why the link is about to be closed. code: "cluster", "partitions", "protocol", "name", "overloaded"…"""
+
+    code: str
+    text: str
+
+
+# ── client requests and their answers ──────────────────────────────────────────────────────────────────
+
+
+class Get(NamedTuple):
+    id: int
+    bucket: str
+    key: bytes
+    r: int
+    pr: int
+    budget_ms: int
+    forwarded: bool
+
+
+class Put(NamedTuple):
+    """value: the encoded user value. context: a token (causality.token) or b"". conditional: if_context was
+    given, and `context` is it. request: 16 bytes, drawn by the session, the same for every retry."""
+
+    id: int
+    bucket: str
+    key: bytes
+    value: bytes
+    context: bytes
+    conditional: bool
+    w: int
+    pw: int
+    request: bytes
+    budget_ms: int
+    forwarded: bool
+
+
+class Delete(NamedTuple):
+    """context: a token; b"" means: read first (bucket's r), then delete what was read."""
+
+    id: int
+    bucket: str
+    key: bytes
+    context: bytes
+    w: int
+    pw: int
+    request: bytes
+    budget_ms: int
+    forwarded: bool
+
+
+class Found(NamedTuple):
+    """Answer to Get. record: canonical bytes (causality.record), b"" when no replica has one."""
+
+    id: int
+    record: bytes
+    answered: str
+    fallbacks: str
+
+
+class Done(NamedTuple):
+    """Answer to Put and Delete. context: packed causality.Context of the write, not yet a token."""
+
+    id: int
+    context: bytes
+    answered: str
+    fallbacks: str
+
+
+class Failed(NamedTuple):
+    """Answer to any client request. code: errors.Code. record: for "conflict", the coordinator's record."""
+
+    id: int
+    code: str
+    message: str
+    needed: int
+    nodes: str  # that answered
+    indeterminate: bool
+    retry_after_ms: int
+    record: bytes
+
+
+class AskMembers(NamedTuple):
+    id: int
+
+
+class Members(NamedTuple):
+    """Answer to AskMembers. ring: fingerprint of the ring. members: packed (wire.members)."""
+
+    id: int
+    cluster: bytes
+    partitions: int
+    ring: int
+    members: bytes
+
+
+# ── between nodes: replicas ────────────────────────────────────────────────────────────────────────────
+
+
+class Read(NamedTuple):
+    """Ask a replica for its record. ring: the fingerprint that the coordinator planned with. slot: the
+    engine key (partition ‖ n ‖ bucket id ‖ key hash)."""
+
+    id: int
+    ring: int
+    slot: bytes
+
+
+class ReadAnswer(NamedTuple):
+    """status: one of the STATUS_ constants. record: canonical bytes, b"" when there is none."""
+
+    id: int
+    status: int
+    record: bytes
+
+
+class Store(NamedTuple):
+    """Merge a record into a replica's own and store it. id 0: no answer is wanted (read repair)."""
+
+    id: int
+    ring: int
+    slot: bytes
+    key: bytes
+    record: bytes
+
+
+class Stored(NamedTuple):
+    """Sent once the replica's disk has it (fsync), or with the reason why it does not."""
+
+    id: int
+    status: int
+
+
+STATUS_OK = 0
+STATUS_RING = 1  # another ring, or a member is joining; nothing was done
+STATUS_OVERLOADED = 2  # a bound was reached; nothing was done
+STATUS_STORAGE = 3  # the disk said no, or the record is corrupt
+STATUS_REFUSED = 4  # the record contradicts ours (one dot, two values) or is malformed
+
+
+# ── between nodes: membership over TCP ─────────────────────────────────────────────────────────────────
+
+
+class AskJoin(NamedTuple):
+    """A node that is not a member yet asks any member how to become one. member: its record as it would be
+    (packed, one record; stamp 0)."""
+
+    id: int
+    member: bytes
+
+
+class Introduce(NamedTuple):
+    """Answer to AskJoin: the cluster as the answering member knows it. stamp: the highest start stamp known
+    for that name (0 if none); seat: the name's seat id to inherit, or b""."""
+
+    id: int
+    cluster: bytes
+    partitions: int
+    stamp: int
+    seat: bytes
+    members: bytes
+
+
+class Admit(NamedTuple):
+    """The joiner asks every member to take it in: member is its packed record, state joining."""
+
+    id: int
+    member: bytes
+
+
+class Assent(NamedTuple):
+    """Answer to Admit, once durable. members: all that the answering member knows."""
+
+    id: int
+    members: bytes
+
+
+class Reject(NamedTuple):
+    """Answer to AskJoin and Admit. code: "data" (the cluster holds data), "name" (a live node has it),
+    "busy" (ask again soon)."""
+
+    id: int
+    code: str
+    text: str
+
+
+class PushPull(NamedTuple):
+    """The whole member table. answer: True when the other's table is wanted back."""
+
+    members: bytes
+    answer: bool
+
+
+# ── datagrams (UDP): one message per packet, with piggybacked member records ───────────────────────────
+
+
+class Ping(NamedTuple):
+    """Only the process that carries (target, target_start) answers; target_start b"" asks whoever holds the
+    name (used to see whether the holder of a name lives)."""
+
+    seq: int
+    target: str
+    target_start: bytes
+    sender: str
+    gossip: bytes
+
+
+class Ack(NamedTuple):
+    """start: the start id of the process that answers."""
+
+    seq: int
+    sender: str
+    start: bytes
+    gossip: bytes
+
+
+class PingRequest(NamedTuple):
+    """Ask another member to ping target for us and to relay its Ack."""
+
+    seq: int
+    target: str
+    target_start: bytes
+    address: str
+    sender: str
+    gossip: bytes
+
+
+class Gossip(NamedTuple):
+    """Nothing but member records."""
+
+    sender: str
+    gossip: bytes
+
+
+ClientRequest: TypeAlias = Get | Put | Delete | AskMembers
+ClientAnswer: TypeAlias = Found | Done | Failed | Members
+PeerMessage: TypeAlias = (
+    Read | ReadAnswer | Store | Stored | AskJoin | Introduce | Admit | Assent | Reject | PushPull
+)
+Datagram: TypeAlias = Ping | Ack | PingRequest | Gossip
+Message: TypeAlias = Hello | Refuse | ClientRequest | ClientAnswer | PeerMessage
