@@ -3,7 +3,8 @@
 In go messages, link events, finished commits and the time; what is to happen goes to the outbox. The
 runner (server or simulator) owns sockets, disk and clock:
 
-- inbound links have numbers, and begin with `accept(hello)`; then `receive` and `link_closed`;
+- inbound links have numbers, and begin with `accept(hello)`; then `receive`, whose answers go to the
+  number, or nowhere when that link is gone;
 - outbound links have addresses: `link_up`, `answer`, `link_down`, and `refused` when the other side
   would not have us;
 - `take_batch` gives what the disk is to commit, one batch at a time; `committed` or `commit_failed` follow;
@@ -97,6 +98,10 @@ class Node:
     def start(self, now: float, out: Outbox) -> None:
         self.membership.start(now, out)
         self._settle(out)
+
+    def stop(self, now: float, out: Outbox) -> None:
+        """A clean stop: tell the others, so that they need not find out."""
+        self.membership.say_goodbye(now, out)
 
     @property
     def joined(self) -> bool:

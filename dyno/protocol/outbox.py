@@ -46,3 +46,14 @@ class Outbox:
         self.disconnect: list[str] = []
         self.events: list[tuple[str, str]] = []
         self.stop: str | None = None
+
+    def __bool__(self) -> bool:
+        """Whether the runner still has something to carry out (durable things wait in the replica)."""
+        return bool(
+            self.sends
+            or self.replies
+            or self.datagrams
+            or self.connect
+            or self.disconnect
+            or self.events
+        )

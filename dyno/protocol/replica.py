@@ -139,8 +139,12 @@ class Replica:
         Raises InvalidRequest where that would leave too many siblings or too large a record.
         """
         record, note = self._own(slot)
-        dot, new_note = self._minter.mint(record.context, note)
-        written = record.write(context, dot, request, value)
+        # The caller may know more of this key than we do, dots of our own start among it if we lost some.
+        dot, new_note = self._minter.mint(record.context.union(context), note)
+        try:
+            written = record.write(context, dot, request, value)
+        except DotConflict as error:
+            raise InvalidRequest("the context covers a write that was never made") from error
         if len(written.siblings) > SIBLINGS_MAX:
             raise InvalidRequest(
                 f"the key has {len(record.siblings)} siblings, more are refused: get it, and put with its context"

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from dyno.config import FRAME_BYTES_MAX
 from dyno.transport.reactor import Reactor
 from dyno.wire.codec import ProtocolError
 from dyno.wire.link import LinkCodec
@@ -106,9 +107,14 @@ class Link:
             sock.close()
             raise
 
-    def limit_frames(self, frame_bytes_max: int) -> None:
-        """Before the handshake a stranger gets a small limit; after it the full one."""
+    def distrust(self, frame_bytes_max: int) -> None:
+        """Before the handshake a stranger may send small frames only."""
         self._codec.frame_bytes_max = frame_bytes_max
+
+    def welcome(self, on_messages: Callable[[Link, Sequence[Message]], None]) -> None:
+        """After the handshake: full frames, and somebody else takes the messages."""
+        self._codec.frame_bytes_max = FRAME_BYTES_MAX
+        self._on_messages = on_messages
 
     def send(self, message: Message) -> None:
         """Queue a message for this turn's flush. On a closed link it is dropped, as a broken network would."""

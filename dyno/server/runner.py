@@ -1,0 +1,228 @@
+"""Runs one core on one reactor: the loop turn (PERFORMANCE, rules 1, 2, 7, 8).
+
+A turn drains everything that is readable, lets the core handle it, starts the next commit if the disk is
+idle, and flushes every link that got something, once. There is no task, timer or event per request: one
+Trio task waits for the selector, one more for the next deadline.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from dyno.errors import ConfigurationError, StorageFailed
+from dyno.protocol.outbox import Outbox
+from dyno.server.addresses import Addresses
+from dyno.server.disk import Disk
+from dyno.server.gossip import GossipSocket
+from dyno.server.inbound import Inbound
+from dyno.server.outbound import Outbound
+from dyno.storage.engine import Engine, StorageFull
+from dyno.transport.reactor import Reactor
+
+if TYPE_CHECKING:
+    from dyno.config import Config
+    from dyno.protocol.node import Node as Core
+    from dyno.protocol.replica import Batch
+    from dyno.wire.messages import Datagram, Hello, Message, Refuse
+
+_TIMER_SLACK_S = 0.002  # deadlines this close to the timer's are left to it
+
+
+class Runner:
+    """Owns the sockets and the storage thread of one node. log(level, text)."""
+
+    def __init__(
+        self,
+        *,
+        core: Core,
+        engine: Engine,
+        config: Config,
+        listener: socket.socket,
+        gossip: socket.socket,
+        random: Random,
+        spawn: Callable[..., None],
+        log: Callable[[str, str], None],
+    ) -> None:
+        self.joined = trio.Event()
+        self._core = core
+        self._log = log
+        self._out = Outbox()
+        self._now = trio.current_time()
+        self._stop: Exception | None = None
+        self._committing: Batch | None = None
+        self._timer = trio.CancelScope()
+        self._timer_at = math.inf
+        self._reactor = Reactor()
+        self._disk = Disk(engine, self._reactor, on_done=self._committed)
+        addresses = Addresses(family=listener.family, spawn=spawn, log=log)
+        self._gossip = GossipSocket(
+            gossip,
+            reactor=self._reactor,
+            addresses=addresses,
+            cluster=lambda: core.membership.cluster,
+            receive=self._receive_datagram,
+        )
+        self._inbound = Inbound(
+            listener,
+            core=core,
+            config=config,
+            reactor=self._reactor,
+            now=lambda: self._now,
+            receive=self._receive,
+            log=log,
+        )
+        self._outbound = Outbound(
+            core=core,
+            config=config,
+            reactor=self._reactor,
+            addresses=addresses,
+            family=listener.family,
+            random=random,
+            now=lambda: self._now,
+            up=self._link_up,
+            down=self._link_down,
+            refused=self._refused,
+            answer=self._answer,
+            log=log,
+        )
+
+    # ── the two tasks ──
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises ConfigurationError when this node must not go on (superseded,
+        refused by the cluster), StorageFailed when its disk fails."""
+        self._now = trio.current_time()
+        self._core.start(self._now, self._out)
+        self._settle()
+        descriptor = self._reactor.fileno()
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            self._now = trio.current_time()
+            self._reactor.turn()
+            self._settle()
+
+    async def run_timer(self) -> None:
+        """Wakes at the next deadline; `_settle` moves it when an earlier one appears."""
+        while True:
+            with trio.CancelScope(deadline=self._timer_at) as self._timer:
+                await trio.sleep_forever()
+            self._timer_at = math.inf
+            self._now = trio.current_time()
+            self._settle()
+
+    # ── a clean stop ──
+
+    async def drain(self) -> None:
+        """Take nothing new, say goodbye, commit what is on its way and answer it."""
+        self._inbound.stop_listening()
+        self._now = trio.current_time()
+        self._core.stop(self._now, self._out)
+        self._settle()
+        while self._committing is not None:
+            await trio.lowlevel.wait_readable(self._reactor.fileno())
+            self._now = trio.current_time()
+            self._reactor.turn()
+            self._settle()
+
+    def close(self) -> None:
+        self._inbound.close()
+        self._outbound.close()
+        self._gossip.close()
+        self._disk.stop()
+        self._disk.close()
+        self._reactor.close()
+
+    # ── what the sockets and the disk tell ──
+
+    def _receive(self, link: int, message: Message) -> None:
+        self._core.receive(link, message, self._now, self._out)
+
+    def _answer(self, address: str, message: Message) -> None:
+        self._core.answer(address, message, self._now, self._out)
+
+    def _link_up(self, address: str, hello: Hello) -> None:
+        self._core.link_up(address, hello, self._now, self._out)
+
+    def _link_down(self, address: str) -> None:
+        self._core.link_down(address, self._now, self._out)
+
+    def _refused(self, address: str, refuse: Refuse) -> None:
+        self._core.refused(address, refuse, self._now, self._out)
+
+    def _receive_datagram(self, source: str, datagram: Datagram) -> None:
+        self._core.receive_datagram(source, datagram, self._now, self._out)
+
+    def _committed(self, error: Exception | None) -> None:
+        self._committing = None
+        if error is None:
+            self._core.committed(self._now, self._out)
+            return
+        self._core.commit_failed(str(error), self._now, self._out)
+        if not isinstance(error, StorageFull):
+            # An fsync that failed may have dropped pages: it is never tried again (fsyncgate).
+            self._stop = StorageFailed(f"the disk failed, and this node stops: {error}")
+
+    # ── the end of a turn ──
+
+    def _settle(self) -> None:
+        core, out, now = self._core, self._out, self._now
+        deadline = core.deadline()
+        if deadline is not None and deadline <= now:
+            core.tick(now, out)
+        self._inbound.tick(now)
+        self._outbound.tick(now)
+        self._deliver()
+        self._reactor.flush()
+        while out:  # flushing may have closed a link, of which the core heard
+            self._deliver()
+            self._reactor.flush()
+        if self._committing is None and (batch := core.take_batch()) is not None:
+            self._committing = batch
+            self._disk.submit(batch.writes, batch.meta)
+        if out.stop is not None:
+            self._stop = ConfigurationError(out.stop)
+        if self._stop is not None:
+            raise self._stop
+        if core.joined and not self.joined.is_set():
+            self.joined.set()
+        self._set_timer()
+
+    def _deliver(self) -> None:
+        out = self._out
+        for level, text in _taken(out.events):
+            self._log(level, text)
+        for address in _taken(out.connect):
+            self._outbound.connect(address)
+        for address in _taken(out.disconnect):
+            self._outbound.disconnect(address)
+        for number, reply in _taken(out.replies):
+            self._inbound.send(number, reply)
+        for address, request in _taken(out.sends):
+            self._outbound.send(address, request)
+        for address, message in _taken(out.datagrams):
+            self._gossip.send(address, message)
+
+    def _set_timer(self) -> None:
+        deadlines = (self._core.deadline(), self._inbound.deadline(), self._outbound.deadline())
+        earliest = min((at for at in deadlines if at is not None), default=math.inf)
+        if earliest < self._timer_at - _TIMER_SLACK_S:
+            self._timer_at = earliest
+            self._timer.deadline = earliest
+
+
+_T = TypeVar("_T")
+
+
+def _taken(items: list[_T]) -> list[_T]:
+    """What a list of the outbox holds; the list is empty afterwards."""
+    if not items:
+        return items
+    taken = items[:]
+    items.clear()
+    return taken
