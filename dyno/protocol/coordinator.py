@@ -278,7 +278,8 @@ class Coordinator:
     def _put(self, request: Put, context: Context, intent: Intent, now: float, out: Outbox) -> None:
         if len(request.value) > self._config.value_bytes_max:
             raise InvalidRequest(
-                f"the value has {len(request.value)} bytes, over value_bytes_max={self._config.value_bytes_max}"
+                f"the value has {len(request.value)} bytes, "
+                f"more than value_bytes_max={self._config.value_bytes_max}"
             )
         if request.conditional and not self._matches(request, context, intent, out):
             return

@@ -101,7 +101,7 @@ class Node:
 
     def stop(self, now: float, out: Outbox) -> None:
         """A clean stop: tell the others, so that they need not find out."""
-        self.membership.say_goodbye(now, out)
+        self.membership.leave_quietly(now, out)
 
     @property
     def joined(self) -> bool:

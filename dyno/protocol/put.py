@@ -113,5 +113,6 @@ class PutCoordinator:
             self._sink.failed(Failure(Code.STORAGE, text, self._needed), out)
             return
         silent = [name for name in (self._me, *self._others) if name not in self._tally.yes]
-        text = f"{len(nodes)} of {self._needed} needed nodes stored the write{how}; not on {', '.join(silent)}"
+        text = f"{len(nodes)} of {self._needed} needed nodes stored the write{how}; "
+        text += f"not on {', '.join(silent)}"
         self._sink.failed(Failure(Code.QUORUM, text, self._needed, nodes, indeterminate=True), out)

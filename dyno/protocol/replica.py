@@ -147,7 +147,8 @@ class Replica:
             raise InvalidRequest("the context covers a write that was never made") from error
         if len(written.siblings) > SIBLINGS_MAX:
             raise InvalidRequest(
-                f"the key has {len(record.siblings)} siblings, more are refused: get it, and put with its context"
+                f"the key has {len(record.siblings)} siblings, more are refused: "
+                f"get it, and put with its context"
             )
         packed = written.pack()
         if len(packed) > RECORD_BYTES_MAX:

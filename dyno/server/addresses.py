@@ -82,7 +82,7 @@ def format_address(address: SocketAddress) -> str:
     host, port = str(address[0]), address[1]
     if ":" not in host:
         return f"{host}:{port}"
-    mapped = ipaddress.ip_address(host.split("%")[0])
+    mapped = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(mapped, ipaddress.IPv6Address) and mapped.ipv4_mapped is not None:
         return f"{mapped.ipv4_mapped}:{port}"
     return f"[{host}]:{port}"

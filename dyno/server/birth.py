@@ -1,8 +1,8 @@
 """From a data directory and the user's words to a core that can run.
 
 What a directory is born with never changes: its id, the node's name, zone and weight (until the ring can
-change, other words for them are refused). What it remembers beyond that is the membership's (protocol.identity).
-Every process start draws a new start id.
+change, other words for them are refused). What it remembers beyond that is the membership's
+(protocol.identity). Every process start draws a new start id.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dyno.errors import ConfigurationError
 from dyno.protocol.identity import Remembered, remembered
 from dyno.protocol.membership import Membership
 from dyno.protocol.node import Node as Core
-from dyno.storage.engine import CorruptRecord, StorageBroken, StorageFull
-from dyno.storage.lmdb import LmdbEngine, open_directory
+from dyno.storage.engine import CorruptRecord, Engine, StorageBroken, StorageFull
+from dyno.storage.lmdb.directory import DataDirectory, open_directory
 from dyno.wire.codec import ProtocolError
 from dyno.wire.members import ALIVE, JOINING, Member
 
@@ -37,40 +37,41 @@ class Birth(NamedTuple):
     seeds: tuple[str, ...]
 
 
-def open_core(path: str, birth: Birth, config: Config, chance: random.Random) -> tuple[Core, LmdbEngine]:
+def open_core(path: str, birth: Birth, config: Config, chance: random.Random) -> tuple[Core, DataDirectory]:
     """Open (or make) the directory and build the node on it. Blocks on the disk. Raises ConfigurationError
     for a directory that cannot be this node's, locked ones among them."""
-    engine = open_directory(
+    directory = open_directory(
         path, size_max=config.storage_bytes_max, reserve_bytes=config.storage_reserve_bytes
     )
+    engine = directory.engine
     try:
-        directory = _directory_id(path, engine, birth, chance)
+        identity = _directory_id(path, engine, birth, chance)
         memory = remembered(engine.get_meta, members_max=config.members_max)
         if memory.cluster and memory.own(birth.name) is None and not birth.seeds:
             raise ConfigurationError(
                 f"{path} began to join a cluster and never finished: name a member of it with --join"
             )
-        return _core(directory, memory, birth, engine, config, chance), engine
+        return _core(identity, memory, birth, engine, config, chance), directory
     except (CorruptRecord, ProtocolError) as error:
-        engine.close()
+        directory.close()
         raise ConfigurationError(f"the data directory {path} is damaged: {error}") from error
     except (StorageFull, StorageBroken) as error:
-        engine.close()
+        directory.close()
         raise ConfigurationError(f"cannot write to the data directory {path}: {error}") from error
     except BaseException:
-        engine.close()
+        directory.close()
         raise
 
 
-def _directory_id(path: str, engine: LmdbEngine, birth: Birth, chance: random.Random) -> bytes:
+def _directory_id(path: str, engine: Engine, birth: Birth, chance: random.Random) -> bytes:
     """The id that the directory was born with; checks the words that were fixed then."""
     words = {"name": birth.name, "zone": birth.zone, "weight": repr(birth.weight)}
-    directory = engine.get_meta("directory")
-    if directory is None:
-        directory = chance.randbytes(_ID_BYTES)
+    identity = engine.get_meta("directory")
+    if identity is None:
+        identity = chance.randbytes(_ID_BYTES)
         facts = {word: value.encode() for word, value in words.items()}
-        engine.write_batch({}, {"directory": directory, **facts})
-        return directory
+        engine.write_batch({}, {"directory": identity, **facts})
+        return identity
     for word, value in words.items():
         born = (engine.get_meta(word) or b"").decode()
         if born != value:
@@ -78,14 +79,14 @@ def _directory_id(path: str, engine: LmdbEngine, birth: Birth, chance: random.Ra
                 f"the data directory {path} was born with {word} {born!r}, not {value!r}: "
                 f"start it with that, or choose another directory"
             )
-    return directory
+    return identity
 
 
 def _core(
-    directory: bytes,
+    identity: bytes,
     memory: Remembered,
     birth: Birth,
-    engine: LmdbEngine,
+    engine: Engine,
     config: Config,
     chance: random.Random,
 ) -> Core:
@@ -93,7 +94,7 @@ def _core(
     start = chance.randbytes(_START_BYTES)
     me = Member(
         name=birth.name,
-        directory=directory,
+        directory=identity,
         seat=own.seat if own is not None else chance.randbytes(_ID_BYTES),
         start=start,
         stamp=memory.stamp,

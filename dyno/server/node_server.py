@@ -29,18 +29,18 @@ from dyno.wire.address import parse_address
 from dyno.wire.members import valid_name
 
 if TYPE_CHECKING:
-    from dyno.storage.lmdb import LmdbEngine
+    from dyno.storage.lmdb.directory import DataDirectory
 
 _DRAIN_S = 5.0  # a clean stop takes no longer than this
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
 class Node:
-    """name: unique in the cluster. listen: "host:port", TCP and UDP, port 0 picks one. data: a directory, made
-    when missing. join: addresses of members of the cluster to join; without any, it founds one or returns to
-    the one that `data` knows. advertise: the address that others use, required when listening on every
-    interface. config: a `Config`, or a mapping with its names. log(level, text) hears what happens; by default
-    the logger "dyno" does.
+    """name: unique in the cluster. listen: "host:port", TCP and UDP, port 0 picks one. data: a directory,
+    made when missing. join: addresses of members of the cluster to join; without any, it founds one or
+    returns to the one that `data` knows. advertise: the address that others use, required when listening on
+    every interface. config: a `Config`, or a mapping with its names. log(level, text) hears what happens; by
+    default the logger "dyno" does.
 
     Raises ConfigurationError when it cannot start as it was told to, StorageFailed when its disk fails.
     """
@@ -76,7 +76,8 @@ class Node:
             _check_address("advertise", advertise)
         elif host in ("0.0.0.0", "::", ""):  # noqa: S104 - it is refused, not used
             raise ConfigurationError(
-                f"listening on every interface ({listen}) needs --advertise HOST:PORT, the address that others use"
+                f"listening on every interface ({listen}) needs --advertise HOST:PORT, "
+                f"the address that others use"
             )
         self.name = name
         self._host, self._port = host, port
@@ -89,7 +90,7 @@ class Node:
         self._config = _check_config(config)
         self._log = log if log is not None else _log
         self._address = ""
-        self._engine: LmdbEngine | None = None
+        self._directory: DataDirectory | None = None
         self._runner: Runner | None = None
         self._nursery_manager: Any = None
 
@@ -111,7 +112,7 @@ class Node:
                 partitions=self._partitions,
                 seeds=self._join,
             )
-            core, self._engine = await trio.to_thread.run_sync(
+            core, self._directory = await trio.to_thread.run_sync(
                 open_core, self._data, birth, self._config, chance
             )
         except BaseException:
@@ -124,10 +125,10 @@ class Node:
     async def _begin(self, core: Core, listener: Any, gossip: Any, chance: random.Random) -> None:
         self._nursery_manager = trio.open_nursery()
         nursery = await self._nursery_manager.__aenter__()
-        assert self._engine is not None
+        assert self._directory is not None
         runner = self._runner = Runner(
             core=core,
-            engine=self._engine,
+            engine=self._directory.engine,
             config=self._config,
             listener=listener,
             gossip=gossip,
@@ -159,7 +160,7 @@ class Node:
         traceback: TracebackType | None,
     ) -> None:
         """Stop the tasks, then drain and close. Raises what stopped the node, if something did."""
-        assert self._runner is not None and self._engine is not None
+        assert self._runner is not None and self._directory is not None
         self._cancel.cancel()
         failure: BaseException | None = None
         try:
@@ -172,13 +173,15 @@ class Node:
                     await self._runner.drain()
         finally:
             self._runner.close()
-            self._engine.close()
+            self._directory.close()
         if failure is not None:
             raise failure
 
 
-def _first(group: BaseExceptionGroup[BaseException], *, besides: BaseException | None) -> BaseException | None:
-    """What stopped the node: the group's first exception that is neither the block's own nor a cancellation."""
+def _first(
+    group: BaseExceptionGroup[BaseException], *, besides: BaseException | None
+) -> BaseException | None:
+    """What stopped the node: the first exception that is neither the block's own nor a cancellation."""
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
             inner = _first(error, besides=besides)

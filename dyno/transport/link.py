@@ -117,7 +117,7 @@ class Link:
         self._on_messages = on_messages
 
     def send(self, message: Message) -> None:
-        """Queue a message for this turn's flush. On a closed link it is dropped, as a broken network would."""
+        """Queue a message for this turn's flush. On a closed link it is dropped, as a network would."""
         if self.closed:
             return
         self._codec.send(message)
