@@ -1,0 +1,221 @@
+"""What is stored under a key: the values that are concurrent, and all that was ever read or written there.
+
+A record holds siblings, each under the dot of its write, and a causal context that covers those and all
+dots that were overwritten or deleted. It is a dot store over a DotContext (Almeida, Shoker, Baquero 2018,
+§7), with the values of a multi-value register.
+
+In: writes and deletes with the context that their author had read, other replicas' records, packed bytes.
+Out: new records; nothing here is ever changed in place. Guarantees: `merge` is commutative, associative and
+idempotent; a write or delete drops exactly what its author's context covers; equal records have equal bytes,
+and `unpack` takes exactly the bytes that `pack` gives and raises `Malformed` for all others. Where an
+operand already is the result, that operand itself is returned.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import ClassVar, NamedTuple, final
+
+from dyno.causality.context import Context, Malformed
+from dyno.causality.dots import Dot
+
+FORMAT = 1
+KIND_SIBLINGS = 0
+REQUEST_BYTES = 16
+
+_HEADER = struct.Struct(">BBII")  # format, kind, bytes of the packed context, number of siblings
+_SIBLING = struct.Struct(">16sQ16sI")  # dot, request id, bytes of the value
+_HEADER_BYTES = _HEADER.size
+_SIBLING_BYTES = _SIBLING.size
+
+_new = tuple.__new__  # half the price of calling the class of a named tuple
+
+
+class DotConflict(ValueError):
+    """A dot names two different writes, or is about to. Somebody lost state and minted it twice.
+
+    dot: which one.
+    """
+
+    def __init__(self, message: str, *, dot: Dot) -> None:
+        super().__init__(message)
+        self.dot = dot
+
+
+class Sibling(NamedTuple):
+    """One live value. request: the id of its write, 16 bytes, drawn by the session. value: opaque bytes."""
+
+    dot: Dot
+    request: bytes
+    value: bytes
+
+
+@final
+class Record:
+    """An immutable record; equal and hashed by value.
+
+    siblings: sorted by dot, each dot covered by the context. context: every dot seen, live or overwritten.
+    Packed (big-endian): format, kind, u32 bytes of the context, u32 siblings; the packed context; for each
+    sibling actor 16 bytes, u64 counter, request 16 bytes, u32 bytes of its value; the values.
+    """
+
+    __slots__ = ("_packed", "context", "siblings")
+
+    EMPTY: ClassVar[Record]
+
+    def __init__(self, siblings: tuple[Sibling, ...], context: Context, packed: bytes | None = None) -> None:
+        """For this module: siblings must be sorted, unique by dot, and covered by the context."""
+        self.siblings = siblings
+        self.context = context
+        self._packed = packed
+
+    @property
+    def live(self) -> bool:
+        """Whether there is any value; if not, the record is a tombstone, or empty."""
+        return bool(self.siblings)
+
+    def write(self, context: Context, dot: Dot, request: bytes, value: bytes) -> Record:
+        """Put a value under a new dot, in the place of exactly those siblings that `context` covers.
+
+        context: what the author had read. Raises DotConflict if the dot is known already, here or there.
+        """
+        assert len(request) == REQUEST_BYTES, "a request id has 16 bytes"
+        known = self.context.union(context)
+        after = known.add(dot)
+        if after is known:
+            raise DotConflict("a new write came under a dot that is known already", dot=dot)
+        siblings = [sibling for sibling in self.siblings if not context.covers(sibling[0])]
+        siblings.append(_new(Sibling, (dot, request, value)))
+        if len(siblings) > 1:
+            siblings.sort()
+        return Record(tuple(siblings), after)
+
+    def delete(self, context: Context) -> Record:
+        """Drop exactly those siblings that `context`, which its author had read, covers; add none."""
+        siblings = tuple([sibling for sibling in self.siblings if not context.covers(sibling.dot)])
+        after = self.context.union(context)
+        if after is self.context and len(siblings) == len(self.siblings):
+            return self
+        return Record(siblings, after)
+
+    def merge(self, other: Record) -> Record:
+        """The record of all that either saw: values in both, or in one and not covered by the other.
+
+        Returns self if other adds nothing to it, and other if self adds nothing. Raises DotConflict if both
+        hold one dot with different requests or values.
+        """
+        packed = self._packed
+        if self is other or (packed is not None and packed == other._packed):
+            return self
+        mine, theirs = self.context, other.context
+        kept, shared = _still_live(self.siblings, other)
+        # A sibling of theirs that our context covers is either shared or overwritten here.
+        new = [sibling for sibling in other.siblings if not mine.covers(sibling[0])]
+        context = mine.union(theirs)
+        # Where our context includes theirs, there is nothing new; where theirs includes ours, all that we
+        # kept is shared.
+        if context is mine and len(kept) == len(self.siblings):
+            return self
+        if shared + len(new) == len(other.siblings) and (context is theirs or context == theirs):
+            return other
+        return Record(tuple(sorted(kept + new)), context)
+
+    def pack(self) -> bytes:
+        """The canonical bytes: equal records have equal bytes. Kept, so asking again is free."""
+        if self._packed is None:
+            self._packed = self._encode()
+        return self._packed
+
+    @staticmethod
+    def unpack(data: bytes) -> Record:
+        """The record that packs to exactly these bytes. Raises Malformed if there is none."""
+        if len(data) < _HEADER_BYTES:
+            raise Malformed(f"a packed record cannot have {len(data)} bytes")
+        format_, kind, context_bytes, count = _HEADER.unpack_from(data)
+        if format_ != FORMAT:
+            raise Malformed(f"a packed record has the unknown format {format_}")
+        if kind != KIND_SIBLINGS:
+            raise Malformed(f"a packed record has the unknown kind {kind}")
+        table = _HEADER_BYTES + context_bytes
+        values = table + _SIBLING_BYTES * count
+        if values > len(data):
+            raise Malformed("a packed record was cut short")
+        context = Context.unpack(data[_HEADER_BYTES:table])
+        siblings = _unpack_siblings(data, context, table, values)
+        return Record(siblings, context, data)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Record):
+            return NotImplemented
+        return self.siblings == other.siblings and self.context == other.context
+
+    def __hash__(self) -> int:
+        return hash(self.pack())
+
+    def __repr__(self) -> str:
+        dots = [f"{sibling.dot.actor.hex()}:{sibling.dot.counter}" for sibling in self.siblings]
+        return f"<Record of {' '.join(dots) or 'no value'} | {self.context!r}>"
+
+    def _encode(self) -> bytes:
+        context = self.context.pack()
+        parts = [_HEADER.pack(FORMAT, KIND_SIBLINGS, len(context), len(self.siblings)), context]
+        for (actor, counter), request, value in self.siblings:
+            parts.append(_SIBLING.pack(actor, counter, request, len(value)))
+        parts += [sibling[2] for sibling in self.siblings]
+        return b"".join(parts)
+
+
+Record.EMPTY = Record((), Context.EMPTY)
+
+
+def put_context(caller: Context, before: Context, dot: Dot) -> Context:
+    """The context that a put hands back to its caller.
+
+    caller: the context that came with the put. before: that of the coordinator's record before it. dot: the
+    new write's. It is the caller's version vector and the dot: it never covers a sibling that the caller has
+    not read, and blind writes do not make it grow. A caller that had read all that the coordinator knows
+    keeps its whole context.
+    """
+    read = caller if caller.includes(before) else caller.vector_only()
+    return read.add(dot)
+
+
+def _still_live(siblings: tuple[Sibling, ...], other: Record) -> tuple[list[Sibling], int]:
+    """Those siblings which the other record has not overwritten, and how many of them it holds as well."""
+    kept = []
+    shared = 0
+    theirs: dict[Dot, Sibling] | None = None
+    for sibling in siblings:
+        dot = sibling[0]
+        if not other.context.covers(dot):
+            kept.append(sibling)
+            continue
+        if theirs is None:
+            theirs = {twin[0]: twin for twin in other.siblings}
+        twin = theirs.get(dot)
+        if twin is not None:
+            if twin != sibling:
+                raise DotConflict("one dot has two different values", dot=dot)
+            kept.append(sibling)
+            shared += 1
+    return kept, shared
+
+
+def _unpack_siblings(data: bytes, context: Context, table: int, values: int) -> tuple[Sibling, ...]:
+    """The siblings whose heads stand in data[table:values], and whose values fill all the rest."""
+    siblings = []
+    covers = context.covers
+    last: Dot | None = None
+    at = values
+    for actor, counter, request, length in _SIBLING.iter_unpack(data[table:values]):
+        dot = _new(Dot, (actor, counter))
+        if not covers(dot) or not counter:
+            raise Malformed("a sibling of a packed record is not covered by its context")
+        if last is not None and dot <= last:
+            raise Malformed("the siblings of a packed record are not sorted or not unique")
+        siblings.append(_new(Sibling, (dot, request, data[at : at + length])))
+        at += length
+        last = dot
+    if at != len(data):
+        raise Malformed("a packed record is not as long as it says")
+    return tuple(siblings)
