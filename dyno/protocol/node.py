@@ -18,6 +18,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dyno.errors import InvalidRequest
 from dyno.protocol import handshake
 from dyno.protocol.coordinator import Coordinator
 from dyno.protocol.peers import Peers
@@ -156,6 +157,18 @@ class Node:
         if door is None:
             raise ValueError(f"a {type(message).__name__} is no request")
         door(link, message, now, out)
+
+    def slot_read_by(self, message: Message) -> bytes | None:
+        """The slot that this replica will read when it receives the message, if it is known beforehand."""
+        if isinstance(message, Read | Store):
+            return message.slot
+        if self._ring is not None and isinstance(message, Get | Put | Delete):
+            try:
+                plan = self._ring.plan(message.bucket, message.key)
+            except InvalidRequest:
+                return None
+            return plan.slot if self.name in plan.owners else None
+        return None
 
     def answer(self, address: str, message: Message, now: float, out: Outbox) -> None:
         """An answer on an outbound link. Raises ValueError as `receive` does."""

@@ -16,6 +16,7 @@ from dyno.errors import ConfigurationError
 from dyno.protocol.identity import Remembered, remembered
 from dyno.protocol.membership import Membership
 from dyno.protocol.node import Node as Core
+from dyno.server.reads import MeteredEngine
 from dyno.storage.engine import CorruptRecord, Engine, StorageBroken, StorageFull
 from dyno.storage.lmdb.directory import DataDirectory, open_directory
 from dyno.wire.codec import ProtocolError
@@ -37,13 +38,15 @@ class Birth(NamedTuple):
     seeds: tuple[str, ...]
 
 
-def open_core(path: str, birth: Birth, config: Config, chance: random.Random) -> tuple[Core, DataDirectory]:
+def open_core(
+    path: str, birth: Birth, config: Config, chance: random.Random
+) -> tuple[Core, DataDirectory, MeteredEngine]:
     """Open (or make) the directory and build the node on it. Blocks on the disk. Raises ConfigurationError
     for a directory that cannot be this node's, locked ones among them."""
     directory = open_directory(
         path, size_max=config.storage_bytes_max, reserve_bytes=config.storage_reserve_bytes
     )
-    engine = directory.engine
+    engine = MeteredEngine(directory.engine)
     try:
         identity = _directory_id(path, engine, birth, chance)
         memory = remembered(engine.get_meta, members_max=config.members_max)
@@ -51,7 +54,7 @@ def open_core(path: str, birth: Birth, config: Config, chance: random.Random) ->
             raise ConfigurationError(
                 f"{path} began to join a cluster and never finished: name a member of it with --join"
             )
-        return _core(identity, memory, birth, engine, config, chance), directory
+        return _core(identity, memory, birth, engine, config, chance), directory, engine
     except (CorruptRecord, ProtocolError) as error:
         directory.close()
         raise ConfigurationError(f"the data directory {path} is damaged: {error}") from error

@@ -29,6 +29,9 @@ from dyno.wire.address import parse_address
 from dyno.wire.members import valid_name
 
 if TYPE_CHECKING:
+    from socket import socket
+
+    from dyno.server.reads import MeteredEngine
     from dyno.storage.lmdb.directory import DataDirectory
 
 _DRAIN_S = 5.0  # a clean stop takes no longer than this
@@ -112,23 +115,24 @@ class Node:
                 partitions=self._partitions,
                 seeds=self._join,
             )
-            core, self._directory = await trio.to_thread.run_sync(
+            core, self._directory, engine = await trio.to_thread.run_sync(
                 open_core, self._data, birth, self._config, chance
             )
         except BaseException:
             listener.close()
             gossip.close()
             raise
-        await self._begin(core, listener, gossip, chance)
+        await self._begin(core, engine, listener, gossip, chance)
         return self
 
-    async def _begin(self, core: Core, listener: Any, gossip: Any, chance: random.Random) -> None:
+    async def _begin(
+        self, core: Core, engine: MeteredEngine, listener: socket, gossip: socket, chance: random.Random
+    ) -> None:
         self._nursery_manager = trio.open_nursery()
         nursery = await self._nursery_manager.__aenter__()
-        assert self._directory is not None
         runner = self._runner = Runner(
             core=core,
-            engine=self._directory.engine,
+            engine=engine,
             config=self._config,
             listener=listener,
             gossip=gossip,

@@ -18,11 +18,12 @@ import trio
 from dyno.errors import ConfigurationError, StorageFailed
 from dyno.protocol.outbox import Outbox
 from dyno.server.addresses import Addresses
-from dyno.server.disk import Disk
 from dyno.server.gossip import GossipSocket
 from dyno.server.inbound import Inbound
 from dyno.server.outbound import Outbound
-from dyno.storage.engine import Engine, StorageFull
+from dyno.server.reads import ColdReads, MeteredEngine
+from dyno.server.worker import Worker
+from dyno.storage.engine import StorageFull
 from dyno.transport.reactor import Reactor
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Runner:
         self,
         *,
         core: Core,
-        engine: Engine,
+        engine: MeteredEngine,
         config: Config,
         listener: socket.socket,
         gossip: socket.socket,
@@ -59,7 +60,13 @@ class Runner:
         self._timer = trio.CancelScope()
         self._timer_at = math.inf
         self._reactor = Reactor()
-        self._disk = Disk(engine, self._reactor, on_done=self._committed)
+        self._engine = engine
+        self._disk: Worker[Batch, Exception | None] = Worker(
+            self._reactor, name="dyno-disk", do=self._commit, on_done=self._committed
+        )
+        self._cold_reads = ColdReads(
+            engine, self._reactor, waiting_max=config.requests_max, receive=self._receive_warm
+        )
         addresses = Addresses(family=listener.family, spawn=spawn, log=log)
         self._gossip = GossipSocket(
             gossip,
@@ -134,14 +141,29 @@ class Runner:
         self._inbound.close()
         self._outbound.close()
         self._gossip.close()
-        self._disk.stop()
+        self._cold_reads.close()
         self._disk.close()
         self._reactor.close()
 
     # ── what the sockets and the disk tell ──
 
     def _receive(self, link: int, message: Message) -> None:
+        if self._engine.cold:
+            slot = self._core.slot_read_by(message)
+            if slot is not None and self._cold_reads.take(slot, link, message):
+                return
         self._core.receive(link, message, self._now, self._out)
+
+    def _receive_warm(self, link: int, message: Message) -> None:
+        self._core.receive(link, message, self._now, self._out)
+
+    def _commit(self, batch: Batch) -> Exception | None:
+        """On the storage thread; the loop judges what comes of it."""
+        try:
+            self._engine.write_batch(batch.writes, batch.meta)
+        except Exception as error:  # noqa: BLE001
+            return error
+        return None
 
     def _answer(self, address: str, message: Message) -> None:
         self._core.answer(address, message, self._now, self._out)
@@ -184,7 +206,7 @@ class Runner:
             self._reactor.flush()
         if self._committing is None and (batch := core.take_batch()) is not None:
             self._committing = batch
-            self._disk.submit(batch.writes, batch.meta)
+            self._disk.submit(batch)
         if out.stop is not None:
             self._stop = ConfigurationError(out.stop)
         if self._stop is not None:

@@ -1,0 +1,123 @@
+"""Reads from a warm disk on the loop, from a cold one beside it (PERFORMANCE, rule 9).
+
+A warm LMDB read takes two microseconds, so the loop does it itself. Where pages have to come from the disk it
+takes milliseconds, and a loop that waits for them answers no ping. So reads are measured; when they are slow on
+average, a request that reads is first walked through by a thread, which pulls its pages into memory, and only
+then handed to the core, whose own read is warm again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from dyno.server.worker import Worker
+from dyno.storage.engine import CorruptRecord, Engine, Scanned
+
+if TYPE_CHECKING:
+    from dyno.transport.reactor import Reactor
+    from dyno.wire.messages import Message
+
+_COLD_S = 0.001
+_WARM_S = 0.000_25
+_WEIGHT_OF_LAST = 0.05  # in the running mean
+
+
+class MeteredEngine(Engine):
+    """An engine whose reads are measured. cold: whether they are slow on average."""
+
+    __slots__ = ("_engine", "_mean_s", "cold", "commit_number")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._mean_s = 0.0
+        self.cold = False
+        self.commit_number = engine.commit_number
+
+    def get(self, key: bytes) -> bytes | None:
+        if self.cold:  # warmed before, so it says nothing about the disk
+            return self._engine.get(key)
+        started = perf_counter()
+        try:
+            return self._engine.get(key)
+        finally:
+            self._took(perf_counter() - started)
+
+    def warm(self, key: bytes) -> None:
+        """Read on the thread, only for the sake of its pages. A damaged record is the core's to find."""
+        started = perf_counter()
+        try:
+            self._engine.get(key)
+        except CorruptRecord:
+            return
+        finally:
+            self._took(perf_counter() - started)
+
+    def _took(self, seconds: float) -> None:
+        self._mean_s += (seconds - self._mean_s) * _WEIGHT_OF_LAST
+        if self.cold:
+            self.cold = self._mean_s > _WARM_S
+        else:
+            self.cold = self._mean_s > _COLD_S
+
+    def write_batch(self, writes: Mapping[bytes, bytes | None], meta: Mapping[str, bytes]) -> int:
+        self.commit_number = self._engine.write_batch(writes, meta)
+        return self.commit_number
+
+    def get_meta(self, name: str) -> bytes | None:
+        return self._engine.get_meta(name)
+
+    def scan(self, start: bytes, end: bytes, *, limit: int) -> Scanned:
+        return self._engine.scan(start, end, limit=limit)
+
+    def empty(self) -> bool:
+        return self._engine.empty()
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class _Waiting(NamedTuple):
+    slot: bytes
+    link: int
+    message: Message
+
+
+class ColdReads:
+    """receive(link, message): the core's ear, called once the message's record is in memory."""
+
+    def __init__(
+        self,
+        engine: MeteredEngine,
+        reactor: Reactor,
+        *,
+        waiting_max: int,
+        receive: Callable[[int, Message], None],
+    ) -> None:
+        self._engine = engine
+        self._waiting = 0
+        self._waiting_max = waiting_max
+        self._receive = receive
+        self._worker: Worker[_Waiting, _Waiting] = Worker(
+            reactor, name="dyno-reads", do=self._warm, on_done=self._warmed
+        )
+
+    def take(self, slot: bytes, link: int, message: Message) -> bool:
+        """False when too many wait already: a stalled loop then slows down who asks for so much."""
+        if self._waiting >= self._waiting_max:
+            return False
+        self._waiting += 1
+        self._worker.submit(_Waiting(slot, link, message))
+        return True
+
+    def close(self) -> None:
+        self._worker.close()
+
+    def _warm(self, waiting: _Waiting) -> _Waiting:
+        self._engine.warm(waiting.slot)
+        return waiting
+
+    def _warmed(self, waiting: _Waiting) -> None:
+        self._waiting -= 1
+        self._receive(waiting.link, waiting.message)

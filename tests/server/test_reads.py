@@ -1,0 +1,104 @@
+"""Slow reads go to a thread and back; fast ones stay on the loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from dyno.server.reads import ColdReads, MeteredEngine
+from dyno.storage.engine import CorruptRecord, Engine
+from dyno.storage.memory import MemoryEngine
+from dyno.transport.reactor import Reactor
+from dyno.wire.messages import AskMembers, Message
+
+
+class Disk(MemoryEngine):
+    """A memory engine that takes its time, as a cold disk does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds_per_read = 0.0
+        self.damaged = False
+        self.reads = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        self.reads += 1
+        end = time.perf_counter() + self.seconds_per_read
+        while time.perf_counter() < end:
+            pass
+        if self.damaged:
+            raise CorruptRecord(key)
+        return super().get(key)
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    reactor = Reactor()
+    yield reactor
+    reactor.close()
+
+
+def test_a_warm_disk_stays_warm() -> None:
+    engine = MeteredEngine(Disk())
+    for _ in range(1000):
+        assert engine.get(b"k") is None
+    assert not engine.cold
+
+
+def test_slow_reads_make_it_cold_and_quick_ones_warm_again() -> None:
+    disk = Disk()
+    engine = MeteredEngine(disk)
+    disk.seconds_per_read = 0.004
+    for _ in range(30):
+        engine.get(b"k")
+    assert engine.cold
+    disk.seconds_per_read = 0.0
+    for _ in range(30):
+        engine.get(b"k")  # warmed by somebody: says nothing
+    assert engine.cold
+    for _ in range(300):
+        engine.warm(b"k")
+    assert not engine.cold
+
+
+def test_it_is_the_engine_that_it_measures() -> None:
+    disk = Disk()
+    engine = MeteredEngine(disk)
+    assert engine.empty()
+    assert engine.write_batch({b"k": b"v"}, {"fact": b"1"}) == engine.commit_number == 1
+    assert (engine.get(b"k"), engine.get_meta("fact")) == (b"v", b"1")
+    assert engine.scan(b"", b"z", limit=10) == ([(b"k", b"v")], None)
+    engine.close()
+
+
+def test_a_request_waits_for_its_pages_and_is_received_in_order(reactor: Reactor) -> None:
+    disk = Disk()
+    received: list[tuple[int, Message]] = []
+    reads = ColdReads(
+        MeteredEngine(disk), reactor, waiting_max=2, receive=lambda *what: received.append(what)
+    )
+    assert reads.take(b"k", 1, AskMembers(1))
+    assert reads.take(b"k", 1, AskMembers(2))
+    assert not reads.take(b"k", 1, AskMembers(3))  # too many wait
+    while len(received) < 2:
+        reactor.turn()
+    assert received == [(1, AskMembers(1)), (1, AskMembers(2))]
+    assert disk.reads == 2
+    assert reads.take(b"k", 1, AskMembers(4))
+    reads.close()
+    reads.close()
+
+
+def test_damage_is_left_to_the_core_to_find(reactor: Reactor) -> None:
+    disk = Disk()
+    disk.damaged = True
+    received: list[tuple[int, Message]] = []
+    reads = ColdReads(
+        MeteredEngine(disk), reactor, waiting_max=2, receive=lambda *what: received.append(what)
+    )
+    assert reads.take(b"k", 1, AskMembers(1))
+    while not received:
+        reactor.turn()
+    reads.close()
