@@ -1,0 +1,104 @@
+"""One call under way, from `begin` to its result.
+
+A call is in exactly one of three states at any time,
+
+    asked     `link` is the link that has its request
+    waiting   no link can take it now; it stands in a queue
+    resting   after a refusal that says "later"; its timer sends it again
+
+and ends with `result` or `error` set, in `SessionOutbox.finished`. What only a call in trouble needs is kept
+apart in `Trouble`, so that all others are cheap to make.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, Put
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from dyno.errors import DynoError
+    from dyno.session.links import NodeLink
+
+    Request: TypeAlias = Get | Put | Delete | AskMembers
+
+# How many nodes hold a copy and how many of them a quorum is, where only the nodes know the bucket.
+_COPIES = 3
+_WORDS = {DEFAULT: _COPIES // 2 + 1, QUORUM: _COPIES // 2 + 1, ALL: _COPIES}
+
+
+class Call:
+    """id: unique within the session, the `id` of all its messages. request: None for an opening. bucket: its
+    id, b"" where no key is routed. weight: bytes that it holds of a link's window. waiter: the shell's."""
+
+    __slots__ = (
+        "bucket",
+        "deadline",
+        "error",
+        "id",
+        "link",
+        "request",
+        "result",
+        "sent_at",
+        "slot",
+        "trouble",
+        "waiter",
+        "weight",
+    )
+
+    sent_at: float
+    slot: dict[int, Call]
+
+    def __init__(
+        self, id: int, request: Request | None, *, bucket: bytes, deadline: float, weight: int
+    ) -> None:
+        self.id = id
+        self.request = request
+        self.bucket = bucket
+        self.deadline = deadline
+        self.weight = weight
+        self.link: NodeLink | None = None
+        self.trouble: Trouble | None = None
+        self.result: Any = None
+        self.error: DynoError | None = None
+        self.waiter: Any = None
+
+    @property
+    def reads(self) -> bool:
+        """Whether asking twice does no harm."""
+        kind = type(self.request)
+        return kind is Get or kind is AskMembers
+
+    @property
+    def needed(self) -> int:
+        """The answers it asked for; a word counts as in a bucket of three copies."""
+        request = self.request
+        if isinstance(request, Get):
+            return _count(request.r, request.pr)
+        if isinstance(request, Put | Delete):
+            return _count(request.w, request.pw)
+        return 1
+
+    def troubled(self) -> Trouble:
+        if self.trouble is None:
+            self.trouble = Trouble()
+        return self.trouble
+
+
+class Trouble:
+    """tried: links that need not be asked again now. failure: the last refusal. refusals, shortages: how many
+    of a kind there were."""
+
+    __slots__ = ("failure", "refusals", "shortages", "tried")
+
+    def __init__(self) -> None:
+        self.tried: list[NodeLink] = []
+        self.failure: DynoError | None = None
+        self.refusals = 0
+        self.shortages = 0
+
+
+def _count(quorum: int, primaries: int) -> int:
+    return max(_WORDS.get(quorum, quorum), 0 if primaries == DEFAULT else _WORDS.get(primaries, primaries))

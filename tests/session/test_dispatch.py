@@ -1,0 +1,408 @@
+"""Every call comes to its end: the table of `dispatch`, row by row."""
+
+from __future__ import annotations
+
+import pytest
+
+from dyno.errors import (
+    ConflictError,
+    ConnectFailed,
+    InvalidRequest,
+    Overloaded,
+    QuorumNotMet,
+    RequestTimeout,
+    StorageFailed,
+)
+from dyno.session.dispatch import OVERLOADED_RETRIES_MAX
+from dyno.session.links import WINDOW_BYTES_MAX
+from dyno.wire.messages import AskMembers, Delete, Get, Put
+
+WRITES = ("put", "delete")
+ALL_KINDS = ("get", *WRITES)
+REQUESTS = (Get, Put, Delete)
+
+
+def begin(world, kind, **options):
+    return getattr(world, kind)(**options)
+
+
+def requests(world):
+    return [(address, m) for address, m in world.sent() if isinstance(m, REQUESTS)]
+
+
+def request(world):
+    """The only request that was sent since the last look."""
+    ((address, message),) = requests(world)
+    return address, message
+
+
+def error_of(world, call):
+    assert world.finished() == [call]
+    assert call.result is None
+    return call.error
+
+
+# ── refusals ──
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize(("code", "error"), [("invalid", InvalidRequest), ("conflict", ConflictError)])
+def test_a_final_refusal_is_raised(world, kind, code, error):
+    call = begin(world, kind)
+    address, _ = request(world)
+    world.hear(address, world.failed(call, code))
+    assert isinstance(error_of(world, call), error)
+    assert requests(world) == []
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_changing_ring_is_waited_for_with_the_members_asked_again(world, kind):
+    call = begin(world, kind)
+    address, first = request(world)
+    world.hear(address, world.failed(call, "ring"))
+    assert [type(m) for _, m in world.sent()] == [AskMembers]
+    world.advance(0.1)
+    other, again = request(world)
+    assert other != address, "another one may see the ring as it is"
+    assert again.id == first.id
+    assert again.budget_ms < first.budget_ms
+    if kind != "get":
+        assert again.request == first.request
+
+
+def test_a_ring_that_never_settles_ends_in_a_timeout_that_wrote_nothing(world):
+    call = world.put(timeout=3)
+    sent = 0
+    for _ in range(300):
+        for address, message in requests(world):
+            sent += 1
+            world.hear(address, world.failed(message, "ring"))
+        world.advance(0.01)
+    world.advance(0.01)
+    error = error_of(world, call)
+    assert isinstance(error, RequestTimeout)
+    assert not error.indeterminate
+    assert 4 < sent < 15, "the pauses grow"
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_an_overloaded_node_is_left_alone_for_as_long_as_it_says(world, kind):
+    call = begin(world, kind)
+    address, first = request(world)
+    world.hear(address, world.failed(call, "overloaded", retry_after_ms=400))
+    world.advance(0.19)
+    assert requests(world) == []
+    world.advance(0.5)
+    other, again = request(world)
+    assert other != address
+    assert (again.id, type(again)) == (first.id, type(first))
+    assert 4_300 <= again.budget_ms <= 4_800
+
+
+def test_the_overloaded_node_is_asked_again_when_there_is_no_other(a_world):
+    world = a_world(["n1:7101"]).settle("n1")
+    call = world.get()
+    address, _ = request(world)
+    world.hear(address, world.failed(call, "overloaded", retry_after_ms=50))
+    world.advance(0.1)
+    assert request(world)[0] == address
+
+
+def test_an_overload_that_stays_is_raised(world):
+    call = world.put(timeout=60)
+    for _ in range(OVERLOADED_RETRIES_MAX + 1):
+        world.advance(2)
+        address, message = request(world)
+        world.hear(address, world.failed(message, "overloaded", retry_after_ms=10))
+    error = error_of(world, call)
+    assert isinstance(error, Overloaded)
+    assert error.retry_after == 0.01
+
+
+def test_an_overload_longer_than_the_timeout_is_raised_at_once(world):
+    call = world.get(timeout=1)
+    address, _ = request(world)
+    world.hear(address, world.failed(call, "overloaded", retry_after_ms=1500))
+    assert isinstance(error_of(world, call), Overloaded)
+
+
+def test_an_overload_whose_pause_outlasts_the_timeout_is_raised_at_the_timeout(world):
+    call = world.get(timeout=0.2)
+    for _ in range(250):
+        for address, message in requests(world):
+            world.hear(address, world.failed(message, "overloaded", retry_after_ms=30))
+        world.advance(0.001)
+    assert isinstance(error_of(world, call), Overloaded)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+@pytest.mark.parametrize(("code", "error"), [("quorum", QuorumNotMet), ("storage", StorageFailed)])
+def test_a_shortage_where_nothing_was_done_is_tried_at_the_other_nodes(world, kind, code, error):
+    call = begin(world, kind)
+    asked = []
+    for _ in range(3):
+        address, message = request(world)
+        asked.append(address)
+        world.hear(address, world.failed(message, code))
+    assert sorted(asked) == ["n1:7101", "n2:7101", "n3:7101"]
+    assert isinstance(error_of(world, call), error)
+
+
+def test_a_shortage_is_raised_at_once_where_there_is_nobody_else_to_ask(a_world):
+    world = a_world(["n1:7101"]).settle("n1")
+    call = world.put()
+    world.hear("n1:7101", world.failed(call, "quorum"))
+    error = error_of(world, call)
+    assert isinstance(error, QuorumNotMet)
+    assert not error.indeterminate
+
+
+@pytest.mark.parametrize("kind", WRITES)
+@pytest.mark.parametrize("code", ["quorum", "storage"])
+def test_a_write_that_somebody_may_have_kept_is_not_sent_again(world, kind, code):
+    call = begin(world, kind)
+    address, _ = request(world)
+    world.hear(address, world.failed(call, code, indeterminate=True, nodes=address.split(":")[0]))
+    assert isinstance(error_of(world, call), QuorumNotMet if code == "quorum" else StorageFailed)
+    assert requests(world) == []
+
+
+def test_the_answer_after_a_retry_counts(world):
+    call = world.get()
+    address, _ = request(world)
+    world.hear(address, world.failed(call, "quorum"))
+    address, _ = request(world)
+    world.hear(address, world.found(call, "milk"))
+    assert world.finished() == [call]
+    assert call.error is None
+    assert call.result.value == "milk"
+
+
+# ── links that break ──
+
+
+def test_a_read_whose_link_breaks_is_asked_elsewhere_at_once(world):
+    call = world.get()
+    address, _ = request(world)
+    world.down(address, "reset")
+    other, again = request(world)
+    assert other != address
+    world.hear(other, world.found(again))
+    assert world.finished() == [call]
+
+
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_write_whose_link_breaks_after_sending_may_have_been_done(world, kind):
+    call = begin(world, kind)
+    address, _ = request(world)
+    world.down(address, "reset")
+    error = error_of(world, call)
+    assert isinstance(error, QuorumNotMet)
+    assert error.indeterminate
+    assert address in str(error)
+    assert requests(world) == []
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_what_was_surely_not_sent_yet_is_sent_elsewhere(world, kind):
+    call = begin(world, kind)
+    ((address, first),) = [send for send in world.out.sends if isinstance(send[1], REQUESTS)]
+    world.down(address, "reset")
+    other, again = request(world)
+    assert other != address
+    assert again.id == first.id == call.id
+    assert not world.finished()
+
+
+def test_a_conditional_put_is_a_write_like_others(world):
+    call = world.put(if_context=b"")
+    address, message = request(world)
+    assert message.conditional
+    world.down(address)
+    assert error_of(world, call).indeterminate
+
+
+def test_calls_on_other_links_are_not_disturbed(world):
+    calls = [world.put(f"key {i}") for i in range(30)]
+    where = {message.id: address for address, message in requests(world)}
+    world.down("n1:7101")
+    lost = [call for call in calls if where[call.id] == "n1:7101"]
+    assert world.finished() == lost != []
+    for call in calls:
+        if call not in lost:
+            world.hear(where[call.id], world.done(call))
+            assert call.result is not None
+
+
+# ── links that say nothing ──
+
+
+def test_a_read_on_a_silent_link_is_asked_elsewhere_too_and_the_first_answer_counts(world):
+    call = world.get()
+    address, _ = request(world)
+    world.advance(1.01)
+    sent = [(a, m) for a, m in world.sent() if not (isinstance(m, AskMembers) and a != address)]
+    (pinged, ping), (other, again) = sent
+    assert (pinged, type(ping)) == (address, AskMembers), "to see whether it lives"
+    assert other != address
+    assert again.id == call.id
+    world.hear(address, world.found(call, "late, but first"))
+    assert call.result.value == "late, but first"
+    world.hear(other, world.found(call, "second"))
+    assert world.finished() == [call]
+
+
+def test_a_late_refusal_of_a_link_that_was_given_up_on_means_nothing(world):
+    call = world.get()
+    address, _ = request(world)
+    world.advance(1.01)
+    world.sent()
+    world.hear(address, world.failed(call, "quorum"))
+    assert not world.finished()
+
+
+def test_new_calls_avoid_a_silent_link_until_it_speaks(world):
+    world.put()
+    address, _ = request(world)
+    world.advance(1.01)
+    world.sent()
+    world.put()
+    assert request(world)[0] != address
+    world.hear(address, world.members("n1", "n2", "n3"))
+    world.put()
+    assert request(world)[0] == address
+
+
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_write_on_a_silent_link_waits_for_its_timeout(world, kind):
+    call = begin(world, kind)
+    address, _ = request(world)
+    world.advance(4.9)
+    assert not world.finished()
+    assert requests(world) == []
+    world.advance(0.2)
+    error = error_of(world, call)
+    assert isinstance(error, RequestTimeout)
+    assert error.indeterminate
+    assert f"{address.split(':')[0]} at {address} did not answer in time" in str(error)
+
+
+def test_a_link_that_answers_others_is_slow_and_not_silent(world):
+    first = world.get()
+    address, _ = request(world)
+    for _ in range(4):
+        world.advance(0.9)
+        world.hear(address, world.members("n1", "n2", "n3"))
+    assert requests(world) == [], "the node knows best when its replicas are slow"
+    world.advance(2)
+    error = error_of(world, first)
+    assert isinstance(error, RequestTimeout)
+    assert not error.indeterminate
+
+
+def test_a_read_without_another_link_goes_on_waiting(a_world):
+    world = a_world(["n1:7101"]).settle("n1")
+    call = world.get()
+    world.advance(3)
+    world.hear("n1:7101", world.found(call, "slow"))
+    assert call.result.value == "slow"
+
+
+# ── no link ──
+
+
+def test_a_call_waits_for_a_link_and_goes_first_come_first_served(a_world):
+    world = a_world()
+    calls = [world.put(f"key {i}") for i in range(3)]
+    assert sorted(world.dialled()) == ["n1:7101", "n2:7101", "n3:7101"]
+    world.advance(0.5)
+    world.up("n2:7101")
+    sent = requests(world)
+    assert [(address, message.id) for address, message in sent] == [("n2:7101", call.id) for call in calls]
+    assert all(message.budget_ms <= 4_500 for _, message in sent)
+
+
+def test_without_any_link_the_call_fails_as_unreachable(a_world):
+    world = a_world(["n1:7101"])
+    call = world.put()
+    for _ in range(60):
+        for address in world.dialled():
+            world.down(address)
+        world.advance(0.1)
+    error = error_of(world, call)
+    assert isinstance(error, ConnectFailed)
+    assert "n1:7101: Connection refused" in str(error)
+
+
+def test_a_call_that_waits_for_room_in_a_window_is_sent_when_there_is_some(a_world):
+    world = a_world(["n1:7101"]).settle("n1")
+    value = b"x" * (1 << 20)
+    calls = [world.put(f"key {i}", value) for i in range(20)]
+    sent = [message for _, message in requests(world)]
+    assert len(sent) == WINDOW_BYTES_MAX // len(value)
+    for answered in range(4):
+        world.hear("n1:7101", world.done(sent[answered]))
+        (_, message), *more = requests(world)
+        assert not more, "one leaves, one goes"
+        sent.append(message)
+    assert [message.id for message in sent] == [call.id for call in calls]
+
+
+def test_a_call_that_never_gets_room_says_so(a_world):
+    world = a_world(["n1:7101"]).settle("n1")
+    for i in range(17):
+        world.put(f"key {i}", b"x" * (1 << 20), timeout=60)
+    late = world.put("late", timeout=2)
+    world.advance(2.1)
+    error = error_of(world, late)
+    assert isinstance(error, RequestTimeout)
+    assert "no link had room" in str(error)
+    assert not error.indeterminate
+
+
+# ── time, cancelling ──
+
+
+def test_a_call_ends_at_its_own_timeout(world):
+    slow, fast = world.get(timeout=2), world.get(timeout=0.05)
+    world.advance(0.06)
+    assert world.finished() == [fast]
+    assert isinstance(fast.error, RequestTimeout)
+    world.advance(2)
+    assert world.finished() == [slow]
+
+
+def test_timers_that_end_many_calls_in_one_step_let_waiting_ones_go(a_world):
+    world = a_world(["n1:7101"]).settle("n1")
+    big = [world.put(f"key {i}", b"x" * (1 << 20), timeout=1) for i in range(16)]
+    waiting = world.put("late", timeout=1)
+    also = world.put("later", timeout=30)
+    assert waiting.link is None
+    world.advance(1.1)
+    assert world.finished() == [*big, waiting]
+    assert isinstance(waiting.error, RequestTimeout)
+    assert not waiting.error.indeterminate, "it was never sent"
+    assert requests(world)[-1][1].id == also.id
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_cancelled_call_has_no_result_and_its_answer_means_nothing(world, kind):
+    call, other = begin(world, kind), begin(world, kind)
+    (address, _), _ = requests(world)
+    world.cancel(call)
+    world.cancel(call)
+    world.hear(address, world.found(call) if kind == "get" else world.done(call))
+    world.advance(10)
+    assert call not in world.finished()
+    assert other.error is not None
+
+
+def test_a_cancelled_call_gives_its_room_back(a_world):
+    world = a_world(["n1:7101"]).settle("n1")
+    big = [world.put(f"key {i}", b"x" * (1 << 20)) for i in range(16)]
+    world.sent()
+    waiting, cancelled = world.put("w"), world.put("c")
+    world.cancel(cancelled)
+    for call in big:
+        world.cancel(call)
+    assert [message.id for _, message in requests(world)] == [waiting.id]

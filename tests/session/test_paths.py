@@ -1,0 +1,90 @@
+"""Over which link a call goes."""
+
+from __future__ import annotations
+
+from dyno.wire.members import DEAD, SUSPECT
+from dyno.wire.messages import Get
+
+FIVE = ("n1", "n2", "n3", "n4", "n5")
+
+
+def owners(world, key: str) -> list[str]:
+    """The primaries of a key, as the session sees them."""
+    routing = world.session._routing
+    partition = routing.partition(world.bucket.id, key.encode())
+    return [member.name for member in routing.primaries(partition)]
+
+
+def target(world, key: str) -> str:
+    world.get(key)
+    ((address, _),) = world.sent(Get)
+    return address.split(":")[0]
+
+
+def test_every_key_goes_to_its_first_primary(a_world):
+    world = a_world([f"{name}:7101" for name in FIVE])
+    world.settle(*FIVE, members=world.members(*FIVE))
+    targets = [target(world, f"key {i}") for i in range(60)]
+    assert targets == [owners(world, f"key {i}")[0] for i in range(60)]
+    assert sorted(dict.fromkeys(targets)) == list(FIVE), "and so the load is spread"
+
+
+def test_the_first_call_goes_to_whoever_is_there_and_builds_no_table(a_world):
+    world = a_world()
+    world.open()
+    world.up("n2:7101")
+    world.tell(world.members("n1", "n2", "n3"))
+    assert target(world, "alice") == "n2"
+    assert world.session._routing._table is None
+    target(world, "alice")
+    assert world.session._routing._table is not None
+
+
+def test_without_members_any_node_will_do(a_world):
+    world = a_world()
+    world.open()
+    world.up("n2:7101")
+    assert [target(world, "alice"), target(world, "alice")] == ["n2", "n2"]
+
+
+def test_a_primary_without_a_link_is_dialled_while_another_one_is_asked(a_world):
+    world = a_world(["n1:7101"])
+    world.settle("n1", members=world.members(*FIVE))
+    key = next(f"key {i}" for i in range(99) if "n1" not in owners(world, f"key {i}"))
+    assert target(world, key) == "n1", "which passes it on"
+    assert world.dialled() == [f"{name}:7101" for name in owners(world, key)]
+    world.up(f"{owners(world, key)[1]}:7101")
+    assert target(world, key) == owners(world, key)[1]
+    world.up(f"{owners(world, key)[0]}:7101")
+    assert target(world, key) == owners(world, key)[0]
+    assert world.dialled() == []
+
+
+def test_a_suspect_primary_comes_after_the_living_and_a_dead_one_is_not_asked(a_world):
+    world = a_world([f"{name}:7101" for name in FIVE])
+    world.settle(*FIVE, members=world.members(*FIVE))
+    first, second, third = owners(world, "alice")
+    states = {first: SUSPECT, second: DEAD}
+    world.status()
+    world.sent()
+    told = [world.member(name, liveness=states.get(name, 0)) for name in FIVE]
+    world.hear("n1:7101", world.members(*told))
+    assert target(world, "alice") == third
+    world.down(f"{third}:7101")
+    world.sent()
+    assert target(world, "alice") == first
+    world.down(f"{first}:7101")
+    world.sent()
+    assert target(world, "alice") not in (first, second, third), "any other one passes it on"
+
+
+def test_a_restarted_node_is_found_at_its_new_address(world):
+    first, *others = owners(world, "alice")
+    world.down(f"{first}:7101")
+    moved = world.member(first, address="elsewhere:9", stamp=2)
+    world.hear(f"{others[0]}:7101", world.members(moved, *others, ring=1))
+    world.sent()
+    assert target(world, "alice") == others[0]
+    assert world.dialled() == ["elsewhere:9"]
+    world.up("elsewhere:9", name=first)
+    assert target(world, "alice") == "elsewhere"
