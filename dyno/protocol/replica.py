@@ -39,7 +39,7 @@ from dyno.wire.messages import (
 if TYPE_CHECKING:
     from dyno.config import Config
 
-Waiter: TypeAlias = Callable[[int, float, Outbox], None]  # (status, now, out)
+Waiter: TypeAlias = Callable[[int, float, Outbox], object]  # (status, now, out); the result is not looked at
 
 _CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a batch is weighed
 

@@ -130,9 +130,7 @@ class Link:
         self._dirty = False
         if self.closed or self._connecting:
             return
-        if not self._backlog:
-            self._send_some(self._codec.drain())
-        if self.closed:
+        if not self._backlog and not self._send_some(self._codec.drain()):
             return
         if len(self._backlog) + self._codec.queued_bytes > self._backlog_bytes_max:
             self.close("the other side reads too slowly")
@@ -174,9 +172,7 @@ class Link:
         if self._connecting:
             self._finish_connecting()
             return
-        if self._backlog:
-            self._send_some(self._backlog)
-        if not self.closed and not self._backlog:
+        if not self._backlog or (self._send_some(self._backlog) and not self._backlog):
             self.flush()
 
     def _finish_connecting(self) -> None:
@@ -189,17 +185,19 @@ class Link:
         self._on_connected(self)
         self.flush()
 
-    def _send_some(self, data: bytes | memoryview) -> None:
+    def _send_some(self, data: bytes | memoryview) -> bool:
+        """What the kernel does not take becomes the backlog. False when the link broke."""
         if not data:
-            return
+            return True
         try:
             sent = self._sock.send(data)
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
             self.close(_reason(error))
-            return
+            return False
         self._backlog = memoryview(data)[sent:]
+        return True
 
 
 def _reason(error: OSError) -> str:

@@ -36,8 +36,7 @@ class Reactor:
 
     def fileno(self) -> int:
         """The descriptor that is readable while any registered socket is ready."""
-        number: int = self._selector.fileno()  # type: ignore[attr-defined]  # epoll, kqueue, devpoll have it
-        return number
+        return self._selector.fileno()
 
     def register(self, sock: socket | int, handler: Handler, *, writable: bool = False) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writable else 0)
