@@ -53,6 +53,17 @@ class Refuse(NamedTuple):
     text: str
 
 
+# ── pieces of a message that is too large for one frame ────────────────────────────────────────────────
+
+
+class Chunk(NamedTuple):
+    """The next piece of the one large message under way in this direction, alone in its frame (wire.link).
+    last: the pieces together are now the body of a frame that holds that message."""
+
+    part: bytes
+    last: bool
+
+
 # ── client requests and their answers ──────────────────────────────────────────────────────────────────
 
 
