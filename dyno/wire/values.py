@@ -29,9 +29,6 @@ from dyno.wire.flat import READ_BYTES, Stream
 NESTING_MAX: Final = 100
 VALUE_BYTES_MAX: Final = 1 << 20
 
-# The encoding of bytes or str at the limit is longer than the limit by its header of at most this.
-HEADER_BYTES_MAX: Final = 9
-
 _TAG_DATETIME = 0  # ISO 8601 text with an offset
 # 2 and 3, ints of over 64 bits, are cbor2's own
 _TAG_FRACTION = 30  # [numerator, denominator]
@@ -50,8 +47,8 @@ class Malformed(ValueError):
 
 
 def encode(value: object, *, bytes_max: int = VALUE_BYTES_MAX) -> bytes:
-    """The bytes of a value. bytes_max bounds the contents of bytes and str, and the encoding of all else.
-    InvalidRequest, saying where in the value, for what cannot be stored."""
+    """The bytes of a value; their `content_size` is at most bytes_max. InvalidRequest, saying where in the
+    value, for what cannot be stored."""
     if type(value) in _QUICK:
         try:
             data = dumps(value)
@@ -59,11 +56,17 @@ def encode(value: object, *, bytes_max: int = VALUE_BYTES_MAX) -> bytes:
             raise InvalidRequest(f"value: {_SURROGATE}") from None
     else:
         data = _Walk(bytes_max).encode(value)
-    if len(data) > bytes_max:
-        size = len(data) - (_header_size(data) if data[0] >> 5 in (2, 3) else 0)
-        if size > bytes_max:
-            raise InvalidRequest(f"value: it takes {size} bytes, more than {bytes_max}")
+    if len(data) > bytes_max and content_size(data) > bytes_max:
+        raise InvalidRequest(f"value: it takes {content_size(data)} bytes, more than {bytes_max}")
     return data
+
+
+def content_size(data: bytes) -> int:
+    """How many bytes count against the limit on values: the contents of encoded bytes or str, so that 1 MiB
+    of them fits into 1 MiB, and all of any other encoding. Looks at the header alone; any bytes will do."""
+    if data and data[0] >> 5 in (2, 3) and data[0] & 31 < 28:
+        return max(0, len(data) - _header_size(data))
+    return len(data)
 
 
 _QUICK = frozenset((bytes, str, int, float, bool, NoneType))  # what `dumps` takes as it is

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyno.errors import InvalidRequest
-from dyno.wire.values import HEADER_BYTES_MAX, NESTING_MAX, Malformed, decode, encode
+from dyno.wire.values import NESTING_MAX, Malformed, content_size, decode, encode
 
 OFFSETS = st.builds(
     timezone, st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, minutes=59))
@@ -356,7 +356,7 @@ def test_a_value_of_exactly_the_limit_is_stored():
         memoryview(bytes(1000)),
         Loud("x" * 1000),
     ):
-        assert len(encode(value, bytes_max=1000)) <= 1000 + HEADER_BYTES_MAX
+        assert content_size(encode(value, bytes_max=1000)) == 1000
     for size in (1, 23, 24, 255, 256, 65_535, 65_536, 1 << 20):
         assert back(b"x" * size) == b"x" * size
         encode(b"x" * size, bytes_max=size)
@@ -366,6 +366,11 @@ def test_a_value_of_exactly_the_limit_is_stored():
     assert encode([1, 2, 3], bytes_max=len(whole)) == whole
     with pytest.raises(InvalidRequest, match="it takes 4 bytes, more than 3"):
         encode([1, 2, 3], bytes_max=3)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x40", b"\x5a", b"\x5f\xff", b"\x7f" * 200, b"\xff" * 9])
+def test_the_size_of_a_strangers_bytes_is_never_far_off(data):
+    assert max(0, len(data) - 9) <= content_size(data) <= len(data)
 
 
 @pytest.mark.parametrize(
