@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from types import NoneType
@@ -217,7 +217,7 @@ class _Walk:
         if value.utcoffset() is None:
             raise _Refused("the datetime has no time zone; only one with an offset from UTC can be stored")
         self._special = True
-        return value if type(value) is datetime else datetime.fromisoformat(datetime.isoformat(value))
+        return value if type(value) is datetime else _datetime_of(datetime.isoformat(value), True)
 
     def date_(self, value: date, _depth: int) -> date:
         return value if type(value) is date else date(value.year, value.month, value.day)
@@ -390,12 +390,20 @@ _DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?([Ee][+-]?[0-9]+)?")
 
 
 def _datetime_of(text: object, _immutable: bool) -> datetime:
-    if type(text) is not str:
-        raise Malformed("a datetime that is no text")
-    value = datetime.fromisoformat(text)
-    if value.utcoffset() is None:
-        raise Malformed("a datetime without an offset")
-    return value
+    parsed = _DATETIME.fullmatch(text) if type(text) is str else None
+    if parsed is None:
+        raise Malformed("a datetime that is no ISO 8601 text with an offset")
+    # datetime.fromisoformat alone would take an offset of less than a second for none.
+    local, sign, hours, minutes, seconds, micros = parsed.groups(default="0")
+    offset = timedelta(hours=int(hours), minutes=int(minutes), seconds=int(seconds), microseconds=int(micros))
+    return datetime.fromisoformat(local).replace(tzinfo=timezone(-offset if sign == "-" else offset))
+
+
+# As datetime.isoformat writes it, down to the microseconds of both time and offset.
+_DATETIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{6})?)"
+    r"([+-])([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{6}))?)?"
+)
 
 
 def _date_of(text: object, _immutable: bool) -> date:
