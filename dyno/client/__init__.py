@@ -1,0 +1,1 @@
+"""Shells of the session: they own sockets and clock, and wake the callers."""

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from dyno.session.links import NodeLink
     from dyno.session.options import BucketOptions
     from dyno.session.outbox import SessionOutbox
-    from dyno.wire.messages import ClientAnswer
+    from dyno.wire.messages import Message
 
 PROTOCOL_LOW = 1
 TIMEOUT_S = 5.0
@@ -277,8 +277,9 @@ class Session:
             self._down(link, reason, now, out)
             self._upkeep(now, out)
 
-    def handle(self, address: str, message: ClientAnswer, now: float, out: SessionOutbox) -> None:
-        """An answer on a link that is up. What belongs to no call is late and means nothing."""
+    def handle(self, address: str, message: Message, now: float, out: SessionOutbox) -> None:
+        """An answer on a link that is up. What belongs to no call is late and means nothing. Raises
+        ProtocolError for a message that is no answer; the link is then to be closed."""
         link = self._links.get(address)
         if link is None or link.state is not LinkState.UP:
             return
@@ -287,23 +288,24 @@ class Session:
             link.silent_at = None
             link.refresh()
             self._dispatch.send_waiting(now, out)
-        kind = type(message)
-        call = self._dispatch.calls.get(message.id)
-        if kind is Members:
-            self._members(link, call, message, now, out)  # type: ignore[arg-type]
-        elif call is None or call.request is None:
-            return
-        elif kind is Failed:
-            self._failed(call, link, message, now, out)  # type: ignore[arg-type]
-        elif kind is Found and type(call.request) is Get:
-            request = call.request
-            origin = _new(Origin, (self._cluster, request.bucket, request.key))
-            record = Record(message.record, origin, message.answered, message.fallbacks)  # type: ignore[union-attr]
-            self._dispatch.conclude(call, record, now, out)
-        elif kind is Done and not call.reads:
-            origin = _new(Origin, (self._cluster, call.request.bucket, call.request.key))  # type: ignore[union-attr]
-            result = PutResult(message.context, origin, message.answered, message.fallbacks)  # type: ignore[union-attr]
-            self._dispatch.conclude(call, result, now, out)
+        if isinstance(message, Found):
+            call = self._dispatch.calls.get(message.id)
+            if call is not None and isinstance(request := call.request, Get):
+                origin = _new(Origin, (self._cluster, request.bucket, request.key))
+                record = Record(message.record, origin, message.answered, message.fallbacks)
+                self._dispatch.conclude(call, record, now, out)
+        elif isinstance(message, Done):
+            call = self._dispatch.calls.get(message.id)
+            if call is not None and isinstance(request := call.request, Put | Delete):
+                origin = _new(Origin, (self._cluster, request.bucket, request.key))
+                result = PutResult(message.context, origin, message.answered, message.fallbacks)
+                self._dispatch.conclude(call, result, now, out)
+        elif isinstance(message, Failed):
+            self._failed(link, message, now, out)
+        elif isinstance(message, Members):
+            self._members(link, message, now, out)
+        else:
+            raise ProtocolError(f"a {type(message).__name__} is no answer")
 
     # ── time ──
 
@@ -336,8 +338,9 @@ class Session:
             self._upkeep(now, out)
         return call
 
-    def _failed(self, call: Call, link: NodeLink, failed: Failed, now: float, out: SessionOutbox) -> None:
-        if call.link is not link:
+    def _failed(self, link: NodeLink, failed: Failed, now: float, out: SessionOutbox) -> None:
+        call = self._dispatch.calls.get(failed.id)
+        if call is None or call.link is not link:
             return  # a late word from a link that was given up on
         request = call.request
         origin = None
@@ -394,9 +397,7 @@ class Session:
             self._asked_at = now
             self._upkeep_at = min(self._upkeep_at, now + PATIENCE_S)
 
-    def _members(
-        self, link: NodeLink, call: Call | None, told: Members, now: float, out: SessionOutbox
-    ) -> None:
+    def _members(self, link: NodeLink, told: Members, now: float, out: SessionOutbox) -> None:
         try:
             if told.cluster != self._cluster:
                 raise ProtocolError("members of another cluster")
@@ -411,7 +412,8 @@ class Session:
         if changed:
             self._paths.forget()
             self._links.forget_all_but([member.address for member in self._routing.members])
-        if call is not None and type(call.request) is AskMembers:
+        call = self._dispatch.calls.get(told.id)
+        if call is not None and isinstance(call.request, AskMembers):
             status = status_of(self._routing, cluster=told.cluster, partitions=told.partitions)
             self._dispatch.conclude(call, status, now, out)
 

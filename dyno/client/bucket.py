@@ -1,0 +1,141 @@
+"""A handle to one bucket: get, put, delete and update, with the quorums that its calls default to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trio import current_time
+from trio.lowlevel import checkpoint_if_cancelled
+
+from dyno.session.update import Update
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dyno.client.client import Client
+    from dyno.session.calls import Call
+    from dyno.session.options import BucketOptions
+    from dyno.session.results import PutResult, Record
+
+
+class Bucket:
+    """Made by `Client.bucket`; cheap, and shared by as many tasks as you like.
+
+    Keys are str or bytes of 1 to 1024 bytes; a str is its UTF-8. r and w are how many replicas must answer,
+    pr and pw how many of those must be primaries: a number, or "one", "quorum" or "all". timeout: seconds.
+    What is not given comes from the handle, then from the bucket, then from the defaults.
+
+    All methods raise InvalidRequest, QuorumNotMet, RequestTimeout, Overloaded, StorageFailed, ConnectFailed.
+    """
+
+    def __init__(self, client: Client, options: BucketOptions) -> None:
+        self._client = client
+        self._options = options
+
+    @property
+    def name(self) -> str:
+        return self._options.name
+
+    def __repr__(self) -> str:
+        return f"<dyno.Bucket {self.name!r}>"
+
+    async def get(
+        self,
+        key: str | bytes,
+        *,
+        r: int | str | None = None,
+        pr: int | str | None = None,
+        timeout: float | None = None,
+    ) -> Record:
+        """Read a key. A missing one gives a record that does not exist."""
+        runner = self._client.runner
+        await checkpoint_if_cancelled()
+        call = runner.session.get(
+            self._options, key, r=r, pr=pr, timeout=timeout, now=current_time(), out=runner.out
+        )
+        record: Record = await runner.outcome(call)
+        return record
+
+    async def put(
+        self,
+        key: str | bytes,
+        value: Any,
+        *,
+        w: int | str | None = None,
+        pw: int | str | None = None,
+        timeout: float | None = None,
+        context: bytes | None = None,
+        if_context: bytes | None = None,
+    ) -> PutResult:
+        """Write a value in the place of what `context`, of a record or an earlier put, covers; without one it
+        becomes a sibling of what is there. With if_context, only if the record is at exactly that context,
+        else ConflictError. QuorumNotMet and RequestTimeout say in `.indeterminate` whether some replica may
+        have kept the write."""
+        runner = self._client.runner
+        await checkpoint_if_cancelled()
+        call = runner.session.put(
+            self._options,
+            key,
+            value,
+            w=w,
+            pw=pw,
+            timeout=timeout,
+            context=context,
+            if_context=if_context,
+            now=current_time(),
+            out=runner.out,
+        )
+        result: PutResult = await runner.outcome(call)
+        return result
+
+    async def delete(
+        self,
+        key: str | bytes,
+        *,
+        w: int | str | None = None,
+        pw: int | str | None = None,
+        timeout: float | None = None,
+        context: bytes | None = None,
+    ) -> PutResult:
+        """Delete what `context` covers; without one, what is there now. Deleting what is missing succeeds."""
+        runner = self._client.runner
+        await checkpoint_if_cancelled()
+        call = runner.session.delete(
+            self._options,
+            key,
+            w=w,
+            pw=pw,
+            timeout=timeout,
+            context=context,
+            now=current_time(),
+            out=runner.out,
+        )
+        result: PutResult = await runner.outcome(call)
+        return result
+
+    async def update(
+        self,
+        key: str | bytes,
+        change: Callable[[list[Any]], Any],
+        *,
+        r: int | str | None = None,
+        pr: int | str | None = None,
+        w: int | str | None = None,
+        pw: int | str | None = None,
+        timeout: float | None = None,
+    ) -> Record:
+        """Read, give `change` the list of siblings ([] if missing), and write what it returns if nobody wrote
+        in between; else read and call it again, until the timeout. `change` is a plain function; what it
+        raises passes through. Returns the record as it was left."""
+        runner = self._client.runner
+        await checkpoint_if_cancelled()
+        session, out = runner.session, runner.out
+        update = Update(
+            session, self._options, key, change, r=r, pr=pr, w=w, pw=pw, timeout=timeout, now=current_time()
+        )
+        call: Call | None = update.start(current_time(), out)
+        while call is not None:
+            await self._client.runner.wait(call)  # asked for anew: the client may have been closed
+            call = update.step(call, current_time(), out)
+        assert update.record is not None
+        return update.record

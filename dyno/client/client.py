@@ -1,0 +1,108 @@
+"""`dyno.connect` and the asynchronous client, on Trio.
+
+    async with dyno.connect("127.0.0.1:7101", "127.0.0.1:7102") as client:
+        carts = client.bucket("carts")
+        await carts.put("alice", {"milk": 1})
+
+One client serves any number of tasks at once: what they ask in one turn of the loop travels together. It
+finds the other nodes by itself, sends every request to a node that owns the key, reconnects when links
+break, and repeats what can safely be repeated.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+from trio import current_time
+from trio.lowlevel import checkpoint_if_cancelled
+
+from dyno.client.bucket import Bucket
+from dyno.client.runner import BROKEN, Runner
+from dyno.errors import DynoError, InvalidRequest
+from dyno.session.options import BucketOptions
+from dyno.session.session import TIMEOUT_S, Session
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+
+def connect(*addresses: str, timeout: float = TIMEOUT_S) -> Client:
+    """A client of the cluster that these nodes belong to; use it with `async with`, or `open` and `aclose`.
+
+    addresses: "host:port" of some nodes, at least one; any that can be reached will do. timeout: seconds, for
+    opening and for every call that names none. Raises InvalidRequest for what can be no address or timeout.
+    """
+    return Client(addresses, timeout=timeout)
+
+
+class Client:
+    """A connection to a cluster; made by `connect`. Entering raises ConnectFailed if no node answers."""
+
+    def __init__(self, addresses: tuple[str, ...], *, timeout: float) -> None:
+        self._session = Session(addresses, random=random.Random(), timeout=timeout)
+        self._runner: Runner | None = None
+        self._unusable = "this client is not open; use 'async with dyno.connect(...)', or await its open()"
+        self._broken_by: BaseException | None = None
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def open(self) -> Self:
+        """Connect to one of the nodes at least. Returns the client itself. A client is opened once."""
+        if self._runner is not None:
+            raise InvalidRequest("this client was opened already; dyno.connect(...) makes another one")
+        await checkpoint_if_cancelled()
+        runner = self._runner = Runner(self._session, on_broken=self._broken)
+        self._unusable = ""
+        try:
+            await runner.outcome(self._session.open(current_time(), runner.out))
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def aclose(self) -> None:
+        """Close all links; calls that are under way in other tasks fail. Closing again does nothing."""
+        self._unusable = "this client is closed; dyno.connect(...) makes another one"
+        if self._runner is not None:
+            await self._runner.close()
+
+    def bucket(
+        self,
+        name: str,
+        *,
+        r: int | str | None = None,
+        w: int | str | None = None,
+        pr: int | str | None = None,
+        pw: int | str | None = None,
+    ) -> Bucket:
+        """A handle to a bucket, which needs no creation. The quorums are for its calls that name none."""
+        return Bucket(self, BucketOptions(name, r=r, w=w, pr=pr, pw=pw))
+
+    async def status(self, *, timeout: float | None = None) -> dict[str, Any]:
+        """The cluster as one of its nodes sees it now, in the shape of `dyno status --json`."""
+        runner = self.runner
+        await checkpoint_if_cancelled()
+        call = runner.session.status(timeout=timeout, now=current_time(), out=runner.out)
+        status: dict[str, Any] = await runner.outcome(call)
+        return status
+
+    @property
+    def runner(self) -> Runner:
+        """For `Bucket`. Raises InvalidRequest unless the client is open, DynoError if it broke."""
+        if self._unusable:
+            raise InvalidRequest(self._unusable)
+        if self._broken_by is not None:
+            raise DynoError(f"{BROKEN}: {self._broken_by!r}") from self._broken_by
+        assert self._runner is not None
+        return self._runner
+
+    def _broken(self, cause: BaseException) -> None:
+        self._broken_by = cause

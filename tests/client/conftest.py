@@ -1,0 +1,156 @@
+"""A fake node that speaks the wire on loopback, and keeps its keys in a dict."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from dyno.causality import token
+from dyno.causality.context import Context
+from dyno.causality.dots import Dot
+from dyno.causality.record import Record, put_context
+from dyno.wire.link import LinkCodec
+from dyno.wire.members import ALIVE, NORMAL, Member, pack_members
+from dyno.wire.messages import (
+    AskMembers,
+    Delete,
+    Done,
+    Failed,
+    Found,
+    Get,
+    Hello,
+    Members,
+    Message,
+    Put,
+)
+
+CLUSTER = bytes(range(16))
+
+
+class FakeNode:
+    """address: where it listens, once it serves. others: nodes that it lists as members besides itself.
+
+    seen: all requests, in the order of arrival. turns: how many requests came in each read. answer: may be
+    set to a function that answers a request instead of the node; None from it means no answer, ever."""
+
+    def __init__(self, name: str = "n1") -> None:
+        self.name = name
+        self.address = ""
+        self.others: list[FakeNode] = []
+        self.records: dict[tuple[str, bytes], Record] = {}
+        self.seen: list[Any] = []
+        self.turns: list[int] = []
+        self.answer: Callable[[Any], Message | None] = self.answer_truly
+        self.first: Callable[[Hello], Message | None] = self.hello
+        self._dots = itertools.count(1)
+        self._streams: list[trio.SocketStream] = []
+        self._arrived = trio.Event()
+
+    @asynccontextmanager
+    async def serving(self, port: int = 0) -> AsyncIterator[FakeNode]:
+        (listener,) = await trio.open_tcp_listeners(port, host="127.0.0.1")
+        self.address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, self._talk, [listener])
+            try:
+                yield self
+            finally:
+                nursery.cancel_scope.cancel()
+
+    def drop_links(self) -> None:
+        """Reset every connection, as a node that is killed does."""
+        for stream in self._streams:
+            stream.socket.close()
+        self._streams.clear()
+
+    def hello(self, _hello: Hello) -> Message:
+        return Hello(1, 1, "peer", CLUSTER, 16, self.name, b"d" * 16, b"s" * 8, "")
+
+    def answer_truly(self, request: Any) -> Message | None:
+        match request:
+            case Get():
+                record = self.records.get((request.bucket, request.key))
+                return Found(request.id, record.pack() if record else b"", self.name, "")
+            case Put():
+                return self._put(request)
+            case Delete():
+                record = self.records.get((request.bucket, request.key), Record.EMPTY)
+                self.records[request.bucket, request.key] = record.delete(record.context)
+                return Done(request.id, record.context.pack(), self.name, "")
+            case AskMembers():
+                members = pack_members(node.member() for node in (self, *self.others))
+                return Members(request.id, CLUSTER, 16, 1, members)
+        raise AssertionError(f"no client sends {request!r}")
+
+    def member(self) -> Member:
+        seat = self.name.encode().ljust(16, b"s")
+        return Member(self.name, seat, seat, b"start-id", 1, 0, NORMAL, ALIVE, self.address, "", 1.0)
+
+    def _put(self, put: Put) -> Message:
+        record = self.records.get((put.bucket, put.key), Record.EMPTY)
+        context = token.decode(put.context, cluster=CLUSTER, bucket=put.bucket, key=put.key)
+        if put.conditional and (record.context != context if put.context else record.siblings):
+            return Failed(put.id, "conflict", "somebody else wrote it", 0, "", False, 0, record.pack())
+        dot = Dot(self.name.encode().ljust(16, b"a"), next(self._dots))
+        self.records[put.bucket, put.key] = record.write(context, dot, put.request, put.value)
+        return Done(put.id, put_context(context, record.context, dot).pack(), self.name, "")
+
+    async def _talk(self, stream: trio.SocketStream) -> None:
+        codec, greeted = LinkCodec(), False
+        self._streams.append(stream)
+        try:
+            async for data in stream:
+                messages = codec.feed(data)
+                if not greeted and messages:
+                    greeted = True
+                    hello, *messages = messages
+                    assert isinstance(hello, Hello)
+                    self._send(codec, self.first(hello))
+                if messages:
+                    self.turns.append(len(messages))
+                for message in messages:
+                    self.seen.append(message)
+                    self._send(codec, self.answer(message))
+                self._arrived.set()
+                self._arrived = trio.Event()
+                while out := codec.drain():
+                    await stream.send_all(out)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client went away, or `drop_links`
+        finally:
+            stream.socket.close()
+
+    def _send(self, codec: LinkCodec, message: Message | None) -> None:
+        if message is not None:
+            codec.send(message)
+
+    def requests(self, kind: type) -> list[Any]:
+        return [message for message in self.seen if type(message) is kind]
+
+    async def received(self, kind: type, count: int = 1) -> None:
+        """Until that many requests of a kind have come."""
+        with trio.fail_after(5):
+            while len(self.requests(kind)) < count:
+                await self._arrived.wait()
+
+    def conflicting(self, bucket: str, key: bytes, value: bytes) -> None:
+        """Somebody else writes blindly."""
+        record = self.records.get((bucket, key), Record.EMPTY)
+        dot = Dot(b"somebody else---", next(self._dots))
+        self.records[bucket, key] = record.write(Context.EMPTY, dot, b"r" * 16, value)
+
+
+@pytest.fixture
+def a_node() -> type[FakeNode]:
+    return FakeNode
+
+
+@pytest.fixture
+def serving() -> Callable[..., AbstractAsyncContextManager[FakeNode]]:
+    """A fake node that serves: `async with serving() as node`."""
+    return lambda name="n1", port=0: FakeNode(name).serving(port)

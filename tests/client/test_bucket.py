@@ -1,0 +1,187 @@
+"""get, put, delete and update over the wire, and what callers get back."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+import dyno
+from dyno.wire import values
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, Delete, Failed, Get, Put
+
+pytestmark = pytest.mark.trio
+
+
+@pytest.fixture
+async def node(serving):
+    async with serving() as node:
+        yield node
+
+
+@pytest.fixture
+async def client(node):
+    async with dyno.connect(node.address, timeout=5) as client:
+        yield client
+
+
+@pytest.fixture
+def carts(client):
+    return client.bucket("carts")
+
+
+async def test_what_was_put_is_read_with_its_context(carts, node):
+    stored = await carts.put("alice", {"milk": 1})
+    record = await carts.get("alice")
+    assert isinstance(stored, dyno.PutResult)
+    assert isinstance(record, dyno.Record)
+    assert record.value == {"milk": 1}
+    assert record.context == stored.context != b""
+    assert record.replicas == stored.replicas == (("n1",), ())
+
+
+async def test_a_missing_key_does_not_exist(carts):
+    record = await carts.get("nobody")
+    assert not record.exists
+    assert (record.value, record.siblings, record.context) == (None, [], b"")
+
+
+async def test_a_str_key_and_its_bytes_are_one_key(carts):
+    await carts.put("ü", 1)
+    assert (await carts.get("ü".encode())).value == 1
+
+
+async def test_blind_writes_make_siblings_and_a_context_replaces_what_was_read(carts):
+    await carts.put("alice", "left")
+    await carts.put("alice", "right")
+    record = await carts.get("alice")
+    with pytest.raises(dyno.ConflictError) as caught:
+        _ = record.value
+    assert caught.value.siblings == ["left", "right"]
+    stored = await carts.put("alice", "both", context=caught.value.context)
+    assert (await carts.get("alice")).siblings == ["both"]
+    await carts.put("alice", "next", context=stored.context)
+    assert (await carts.get("alice")).value == "next"
+
+
+async def test_a_delete_returns_what_it_covered(carts):
+    stored = await carts.put("alice", 1)
+    gone = await carts.delete("alice")
+    assert gone.context == stored.context
+    record = await carts.get("alice")
+    assert not record.exists
+    assert record.context == stored.context, "and so a next put can follow it"
+
+
+async def test_a_conditional_put_meets_what_somebody_else_wrote(carts):
+    stored = await carts.put("alice", 1, if_context=b"")
+    with pytest.raises(dyno.ConflictError) as caught:
+        await carts.put("alice", 2, if_context=b"")
+    assert caught.value.siblings == [1]
+    assert caught.value.context == stored.context
+    await carts.put("alice", 2, if_context=caught.value.context)
+    assert (await carts.get("alice")).value == 2
+
+
+async def test_call_options_come_before_those_of_the_handle(client, node):
+    carts = client.bucket("carts", r="all", w=2, pr=1, pw="quorum")
+    assert carts.name == "carts"
+    assert repr(carts) == "<dyno.Bucket 'carts'>"
+    await carts.get("k")
+    await carts.get("k", r=1, pr=0, timeout=2)
+    await carts.put("k", 1)
+    await carts.put("k", 1, w="one", pw=0, timeout=2)
+    await carts.delete("k")
+    await carts.delete("k", w=3, pw="all", timeout=2)
+    assert [(m.r, m.pr) for m in node.requests(Get)] == [(ALL, 1), (1, 0)]
+    assert [(m.w, m.pw) for m in node.requests(Put)] == [(2, QUORUM), (1, 0)]
+    assert [(m.w, m.pw) for m in node.requests(Delete)] == [(2, QUORUM), (3, ALL)]
+    assert [m.budget_ms for m in (*node.requests(Get), *node.requests(Put))] == [5000, 2000, 5000, 2000]
+    await client.bucket("carts").get("k")
+    assert node.requests(Get)[-1].r == DEFAULT
+
+
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda carts: carts.get(""),
+        lambda carts: carts.get("k", r=0),
+        lambda carts: carts.put("k", object()),
+        lambda carts: carts.put("k", 1, context="text"),
+        lambda carts: carts.delete("k", w="some"),
+        lambda carts: carts.update("k", "no function"),
+        lambda carts: carts.get("k", timeout=0),
+    ],
+)
+async def test_what_cannot_be_right_is_refused_before_anything_is_sent(carts, node, misuse):
+    with pytest.raises(dyno.InvalidRequest):
+        await misuse(carts)
+    assert not node.requests(Get) + node.requests(Put) + node.requests(Delete)
+
+
+async def test_what_can_be_no_bucket_is_refused(client):
+    with pytest.raises(dyno.InvalidRequest):
+        client.bucket("")
+    with pytest.raises(dyno.InvalidRequest, match=r"^w="):
+        client.bucket("carts", w=0)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("quorum", dyno.QuorumNotMet), ("storage", dyno.StorageFailed), ("invalid", dyno.InvalidRequest)],
+)
+async def test_a_refusal_of_the_node_is_raised(carts, node, code, error):
+    node.answer = lambda request: Failed(request.id, code, "the disk is full", 2, "n1", False, 0, b"")
+    with pytest.raises(error, match="the disk is full"):
+        await carts.put("k", 1)
+
+
+async def test_an_update_changes_what_is_there(carts):
+    def add_milk(siblings):
+        return {**(siblings[0] if siblings else {}), "milk": 1}
+
+    record = await carts.update("alice", add_milk)
+    assert record.value == {"milk": 1}
+    await carts.put("alice", {"bread": 1}, context=record.context)
+    record = await carts.update("alice", add_milk)
+    assert (await carts.get("alice")).value == record.value == {"bread": 1, "milk": 1}
+
+
+async def test_an_update_reads_again_when_somebody_else_wrote(carts, node):
+    seen = []
+
+    def merge(siblings):
+        seen.append(siblings)
+        if len(seen) == 1:
+            node.conflicting("carts", b"alice", values.encode(5))
+        return sum(siblings) + 1
+
+    record = await carts.update("alice", merge)
+    assert seen == [[], [5]]
+    assert record.value == 6
+
+
+async def test_many_updates_of_one_key_all_count(carts):
+    async def add():
+        await carts.update("hits", lambda siblings: max(siblings, default=0) + 1)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(add)
+    assert (await carts.get("hits")).value == 10
+
+
+async def test_the_exception_of_a_change_passes_through(carts):
+    class Mine(Exception):
+        pass
+
+    def change(_siblings):
+        raise Mine
+
+    with pytest.raises(Mine):
+        await carts.update("alice", change)
+
+
+async def test_a_large_value_travels(carts):
+    value = bytes(range(256)) * 4096
+    await carts.put("big", value)
+    assert (await carts.get("big")).value == value
