@@ -115,6 +115,7 @@ class Runner:
 
         while True:
             self._now = trio.current_time()
+            self._reactor.turn()  # a link that is broken already takes no write along
             self._settle()
             self._flusher = current_task()
             await wait_task_rescheduled(abort)
