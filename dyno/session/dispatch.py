@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from dyno.session.paths import Paths
     from dyno.wire.messages import Failed
 
-PATIENCE_S = 1.0  # a link that owes an answer and says nothing at all for so long is silent
+PATIENCE_S = 0.5  # a link that owes an answer and says nothing at all for so long is silent
 OVERLOADED_RETRIES_MAX = 4
 OVERLOADED_PAUSE_MIN_S = 0.02
 ELSEWHERE_MAX = 2
@@ -200,7 +200,9 @@ class Dispatch:
 
     def _grow_impatient(self, call: Call, link: NodeLink, now: float, out: SessionOutbox) -> None:
         """An answer is late. If the link says nothing else either, it is probably dead."""
-        if link.heard_at <= call.sent_at <= now - PATIENCE_S:
+        silent_at = max(link.heard_at, call.sent_at) + PATIENCE_S
+        if silent_at <= now:
+            silent_at = now + PATIENCE_S  # look again then
             if link.silent_at is None:
                 link.fall_silent(now)
                 out.sends.append((link.address, AskMembers(0)))  # whatever it says proves that it lives
@@ -209,7 +211,7 @@ class Dispatch:
                 self._send_again(call, now, out)
                 return
         self._timers.remove(call)
-        self._timers.add(call, min(now + PATIENCE_S, call.deadline))
+        self._timers.add(call, min(silent_at, call.deadline))
 
     def _leave_link(self, call: Call) -> None:
         assert call.link is not None

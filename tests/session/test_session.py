@@ -9,8 +9,10 @@ import pytest
 
 from dyno.causality import token
 from dyno.errors import ConnectFailed, InvalidRequest, Overloaded, QuorumNotMet
+from dyno.session.dispatch import PATIENCE_S
 from dyno.session.links import DIAL_TIMEOUT_S, SILENT_MAX_S
 from dyno.session.session import CALLS_MAX, IN_USE_S, OPEN_GRACE_S, Session
+from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import (
     ALL,
     DEFAULT,
@@ -227,7 +229,7 @@ def test_another_node_is_asked_when_one_says_nothing(world):
     world.advance(2.0)
     world.get()
     ((first, _),) = world.sent(AskMembers)
-    world.advance(1.01)
+    world.advance(PATIENCE_S + 0.01)
     assert any(address != first for address, _ in world.sent(AskMembers))
     assert world.session._links.get(first).silent_at is not None
 
@@ -236,9 +238,9 @@ def test_a_node_that_answers_calls_but_not_this_is_not_silent(world):
     world.advance(2.0)
     world.get()
     ((first, _),) = world.sent(AskMembers)
-    world.advance(0.5)
+    world.advance(PATIENCE_S * 0.9)
     world.hear(first, Found(9999, b"", "", ""))
-    world.advance(0.6)
+    world.advance(PATIENCE_S * 0.2)
     assert world.session._links.get(first).silent_at is None
 
 
@@ -393,6 +395,11 @@ def test_an_answer_of_the_wrong_kind_or_to_nobody_means_nothing(world):
     opening = world.open()
     world.hear(where_put, Found(opening.id, b"", "", ""))
     assert not world.finished()
+
+
+def test_a_message_that_is_no_answer_is_a_breach_of_protocol(world):
+    with pytest.raises(ProtocolError, match="a Refuse is no answer"):
+        world.hear("n1:7101", Refuse("overloaded", "too late for that"))
 
 
 def test_status_is_the_cluster_as_a_node_sees_it_now(world):
