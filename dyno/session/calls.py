@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dyno.session.routing import COPIES
 from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, Put
 
 if TYPE_CHECKING:
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
 
     Request: TypeAlias = Get | Put | Delete | AskMembers
 
-# How many nodes hold a copy and how many of them a quorum is, where only the nodes know the bucket.
-_COPIES = 3
-_WORDS = {DEFAULT: _COPIES // 2 + 1, QUORUM: _COPIES // 2 + 1, ALL: _COPIES}
+# What the words stand for in a bucket that says nothing else; only the nodes know better.
+_WORDS = {DEFAULT: COPIES // 2 + 1, QUORUM: COPIES // 2 + 1, ALL: COPIES}
 
 
 class Call:
