@@ -55,12 +55,14 @@ class Raw:
         codec = LinkCodec()
         for message in messages:
             codec.send(message)
-        await self.stream.send_all(codec.drain())
+        while data := codec.drain():
+            await self.stream.send_all(data)
 
     async def hear(self) -> Message:
         """The next message; EOFError when the link is closed instead."""
         while not self._heard:
-            data = await self.stream.receive_some(65536)
+            with trio.fail_after(10):
+                data = await self.stream.receive_some(65536)
             if not data:
                 raise EOFError
             self._heard += self._codec.feed(data)
@@ -76,16 +78,32 @@ class Raw:
         return True
 
 
-async def dial(node: dyno.Node) -> Raw:
-    host, port = node.address.rsplit(":", 1)
-    return Raw(await trio.open_tcp_stream(host, int(port)))
+class Door:
+    """Where a node can be knocked at."""
+
+    def __init__(self, node: dyno.Node) -> None:
+        host, port = node.address.rsplit(":", 1)
+        self.address = (host, int(port))
+        self.visitors: list[Raw] = []
+
+    async def dial(self) -> Raw:
+        raw = Raw(await trio.open_tcp_stream(*self.address))
+        self.visitors.append(raw)
+        return raw
+
+    async def greeted(self, hello: Hello = CLIENT) -> Raw:
+        raw = await self.dial()
+        await raw.send(hello)
+        assert isinstance(await raw.hear(), Hello)
+        return raw
 
 
-async def greeted(node: dyno.Node, hello: Hello = CLIENT) -> Raw:
-    raw = await dial(node)
-    await raw.send(hello)
-    assert isinstance(await raw.hear(), Hello)
-    return raw
+@pytest.fixture
+async def door(node: dyno.Node) -> AsyncIterator[Door]:
+    door = Door(node)
+    yield door
+    for visitor in door.visitors:
+        await visitor.stream.aclose()
 
 
 def framed(value: object) -> bytes:
@@ -113,27 +131,27 @@ GARBAGE = {
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
-async def test_garbage_instead_of_a_hello(node: dyno.Node, garbage: bytes) -> None:
-    raw = await dial(node)
+async def test_garbage_instead_of_a_hello(door: Door, garbage: bytes) -> None:
+    raw = await door.dial()
     await raw.stream.send_all(garbage)
     assert await raw.closed()
 
 
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE.keys())
-async def test_garbage_after_the_hello(node: dyno.Node, garbage: bytes) -> None:
-    raw = await greeted(node)
+async def test_garbage_after_the_hello(door: Door, garbage: bytes) -> None:
+    raw = await door.greeted()
     await raw.stream.send_all(garbage)
     assert await raw.closed()
 
 
-async def test_a_truncated_frame_then_silence(node: dyno.Node) -> None:
-    raw = await dial(node)
+async def test_a_truncated_frame_then_silence(door: Door) -> None:
+    raw = await door.dial()
     await raw.stream.send_all(framed([1, 2, 3])[:5])
     assert await raw.closed()  # no hello in time
 
 
-async def test_another_protocol_version_is_refused_with_both_versions(node: dyno.Node) -> None:
-    raw = await dial(node)
+async def test_another_protocol_version_is_refused_with_both_versions(door: Door) -> None:
+    raw = await door.dial()
     await raw.send(CLIENT._replace(protocol_low=77, protocol_high=78))
     refuse = await raw.hear()
     assert isinstance(refuse, Refuse)
@@ -142,8 +160,8 @@ async def test_another_protocol_version_is_refused_with_both_versions(node: dyno
     assert await raw.closed()
 
 
-async def test_a_peer_of_another_cluster_is_refused(node: dyno.Node) -> None:
-    raw = await dial(node)
+async def test_a_peer_of_another_cluster_is_refused(door: Door) -> None:
+    raw = await door.dial()
     hello = Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, "peer", b"x" * 16, 1024, "n9", b"d" * 16, b"s" * 8, "")
     await raw.send(hello)
     refuse = await raw.hear()
@@ -151,12 +169,12 @@ async def test_a_peer_of_another_cluster_is_refused(node: dyno.Node) -> None:
     assert refuse.code == "cluster"
 
 
-async def test_a_peer_of_another_partition_count_is_refused(node: dyno.Node) -> None:
-    raw = await greeted(node)
+async def test_a_peer_of_another_partition_count_is_refused(door: Door) -> None:
+    raw = await door.greeted()
     await raw.send(AskMembers(1))
     members = await raw.hear()
     assert isinstance(members, Members)
-    other = await dial(node)
+    other = await door.dial()
     await other.send(
         Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, "peer", members.cluster, 7, "n9", b"d" * 16, b"s" * 8, "")
     )
@@ -165,20 +183,20 @@ async def test_a_peer_of_another_partition_count_is_refused(node: dyno.Node) -> 
     assert refuse.code == "partitions"
 
 
-async def test_a_client_of_another_cluster_is_refused(node: dyno.Node) -> None:
-    raw = await dial(node)
+async def test_a_client_of_another_cluster_is_refused(door: Door) -> None:
+    raw = await door.dial()
     await raw.send(CLIENT._replace(cluster=b"y" * 16))
     assert isinstance(await raw.hear(), Refuse)
 
 
-async def test_an_answer_where_a_request_belongs_closes_the_link(node: dyno.Node) -> None:
-    raw = await greeted(node)
+async def test_an_answer_where_a_request_belongs_closes_the_link(door: Door) -> None:
+    raw = await door.greeted()
     await raw.send(Stored(1, 0))
     assert await raw.closed()
 
 
-async def test_two_hellos_close_the_link(node: dyno.Node) -> None:
-    raw = await greeted(node)
+async def test_two_hellos_close_the_link(door: Door) -> None:
+    raw = await door.greeted()
     await raw.send(CLIENT)
     assert await raw.closed()
 
@@ -203,10 +221,8 @@ A_PUT = Put(1, "bucket", b"key", b"\x01", b"", False, DEFAULT, DEFAULT, b"r" * 1
         (Get(1, "bucket", b"key", 0, DEFAULT, 5000, False), "r=0"),
     ],
 )
-async def test_an_invalid_request_is_answered_as_such(
-    node: dyno.Node, request_: Put | Get, reason: str
-) -> None:
-    raw = await greeted(node)
+async def test_an_invalid_request_is_answered_as_such(door: Door, request_: Put | Get, reason: str) -> None:
+    raw = await door.greeted()
     await raw.send(request_)
     failed = await raw.hear()
     assert isinstance(failed, Failed)
@@ -214,31 +230,30 @@ async def test_an_invalid_request_is_answered_as_such(
     assert reason in failed.message
 
 
-async def test_more_than_the_cluster_has_is_a_quorum_failure_with_nothing_written(node: dyno.Node) -> None:
-    raw = await greeted(node)
+async def test_more_than_the_cluster_has_is_a_quorum_failure_with_nothing_written(door: Door) -> None:
+    raw = await door.greeted()
     await raw.send(A_PUT._replace(w=2))
     failed = await raw.hear()
     assert isinstance(failed, Failed)
     assert (failed.code, failed.needed, failed.indeterminate) == ("quorum", 2, False)
 
 
-async def test_an_expired_request_is_dropped_unstarted(node: dyno.Node) -> None:
-    raw = await greeted(node)
+async def test_an_expired_request_is_dropped_unstarted(door: Door) -> None:
+    raw = await door.greeted()
     await raw.send(A_PUT._replace(budget_ms=0), A_PUT._replace(id=2))
     done = await raw.hear()
     assert isinstance(done, Done)
     assert done.id == 2
 
 
-async def test_half_open_connections_do_not_keep_others_out(node: dyno.Node) -> None:
-    host, port = node.address.rsplit(":", 1)
+async def test_half_open_connections_do_not_keep_others_out(door: Door) -> None:
     sockets = [socket.socket() for _ in range(600)]
     try:
         for sock in sockets:
             sock.setblocking(False)
-            sock.connect_ex((host, int(port)))
+            sock.connect_ex(door.address)
         with trio.fail_after(5):
-            raw = await greeted(node)
+            raw = await door.greeted()
             await raw.send(AskMembers(1))
             assert isinstance(await raw.hear(), Members)
     finally:
@@ -246,20 +261,21 @@ async def test_half_open_connections_do_not_keep_others_out(node: dyno.Node) -> 
             sock.close()
 
 
-async def test_too_many_clients_are_told_so(node: dyno.Node) -> None:
-    clients = [await greeted(node) for _ in range(20)]
-    raw = await dial(node)
+async def test_too_many_clients_are_told_so(door: Door) -> None:
+    for _ in range(20):
+        await door.greeted()
+    raw = await door.dial()
     await raw.send(CLIENT)
     refuse = await raw.hear()
     assert isinstance(refuse, Refuse)
     assert refuse.code == "overloaded"
-    for client in clients:
-        await client.stream.aclose()
+    for visitor in door.visitors:  # make room for the fixture's own client
+        await visitor.stream.aclose()
 
 
-async def test_a_client_that_never_reads_is_cut_off(node: dyno.Node) -> None:
+async def test_a_client_that_never_reads_is_cut_off(door: Door) -> None:
     """Its answers fill the kernel's buffers and then the link's backlog, which is bounded."""
-    raw = await greeted(node)
+    raw = await door.greeted()
     value = cbor2.dumps(bytes(500_000))
     await raw.send(A_PUT._replace(value=value))
     assert isinstance(await raw.hear(), Done)
@@ -273,11 +289,10 @@ async def test_a_client_that_never_reads_is_cut_off(node: dyno.Node) -> None:
             pass
 
 
-async def test_datagrams_of_all_kinds_are_survived(node: dyno.Node) -> None:
-    host, port = node.address.rsplit(":", 1)
+async def test_datagrams_of_all_kinds_are_survived(door: Door) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for garbage in (*GARBAGE.values(), b"", b"\0" * 60_000):
-            sock.sendto(garbage, (host, int(port)))
-    raw = await greeted(node)
+            sock.sendto(garbage, door.address)
+    raw = await door.greeted()
     await raw.send(AskMembers(1))
     assert isinstance(await raw.hear(), Members)
