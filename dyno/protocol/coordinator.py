@@ -9,6 +9,7 @@ insertion-ordered dict is the next deadline: no timer per request (PERFORMANCE, 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -19,12 +20,14 @@ from dyno.errors import Code, InvalidRequest
 from dyno.protocol import quorum
 from dyno.protocol.forward import Forwarding
 from dyno.protocol.get import GetCoordinator
+from dyno.protocol.outbox import Outbox
 from dyno.protocol.put import PutCoordinator
 from dyno.protocol.replica import Refusal, Replica, Written
 from dyno.protocol.sink import Failure, LinkSink, Sink, invalid
 from dyno.wire.messages import (
     DEFAULT,
     QUORUM,
+    STATUS_OK,
     STATUS_OVERLOADED,
     Delete,
     Done,
@@ -40,14 +43,15 @@ from dyno.wire.messages import (
 if TYPE_CHECKING:
     from dyno.config import Config
     from dyno.protocol.membership import Membership
-    from dyno.protocol.outbox import Outbox
     from dyno.protocol.peers import Peers
     from dyno.protocol.ring import Plan, Ring
 
 Request: TypeAlias = Get | Put | Delete
+Refused: TypeAlias = Callable[[Refusal, float, Outbox], None]
 
 _REQUEST_ID_BYTES = 16
 _RETRY_AFTER_S = 0.05  # how long a replica is given to learn the ring before it is asked again
+_TRAILING_MAX = 1000  # reads that are answered but still wait for somebody's copy, to repair it
 
 
 class Intent(NamedTuple):
@@ -63,7 +67,7 @@ class Intent(NamedTuple):
 
 
 class Coordinator:
-    """me: this node's name. `ring` is set by the node whenever the ring changes; None until it joined."""
+    """me: this node's name. ring: None until it joined."""
 
     def __init__(
         self, *, me: str, config: Config, replica: Replica, peers: Peers, membership: Membership
@@ -76,6 +80,7 @@ class Coordinator:
         self._membership = membership
         self._last_id = 0
         self._gets: dict[int, GetCoordinator] = {}
+        self._trailing: dict[int, GetCoordinator] = {}
         self._puts: dict[int, PutCoordinator] = {}
         self._forwardings: dict[int, Forwarding] = {}
         self._hedges: deque[tuple[float, GetCoordinator]] = deque()
@@ -99,7 +104,7 @@ class Coordinator:
     ) -> None:
         """An answer of another node; one to an operation that is over is late and means nothing."""
         if type(message) is ReadAnswer:
-            get = self._gets.get(message.id)
+            get = self._gets.get(message.id) or self._trailing.get(message.id)
             if get is not None:
                 self._answered(get, node, message.status, message.record, now, out)
         elif type(message) is Stored:
@@ -113,18 +118,19 @@ class Coordinator:
                 if forwarding.finished:
                     del self._forwardings[forwarding.id]
 
-    def link_up(self, node: str, now: float, out: Outbox) -> None:
+    def link_up(self, node: str, out: Outbox) -> None:
         """What could not be sent to a node is sent now."""
-        for get in list(self._gets.values()):
-            get.retry(node, now, out)
-        for put in list(self._puts.values()):
+        for get in self._gets.values():
+            get.retry(node, out)
+        for put in self._puts.values():
             put.retry(node, out)
 
-    def link_down(self, node: str, now: float, out: Outbox) -> None:
-        for get in list(self._gets.values()):
-            get.lost(node, now, out)
-            if get.finished:
-                del self._gets[get.id]
+    def link_down(self, node: str, out: Outbox) -> None:
+        for get in self._gets.values():
+            get.lost(node, out)
+        for get in list(self._trailing.values()):
+            get.lost(node, out)
+            self._file(get)
         for put in self._puts.values():
             put.lost(node)
         for forwarding in list(self._forwardings.values()):
@@ -132,18 +138,28 @@ class Coordinator:
             if forwarding.finished:
                 del self._forwardings[forwarding.id]
 
+    def replan(self, ring: Ring, out: Outbox) -> None:
+        """The ring is another one now. What reads found out under the old one counts no more: they fail
+        with "plan again", which harms nobody. A write is on some disks already, and goes on."""
+        before, self.ring = self.ring, ring
+        if before is not None and before.fingerprint != ring.fingerprint:
+            for get in list(self._gets.values()):
+                get.replan(out)
+                self._file(get)
+
     def tick(self, now: float, out: Outbox) -> None:
         while self._hedges and self._hedges[0][0] <= now:
-            self._hedges.popleft()[1].hedge(now, out)
+            get = self._hedges.popleft()[1]
+            if get.hedge(out):
+                self._hedges.append((now + self._config.hedge_after_s, get))
         while self._retries and self._retries[0][0] <= now:
             _, node, operation = self._retries.popleft()
-            if isinstance(operation, PutCoordinator):
-                operation.retry(node, out)
-            else:
-                operation.retry(node, now, out)
+            operation.retry(node, out)
         while self._gets and (get := next(iter(self._gets.values()))).deadline <= now:
             del self._gets[get.id]
-            get.expire(now, out)
+            get.expire(out)
+        while self._trailing and (get := next(iter(self._trailing.values()))).deadline <= now:
+            del self._trailing[get.id]
         while self._puts and (put := next(iter(self._puts.values()))).deadline <= now:
             del self._puts[put.id]
             put.expire(out)
@@ -152,6 +168,7 @@ class Coordinator:
             first.expire(out)
 
     def deadline(self) -> float | None:
+        """Reads that only trail wait for whichever tick comes next."""
         hedges = self._hedges
         while hedges and hedges[0][1].answered:
             hedges.popleft()
@@ -179,20 +196,19 @@ class Coordinator:
         elif request.forwarded:
             text = f"{self._me} does not own the key; the nodes disagree about the ring"
             sink.failed(Failure(Code.RING, text), out)
-        else:
+        elif self._enough_live(plan.owners, self._needed(plan.owners, request), sink, out):
             self._forward(link, request, plan, now, out)
 
     def _forward(self, link: int, request: Request, plan: Plan, now: float, out: Outbox) -> None:
-        others = [name for name in self._by_liveness(plan.owners) if name != self._me]
         config = self._config
-        # Later than the other node's own verdict, which says more than our silence.
-        timeout = config.get_timeout_s + config.put_timeout_s
         forwarding = Forwarding(
             id=self._next_id(),
             link=link,
             request=request,
-            owners=others,
-            deadline=now + timeout,
+            needed=self._needed(plan.owners, request),
+            owners=[name for name in self._by_liveness(plan.owners) if name != self._me],
+            # Later than the other node's own verdict, which says more than our silence.
+            deadline=now + config.get_timeout_s + config.put_timeout_s,
             peers=self._peers,
         )
         forwarding.start(out)
@@ -202,30 +218,34 @@ class Coordinator:
     def _coordinate(
         self, link: int, request: Request, plan: Plan, ring: Ring, sink: Sink, now: float, out: Outbox
     ) -> None:
+        needed = self._needed(plan.owners, request)
+        intent = Intent(request.key, plan.slot, plan.owners, ring.fingerprint, needed, sink)
         if type(request) is Get:
-            needed = self._needed(plan.owners, "r", request.r, request.pr)
             if self._enough_live(plan.owners, needed, sink, out):
-                intent = Intent(request.key, plan.slot, plan.owners, ring.fingerprint, needed, sink)
                 self._read(intent, needed, sink, now, out)
             return
         assert type(request) is Put or type(request) is Delete
         if len(request.request) != _REQUEST_ID_BYTES:
             raise InvalidRequest(f"a request id has {_REQUEST_ID_BYTES} bytes")
         context = token.decode(request.context, cluster=ring.cluster, bucket=request.bucket, key=request.key)
-        needed = self._needed(plan.owners, "w", request.w, request.pw)
-        if self._membership.admitting:
-            sink.failed(Failure(Code.RING, "a node is joining the cluster"), out)
-        elif self._enough_live(plan.owners, needed, sink, out):
-            intent = Intent(request.key, plan.slot, plan.owners, ring.fingerprint, needed, sink)
-            try:
-                if type(request) is Put:
-                    self._put(request, context, intent, now, out)
-                else:
-                    self._delete(context, intent, now, out)
-            except Refusal as refusal:
-                self._refused(link, refusal, request, plan, sink, now, out)
+        if not self._takes_data(sink, out) or not self._enough_live(plan.owners, needed, sink, out):
+            return
+        refused = partial(self._refused, link, request, plan, sink)
+        try:
+            if type(request) is Put:
+                self._put(request, context, intent, now, out)
+            else:
+                self._delete(context, intent, refused, now, out)
+        except Refusal as refusal:
+            refused(refusal, now, out)
 
-    def _needed(self, owners: tuple[str, ...], what: str, answers: int, primaries: int) -> int:
+    def _needed(self, owners: tuple[str, ...], request: Request) -> int:
+        if type(request) is Get:
+            return self._count(owners, "r", request.r, request.pr)
+        assert type(request) is Put or type(request) is Delete
+        return self._count(owners, "w", request.w, request.pw)
+
+    def _count(self, owners: tuple[str, ...], what: str, answers: int, primaries: int) -> int:
         """R or W as a count. Without fallbacks every answer is a primary's: PR and PW only raise it."""
         assert self.ring is not None
         resolve = partial(quorum.count, copies=self.ring.copies, owners=len(owners))
@@ -233,6 +253,12 @@ class Coordinator:
             resolve(answers, what=what, default=QUORUM, least=1),
             resolve(primaries, what=f"p{what}", default=0, least=0),
         )
+
+    def _takes_data(self, sink: Sink, out: Outbox) -> bool:
+        if self._membership.admitting:
+            sink.failed(Failure(Code.RING, "a node is joining the cluster"), out)
+            return False
+        return True
 
     def _enough_live(self, owners: tuple[str, ...], needed: int, sink: Sink, out: Outbox) -> bool:
         """Checked before anything is done: a quorum that cannot be met is not begun."""
@@ -268,10 +294,51 @@ class Coordinator:
             peers=self._peers,
             sink=sink,
         )
-        get.start(now, out)
-        if not get.finished:
-            self._gets[get.id] = get
+        self._gets[get.id] = get
+        get.start(out)
+        self._read_own(get, now, out)
+        if not get.answered:
             self._hedges.append((now + self._config.hedge_after_s, get))
+
+    def _read_own(self, get: GetCoordinator, now: float, out: Outbox) -> None:
+        try:
+            record, batch = self._replica.read(get.slot)
+        except Refusal as refusal:
+            out.events.append(("error", str(refusal)))
+            self._answered(get, self._me, refusal.status, b"", now, out)
+            return
+        if batch is None:
+            self._answered(get, self._me, STATUS_OK, record, now, out)
+        else:
+            # Nobody is told of a record before it is on the disk.
+            batch.waiters.append(partial(self._own_committed, get, record))
+
+    def _own_committed(
+        self, get: GetCoordinator, record: bytes, status: int, now: float, out: Outbox
+    ) -> None:
+        if status == STATUS_OK:
+            self._answered(get, self._me, STATUS_OK, record, now, out)
+        else:
+            self._read_own(get, now, out)  # what never got to the disk was never there
+
+    def _answered(
+        self, get: GetCoordinator, node: str, status: int, record: bytes, now: float, out: Outbox
+    ) -> None:
+        if get.answer(node, status, record, now, out):
+            self._retries.append((now + _RETRY_AFTER_S, node, get))
+        self._file(get)
+
+    def _file(self, get: GetCoordinator) -> None:
+        """A read is under way until it is answered; then it trails until everybody asked has answered."""
+        if not get.answered:
+            return
+        self._gets.pop(get.id, None)
+        if get.finished:
+            self._trailing.pop(get.id, None)
+        elif get.id not in self._trailing:
+            if len(self._trailing) >= _TRAILING_MAX:
+                del self._trailing[next(iter(self._trailing))]
+            self._trailing[get.id] = get
 
     # ── writing ──
 
@@ -296,31 +363,40 @@ class Coordinator:
         record = Record.unpack(packed) if packed else Record.EMPTY
         if record.context == context if request.context else not record.siblings:
             return True
-        text = "the record is not at the context that was given: somebody else wrote it"
-        failure = Failure(Code.CONFLICT, text, record=packed)
         if batch is None:
-            intent.sink.failed(failure, out)
+            self._conflict(intent.sink, packed, STATUS_OK, 0.0, out)
         else:
-            batch.waiters.append(lambda _status, _now, out: intent.sink.failed(failure, out))
+            batch.waiters.append(partial(self._conflict, intent.sink, packed))
         return False
 
-    def _delete(self, context: Context, intent: Intent, now: float, out: Outbox) -> None:
+    def _conflict(self, sink: Sink, packed: bytes, status: int, now: float, out: Outbox) -> None:
+        """Once what the caller is shown is on the disk, or never will be."""
+        if status == STATUS_OK:
+            text = "the record is not at the context that was given: somebody else wrote it"
+            sink.failed(Failure(Code.CONFLICT, text, record=packed), out)
+        else:
+            text = f"{self._me}: the disk refused another write of this key"
+            sink.failed(Failure(Code.STORAGE, text), out)
+
+    def _delete(self, context: Context, intent: Intent, refused: Refused, now: float, out: Outbox) -> None:
         if context:
             self._bury(intent, context, b"", now, out)
             return
-        reads = self._needed(intent.owners, "r", DEFAULT, DEFAULT)
+        reads = self._count(intent.owners, "r", DEFAULT, DEFAULT)
         if self._enough_live(intent.owners, reads, intent.sink, out):
-            self._read(intent, reads, _Burial(self, intent), now, out)
+            self._read(intent, reads, _Burial(self, intent, refused), now, out)
 
-    def bury_read(self, intent: Intent, read: bytes, answered: list[str], now: float, out: Outbox) -> None:
+    def bury_read(
+        self, intent: Intent, read: bytes, answered: list[str], refused: Refused, now: float, out: Outbox
+    ) -> None:
         """Delete what was read; nothing was, then nothing needs to be written."""
         if not read:
             intent.sink.done(b"", answered, out)
-            return
-        try:
-            self._bury(intent, Record.unpack(read).context, read, now, out)
-        except Refusal as refusal:
-            intent.sink.failed(self._failure(refusal), out)
+        elif self._takes_data(intent.sink, out):
+            try:
+                self._bury(intent, Record.unpack(read).context, read, now, out)
+            except Refusal as refusal:
+                refused(refusal, now, out)
 
     def _bury(self, intent: Intent, context: Context, read: bytes, now: float, out: Outbox) -> None:
         written = self._replica.delete(intent.slot, intent.key, context=context, read=read)
@@ -348,18 +424,17 @@ class Coordinator:
         if put.finished:
             self._puts.pop(put.id, None)
 
-    def _answered(
-        self, get: GetCoordinator, node: str, status: int, record: bytes, now: float, out: Outbox
-    ) -> None:
-        if get.answer(node, status, record, now, out):
-            self._retries.append((now + _RETRY_AFTER_S, node, get))
-        if get.finished:
-            self._gets.pop(get.id, None)
-
     # ── refusals ──
 
     def _refused(
-        self, link: int, refusal: Refusal, request: Put | Delete, plan: Plan, sink: Sink, now: float, out: Outbox
+        self,
+        link: int,
+        request: Put | Delete,
+        plan: Plan,
+        sink: Sink,
+        refusal: Refusal,
+        now: float,
+        out: Outbox,
     ) -> None:
         """This replica cannot write, and has not. Another owner may, unless this one was the other."""
         if refusal.status == STATUS_OVERLOADED or request.forwarded or len(plan.owners) == 1:
@@ -387,14 +462,15 @@ class Coordinator:
 class _Burial:
     """A delete without a context, while it reads: what the read finds is what is deleted."""
 
-    __slots__ = ("_coordinator", "_intent")
+    __slots__ = ("_coordinator", "_intent", "_refused")
 
-    def __init__(self, coordinator: Coordinator, intent: Intent) -> None:
+    def __init__(self, coordinator: Coordinator, intent: Intent, refused: Refused) -> None:
         self._coordinator = coordinator
         self._intent = intent
+        self._refused = refused
 
     def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
-        self._coordinator.bury_read(self._intent, record, answered, now, out)
+        self._coordinator.bury_read(self._intent, record, answered, self._refused, now, out)
 
     def done(self, context: bytes, answered: list[str], out: Outbox) -> None:
         raise AssertionError("a read has no context to give")

@@ -13,9 +13,10 @@ from dyno.wire.messages import ClientAnswer, Delete, Failed, Get, Put
 
 
 class Forwarding:
-    """One request under way at another node. owners: whom to try, best first."""
+    """One request under way at another node. needed: how many owners must do it. owners: whom to try, best
+    first."""
 
-    __slots__ = ("_link", "_owners", "_peers", "_request", "_target", "deadline", "finished", "id")
+    __slots__ = ("_link", "_needed", "_owners", "_peers", "_request", "_target", "deadline", "finished", "id")
 
     def __init__(
         self,
@@ -23,6 +24,7 @@ class Forwarding:
         id: int,
         link: int,
         request: Get | Put | Delete,
+        needed: int,
         owners: list[str],
         deadline: float,
         peers: Peers,
@@ -32,6 +34,7 @@ class Forwarding:
         self.finished = False
         self._link = link
         self._request = request
+        self._needed = needed
         self._owners = owners
         self._peers = peers
         self._target = ""
@@ -65,5 +68,5 @@ class Forwarding:
 
     def _fail(self, out: Outbox, text: str, *, indeterminate: bool) -> None:
         self.finished = True
-        failed = Failed(self._request.id, str(Code.QUORUM), text, 1, "", indeterminate, 0, b"")
+        failed = Failed(self._request.id, str(Code.QUORUM), text, self._needed, "", indeterminate, 0, b"")
         out.replies.append((self._link, failed))

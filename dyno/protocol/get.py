@@ -1,9 +1,10 @@
 """Read a record from R of its owners; bring those that were behind up to date.
 
-The coordinator reads its own copy and asks R - 1 others; a further owner is asked when one cannot answer,
-or when an answer is late (hedged reads: Dean, Barroso, The Tail at Scale, 2013). Equal bytes are answered
-without being decoded. Different ones are merged, the merge is answered and sent to those that were behind
-(read repair, Dynamo §5). Owners that were asked but answer after the verdict are compared too.
+The node at hand reads its own copy, and R - 1 others are asked; a further owner is asked when one cannot
+answer, and one more whenever an answer is late (hedged reads: Dean, Barroso, The Tail at Scale, 2013). Equal
+bytes are answered without being decoded. Different ones are merged, the merge is answered and sent to those
+that were behind (read repair, Dynamo §5). Owners that were asked but answer after the verdict are compared
+too.
 """
 
 from __future__ import annotations
@@ -29,18 +30,19 @@ class GetCoordinator:
         "_answers",
         "_asked",
         "_key",
+        "_late",
         "_me",
         "_needed",
         "_owners",
         "_peers",
         "_replica",
-        "_ring",
         "_sink",
-        "_slot",
         "_tally",
         "answered",
         "deadline",
         "id",
+        "ring",
+        "slot",
     )
 
     def __init__(
@@ -61,22 +63,23 @@ class GetCoordinator:
         self.id = id
         self.deadline = deadline
         self.answered = False
-        self._slot = slot
+        self.slot = slot
+        self.ring = ring
         self._key = key
         self._owners = owners
         self._needed = needed
-        self._ring = ring
         self._me = me
         self._replica = replica
         self._peers = peers
         self._sink = sink
         self._answers: dict[str, bytes] = {}
-        self._asked: dict[str, bool] = {}  # owner -> an answer is on its way
+        self._asked: dict[str, bool] = {me: True}  # owner -> an answer is on its way
+        self._late = False  # whether answers are so late that any owner may be asked
         self._tally = Tally(needed=needed, candidates=len(owners))
 
-    def start(self, now: float, out: Outbox) -> None:
-        self._ask(self._me, now, out)
-        self._ask_more(now, out)
+    def start(self, out: Outbox) -> None:
+        """Ask the others; `answer` for `me` follows as soon as its own copy is read."""
+        self._ask_more(out)
 
     def answer(self, node: str, status: int, record: bytes, now: float, out: Outbox) -> bool:
         """A replica's answer; a second one from the same node changes nothing. True: the node has another
@@ -92,33 +95,38 @@ class GetCoordinator:
         if not self.answered:
             self._judge(now, out)
         elif status == STATUS_OK:
-            self._repair(now, out)
+            self._repair(out)
         return status == STATUS_RING and not self.answered
 
-    def lost(self, node: str, now: float, out: Outbox) -> None:
+    def lost(self, node: str, out: Outbox) -> None:
         """The link to a node broke: ask another one, and that one again when its link is back."""
         if self._asked.get(node):
             self._asked[node] = False
             if not self.answered:
-                self._ask_more(now, out)
+                self._ask_more(out)
 
-    def retry(self, node: str, now: float, out: Outbox) -> None:
+    def retry(self, node: str, out: Outbox) -> None:
         """A node that could not be asked, or was about to learn the ring, may be asked (again)."""
-        if self.answered or node not in self._owners or node in self._answers or self._asked.get(node):
-            return
-        if self._waiting() < self._needed - len(self._tally.yes):
-            self._ask(node, now, out)
+        wanted = self._late or self._waiting() < self._needed - len(self._tally.yes)
+        if wanted and not self.answered and self._may_be_asked(node):
+            self._ask(node, out)
 
-    def hedge(self, now: float, out: Outbox) -> None:
-        """Answers are late: ask one owner more."""
-        if not self.answered:
-            for node in self._owners:
-                if node not in self._asked and self._ask(node, now, out):
-                    return
+    def hedge(self, out: Outbox) -> bool:
+        """Answers are late: ask one owner more. True: after as long again, another one."""
+        if self.answered:
+            return False
+        self._late = True
+        return any(self._ask(node, out) for node in self._owners if self._may_be_asked(node))
 
-    def expire(self, now: float, out: Outbox) -> None:
+    def replan(self, out: Outbox) -> None:
+        """The ring that this was planned with is not the ring any more."""
         if not self.answered:
-            self._fail(out, "in time")
+            self.answered = True
+            self._sink.failed(Failure(Code.RING, "the ring changed during the read"), out)
+
+    def expire(self, out: Outbox) -> None:
+        if not self.answered:
+            self._fail(out, " in time")
 
     @property
     def finished(self) -> bool:
@@ -130,39 +138,28 @@ class GetCoordinator:
     def _waiting(self) -> int:
         return sum(self._asked.values())
 
-    def _ask_more(self, now: float, out: Outbox) -> None:
+    def _ask_more(self, out: Outbox) -> None:
         """Have as many answers under way as are still missing, as far as owners can be reached."""
         missing = self._needed - len(self._tally.yes) - self._waiting()
         for node in self._owners:
-            if missing <= 0 or self.answered:
+            if missing <= 0:
                 return
-            if node not in self._asked and self._ask(node, now, out):
+            if node not in self._asked and self._ask(node, out):
                 missing -= 1
 
-    def _ask(self, node: str, now: float, out: Outbox) -> bool:
-        if node == self._me:
-            self._asked[node] = True
-            self._read_own(now, out)
-            return True
-        if self._peers.send(node, Read(self.id, self._ring, self._slot), out):
+    def _may_be_asked(self, node: str) -> bool:
+        return (
+            node in self._owners
+            and not self._asked.get(node)
+            and node not in self._answers
+            and node not in self._tally.no
+        )
+
+    def _ask(self, node: str, out: Outbox) -> bool:
+        if self._peers.send(node, Read(self.id, self.ring, self.slot), out):
             self._asked[node] = True
             return True
         return False
-
-    def _read_own(self, now: float, out: Outbox) -> None:
-        try:
-            record, batch = self._replica.read(self._slot)
-        except Refusal as refusal:
-            out.events.append(("error", str(refusal)))
-            self.answer(self._me, refusal.status, b"", now, out)
-            return
-        if batch is None:
-            self.answer(self._me, STATUS_OK, record, now, out)
-        else:
-            # Nobody is told of a record before it is on the disk.
-            batch.waiters.append(
-                lambda status, now, out: self.answer(self._me, status, record, now, out)
-            )
 
     def _judge(self, now: float, out: Outbox) -> None:
         verdict = self._tally.verdict
@@ -170,22 +167,21 @@ class GetCoordinator:
             self.answered = True
             merged = self._merged(out)
             if merged is None:
-                self._fail(out, "that agree")
+                text = f"the copies on {', '.join(self._answers)} contradict each other"
+                self._sink.failed(Failure(Code.STORAGE, text, self._needed), out)
                 return
             self._sink.found(merged, list(self._answers), now, out)
-            self._spread(merged, now, out)
+            self._spread(merged, out)
         elif verdict is Verdict.LOST:
             self._fail(out, "")
         else:
-            self._ask_more(now, out)
+            self._ask_more(out)
 
     def _fail(self, out: Outbox, how: str) -> None:
         self.answered = True
         nodes = tuple(self._answers)
         silent = ", ".join(name for name in self._owners if name not in self._answers)
-        text = f"{len(nodes)} of {self._needed} needed nodes answered the read {how}".rstrip()
-        if silent:
-            text += f"; no answer from {silent}"
+        text = f"{len(nodes)} of {self._needed} needed nodes answered the read{how}; no answer from {silent}"
         self._sink.failed(Failure(Code.QUORUM, text, self._needed, nodes), out)
 
     def _merged(self, out: Outbox) -> bytes | None:
@@ -205,12 +201,12 @@ class GetCoordinator:
         assert merged is not None  # at least one answer differed from an empty one
         return merged.pack()
 
-    def _repair(self, now: float, out: Outbox) -> None:
+    def _repair(self, out: Outbox) -> None:
         merged = self._merged(out)
         if merged is not None:
-            self._spread(merged, now, out)
+            self._spread(merged, out)
 
-    def _spread(self, merged: bytes, now: float, out: Outbox) -> None:
+    def _spread(self, merged: bytes, out: Outbox) -> None:
         """Read repair: send the merge to those whose answer was behind it. No answer is wanted."""
         for node, record in self._answers.items():
             if record == merged:
@@ -218,10 +214,8 @@ class GetCoordinator:
             self._answers[node] = merged
             if node == self._me:
                 try:
-                    self._replica.merge(self._slot, self._key, merged)
+                    self._replica.merge(self.slot, self._key, merged)
                 except Refusal as refusal:
                     out.events.append(("warning", f"read repair of my own copy: {refusal}"))
             else:
-                self._peers.send(node, Store(0, self._ring, self._slot, self._key, merged), out)
-
-
+                self._peers.send(node, Store(0, self.ring, self.slot, self._key, merged), out)

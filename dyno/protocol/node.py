@@ -18,7 +18,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dyno.errors import InvalidRequest
+from dyno.config import KEY_BYTES_MAX
+from dyno.errors import Code, InvalidRequest
+from dyno.placement.hashing import SLOT_BYTES
 from dyno.protocol import handshake
 from dyno.protocol.coordinator import Coordinator
 from dyno.protocol.peers import Peers
@@ -126,9 +128,9 @@ class Node:
         if hello.directory == self.membership.me.directory:
             out.disconnect.append(address)  # a listed address that is our own
             return
-        self._peers.up(hello.name, address)
         self.membership.link_up(address, now, out)
-        self._coordinator.link_up(hello.name, now, out)
+        if self._peers.up(hello.name, address):
+            self._coordinator.link_up(hello.name, out)
         self._settle(out)
 
     def refused(self, address: str, refuse: Refuse, now: float, out: Outbox) -> None:
@@ -145,7 +147,7 @@ class Node:
         name = self._peers.down(address)
         self.membership.link_down(address, now, out)
         if name is not None:
-            self._coordinator.link_down(name, now, out)
+            self._coordinator.link_down(name, out)
         self._settle(out)
 
     # ── messages ──
@@ -175,7 +177,7 @@ class Node:
         if isinstance(message, ReadAnswer | Stored | Found | Done | Failed):
             name = self._peers.name_at(address)
             if name is not None:
-                if isinstance(message, ReadAnswer | Stored) and message.status == STATUS_RING:
+                if _is_about_the_ring(message):
                     self._exchange(address, now, out)
                 self._coordinator.answer(name, message, now, out)
         elif isinstance(message, Introduce | Assent | Reject | PushPull):
@@ -202,6 +204,7 @@ class Node:
         self._replica.commit_failed(self._random.randbytes(_START_ID_BYTES), now, out)
 
     def tick(self, now: float, out: Outbox) -> None:
+        self._replica.tick(now)
         self._coordinator.tick(now, out)
         membership = self.membership
         deadline = membership.deadline()
@@ -210,10 +213,11 @@ class Node:
             self._settle(out)
 
     def deadline(self) -> float | None:
-        mine, theirs = self._coordinator.deadline(), self.membership.deadline()
-        if mine is None or theirs is None:
-            return mine if theirs is None else theirs
-        return min(mine, theirs)
+        earliest = self.membership.deadline()
+        for at in (self._coordinator.deadline(), self._replica.deadline()):
+            if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        return earliest
 
     # ── inside ──
 
@@ -246,13 +250,20 @@ class Node:
         if not membership.joined or membership.ring_version == self._ring_version:
             return
         self._ring_version = membership.ring_version
-        self._ring = self._coordinator.ring = Ring(
-            membership.ring_members(),
+        members = membership.ring_members()
+        self._ring = Ring(
+            members,
             cluster=membership.cluster,
             partitions=membership.partitions,
             fingerprint=membership.fingerprint,
             copies=self._config.copies,
         )
+        self._coordinator.replan(self._ring, out)
+        lost, found = self._peers.place({m.name: m.address for m in members if m.name != self.name})
+        for name in lost:
+            self._coordinator.link_down(name, out)
+        for name in found:
+            self._coordinator.link_up(name, out)
 
     def _membership_request(
         self, link: int, message: AskJoin | Admit | PushPull, now: float, out: Outbox
@@ -273,6 +284,7 @@ class Node:
 
     def _read(self, link: int, message: Read, now: float, out: Outbox) -> None:
         """Answer with the record as it is stored, undecoded."""
+        _check_slot(message.slot)
         if not self._same_ring(message.ring):
             out.replies.append((link, ReadAnswer(message.id, STATUS_RING, b"")))
             return
@@ -285,9 +297,20 @@ class Node:
         if batch is None:
             out.replies.append((link, ReadAnswer(message.id, STATUS_OK, record)))
         else:
-            batch.waiters.append(partial(_answer_read, link, message.id, record))
+            batch.waiters.append(partial(self._read_waited, link, message, record))
+
+    def _read_waited(
+        self, link: int, message: Read, record: bytes, status: int, now: float, out: Outbox
+    ) -> None:
+        if status == STATUS_OK:
+            out.replies.append((link, ReadAnswer(message.id, STATUS_OK, record)))
+        else:
+            self._read(link, message, now, out)  # what never got to the disk was never there
 
     def _store(self, link: int, message: Store, now: float, out: Outbox) -> None:
+        _check_slot(message.slot)
+        if not 1 <= len(message.key) <= KEY_BYTES_MAX:
+            raise ValueError(f"a key of {len(message.key)} bytes")
         if not self._same_ring(message.ring) or self.membership.admitting:
             self._answer_store(link, message.id, STATUS_RING, now, out)
             return
@@ -314,7 +337,14 @@ class Node:
             self._settle(out)
 
 
-def _answer_read(link: int, id: int, record: bytes, status: int, now: float, out: Outbox) -> None:
-    out.replies.append((link, ReadAnswer(id, status, record if status == STATUS_OK else b"")))
+def _check_slot(slot: bytes) -> None:
+    """An engine would not take it."""
+    if len(slot) != SLOT_BYTES:
+        raise ValueError(f"a slot of {len(slot)} bytes")
 
 
+def _is_about_the_ring(answer: ReadAnswer | Stored | Found | Done | Failed) -> bool:
+    """Whether the other node plans with another ring than ours."""
+    if isinstance(answer, Failed):
+        return answer.code == Code.RING
+    return isinstance(answer, ReadAnswer | Stored) and answer.status == STATUS_RING

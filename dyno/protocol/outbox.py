@@ -50,10 +50,5 @@ class Outbox:
     def __bool__(self) -> bool:
         """Whether the runner still has something to carry out (durable things wait in the replica)."""
         return bool(
-            self.sends
-            or self.replies
-            or self.datagrams
-            or self.connect
-            or self.disconnect
-            or self.events
+            self.sends or self.replies or self.datagrams or self.connect or self.disconnect or self.events
         )

@@ -1,40 +1,65 @@
-"""The other nodes as a coordinator sees them: by name, and only while an outbound link to them is up."""
+"""The other nodes as a coordinator sees them: by name, and only while they can be asked.
+
+A node can be asked over a link to the very address that the ring has for it, once its hello there gave that
+name. So neither a newcomer that claims a member's name from elsewhere, nor an old process whose link
+lingers, is ever taken for the member. In go the ring's addresses and the links that come and go; out comes
+which names that makes askable, or not askable any more.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 from dyno.protocol.outbox import Outbox
 from dyno.wire.messages import ClientRequest, PeerMessage
 
 
 class Peers:
-    """Names to addresses of the links that are up; a node whose link is down cannot be asked."""
+    """Names to addresses and back, for links that are up."""
 
-    __slots__ = ("_address_of", "_name_at")
+    __slots__ = ("_address_of", "_name_at", "_placed", "_said")
 
     def __init__(self) -> None:
-        self._address_of: dict[str, str] = {}
+        self._placed: dict[str, str] = {}  # name → address, as the ring has it
+        self._said: dict[str, str] = {}  # address → name, as the hello on the link that is up had it
+        self._address_of: dict[str, str] = {}  # where the two agree
         self._name_at: dict[str, str] = {}
 
-    def up(self, name: str, address: str) -> None:
-        self.down(address)
+    def place(self, addresses: Mapping[str, str]) -> tuple[list[str], list[str]]:
+        """The ring has these addresses, by name. Gives the names that cannot be asked any more, or not
+        where they could be asked before, and those that can be asked now."""
+        before = self._address_of
+        self._placed = dict(addresses)
+        self._address_of = {
+            name: address for name, address in addresses.items() if self._said.get(address) == name
+        }
+        self._name_at = {address: name for name, address in self._address_of.items()}
+        lost = [name for name, address in before.items() if self._address_of.get(name) != address]
+        found = [name for name, address in self._address_of.items() if before.get(name) != address]
+        return lost, found
+
+    def up(self, name: str, address: str) -> bool:
+        """A link is up; True when that node can be asked now."""
+        self._said[address] = name
+        if self._placed.get(name) != address:
+            return False
         self._address_of[name] = address
         self._name_at[address] = name
+        return True
 
     def down(self, address: str) -> str | None:
-        """The name of the node that cannot be asked any more over that address."""
+        """A link is down; gives the name of the node that cannot be asked any more."""
+        self._said.pop(address, None)
         name = self._name_at.pop(address, None)
-        if name is not None and self._address_of.get(name) == address:
+        if name is not None:
             del self._address_of[name]
         return name
 
     def name_at(self, address: str) -> str | None:
         return self._name_at.get(address)
 
-    def address_of(self, name: str) -> str | None:
-        return self._address_of.get(name)
-
     def send(self, name: str, message: PeerMessage | ClientRequest, out: Outbox) -> bool:
-        """False when there is no link to that node now; nothing was sent then."""
+        """False when that node cannot be asked now; nothing was sent then."""
         address = self._address_of.get(name)
         if address is None:
             return False

@@ -30,9 +30,9 @@ class PutCoordinator:
         "_needed",
         "_others",
         "_peers",
+        "_refusals",
         "_sent",
         "_sink",
-        "_statuses",
         "_store",
         "_tally",
         "deadline",
@@ -63,7 +63,7 @@ class PutCoordinator:
         self._peers = peers
         self._sink = sink
         self._sent: dict[str, bool] = dict.fromkeys(self._others, False)
-        self._statuses: list[int] = []
+        self._refusals: dict[str, int] = {}  # owner -> status
         self._tally = Tally(needed=needed, candidates=len(owners))
 
     def start(self, out: Outbox) -> None:
@@ -81,7 +81,7 @@ class PutCoordinator:
             self._sent[node] = False
             return True
         else:
-            self._statuses.append(status)
+            self._refusals[node] = status
             self._tally.cannot(node)
         verdict = self._tally.verdict
         if verdict is Verdict.MET:
@@ -93,7 +93,7 @@ class PutCoordinator:
 
     def lost(self, node: str) -> None:
         """The link broke before an answer came; storing twice is harmless, so it is sent again later."""
-        if node in self._sent and node not in self._tally.yes:
+        if node in self._sent and node not in self._tally.yes and node not in self._refusals:
             self._sent[node] = False
 
     def retry(self, node: str, out: Outbox) -> None:
@@ -107,8 +107,8 @@ class PutCoordinator:
     def _fail(self, out: Outbox, how: str) -> None:
         self.finished = True
         nodes = tuple(self._tally.yes)
-        refused = len(self._statuses)
-        if refused > len(self._others) and all(status == STATUS_STORAGE for status in self._statuses):
+        refusals = self._refusals.values()
+        if len(refusals) > len(self._others) and all(status == STATUS_STORAGE for status in refusals):
             text = "no owner of the key can write to its disk"
             self._sink.failed(Failure(Code.STORAGE, text, self._needed), out)
             return

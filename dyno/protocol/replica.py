@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 Waiter: TypeAlias = Callable[[int, float, Outbox], object]  # (status, now, out); the result is not looked at
 
 _CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a batch is weighed
+_RETRY_FACTS_S = 1.0  # after a failed commit, until a batch of facts alone is tried again
 
 
 class Refusal(Exception):
@@ -88,6 +89,7 @@ class Replica:
         self._batch_count_max = config.batch_count_max
         self._gathering = Batch()
         self._committing: Batch | None = None
+        self._resume_at: float | None = None
         self._holds_data = not engine.empty()
 
     @property
@@ -119,15 +121,12 @@ class Replica:
             _unpack(incoming)  # strict: what passes is canonical already
             self._store(slot, key, b"", incoming)
             return self._gathering
-        _, note, own = unpack_cell(cell)
+        own_key, note, own = unpack_cell(cell)
+        if own_key != key:
+            raise Refusal(STATUS_REFUSED, f"the slot of key {own_key!r} was given for key {key!r}")
         if own == incoming:
             return batch
-        mine, theirs = _unpack(own), _unpack(incoming)
-        try:
-            merged = mine.merge(theirs)
-        except DotConflict as error:
-            raise Refusal(STATUS_REFUSED, f"{error} in the record of key {key!r}") from error
-        packed = merged.pack()
+        packed = _merged(_unpack(own), _unpack(incoming), key).pack()
         if packed == own:
             return batch
         self._store(slot, key, note, packed)
@@ -161,7 +160,7 @@ class Replica:
     def delete(self, slot: bytes, key: bytes, *, context: Context, read: bytes) -> Written:
         """Drop what `context` covers, having merged the record that the coordinator read (b"": none)."""
         record, note = self._own(slot)
-        merged = record.merge(_unpack(read)) if read else record
+        merged = _merged(record, _unpack(read), key) if read else record
         deleted = merged.delete(context)
         packed = deleted.pack()
         self._store(slot, key, note.pack() if note else b"", packed)
@@ -184,13 +183,15 @@ class Replica:
         batch = self._gathering
         if self._committing is not None or not batch:
             return None
+        if self._resume_at is not None and not batch.writes:
+            return None  # a disk that is full says so at once; asking it all the time helps nobody
         self._committing, self._gathering = batch, Batch()
         return batch
 
     def committed(self, now: float, out: Outbox) -> None:
         batch = self._committing
         assert batch is not None
-        self._committing = None
+        self._committing = self._resume_at = None
         self._holds_data = self._holds_data or bool(batch.writes)
         out.sends += batch.sends
         out.replies += batch.replies
@@ -204,6 +205,7 @@ class Replica:
         assert failed is not None
         self._committing, self._gathering = None, Batch()
         self._minter.restart(new_start)
+        self._resume_at = now + _RETRY_FACTS_S
         for batch in (failed, queued):
             self._gathering.meta.update(batch.meta)
             self._gathering.sends += batch.sends
@@ -211,6 +213,13 @@ class Replica:
         for batch in (failed, queued):
             for waiter in batch.waiters:
                 waiter(STATUS_STORAGE, now, out)
+
+    def tick(self, now: float) -> None:
+        if self._resume_at is not None and self._resume_at <= now:
+            self._resume_at = None
+
+    def deadline(self) -> float | None:
+        return self._resume_at
 
     # ── inside ──
 
@@ -247,3 +256,10 @@ def _unpack(packed: bytes) -> Record:
         return Record.unpack(packed)
     except Malformed as error:
         raise Refusal(STATUS_REFUSED, f"a malformed record: {error}") from error
+
+
+def _merged(mine: Record, theirs: Record, key: bytes) -> Record:
+    try:
+        return mine.merge(theirs)
+    except DotConflict as error:
+        raise Refusal(STATUS_REFUSED, f"{error} in the record of key {key!r}") from error

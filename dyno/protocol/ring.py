@@ -26,18 +26,22 @@ class Plan(NamedTuple):
 
 
 class Ring:
-    """cluster: the cluster's id. fingerprint: goes with every replica request. copies: n of a bucket."""
+    """members: in an order that is the same on all nodes. cluster: the cluster's id. fingerprint: goes with
+    every replica request. copies: n of a bucket."""
 
     def __init__(
         self, members: Sequence[Member], *, cluster: bytes, partitions: int, fingerprint: int, copies: int
     ) -> None:
-        name_of = {member.seat: member.name for member in members}
+        # One seat under two names is somebody's forgery or mistake; everybody lets the same one sit.
+        by_seat: dict[bytes, Member] = {}
+        for member in members:
+            by_seat.setdefault(member.seat, member)
         self.cluster = cluster
         self.fingerprint = fingerprint
         self.copies = copies
         self._keyspace = Keyspace(cluster, partitions)
-        self._table = build([Seat(m.seat, m.zone, m.weight) for m in members], partitions)
-        self._names = [name_of[seat.id] for seat in self._table.seats]
+        self._table = build([Seat(m.seat, m.zone, m.weight) for m in by_seat.values()], partitions)
+        self._names = [by_seat[seat.id].name for seat in self._table.seats]
         self._owners: dict[int, tuple[str, ...]] = {}
         self._bucket_ids: dict[str, bytes] = {}
 

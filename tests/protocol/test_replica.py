@@ -1,0 +1,426 @@
+"""One node's own copies, on the disk and on the way there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from dyno.causality.context import Context
+from dyno.causality.dots import Dot, actor
+from dyno.causality.mint import Minter
+from dyno.causality.record import Record
+from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX, Config
+from dyno.errors import InvalidRequest
+from dyno.protocol.outbox import Outbox
+from dyno.protocol.replica import Batch, Refusal, Replica
+from dyno.storage.cell import pack_cell, record_of, unpack_cell
+from dyno.storage.memory import MemoryEngine
+from dyno.wire.messages import (
+    STATUS_OK,
+    STATUS_OVERLOADED,
+    STATUS_REFUSED,
+    STATUS_STORAGE,
+    AskMembers,
+    Stored,
+)
+
+START = b"start 01"
+SLOT, KEY = b"slot of the key", b"key"
+REQUEST = b"r" * 16
+
+
+class Copies:
+    """A replica on a memory engine, with a disk that commits when told to."""
+
+    def __init__(self, **config: int) -> None:
+        self.engine = MemoryEngine()
+        self.minter = Minter(START)
+        self.config = Config(**config)  # type: ignore[arg-type]
+        self.replica = Replica(engine=self.engine, minter=self.minter, config=self.config)
+        self.out = Outbox()
+        self.told: list[int] = []
+
+    def put(self, value: bytes = b"value", context: Context = Context.EMPTY, slot: bytes = SLOT) -> Batch:
+        written = self.replica.put(slot, KEY, context=context, request=REQUEST, value=value)
+        return written.batch
+
+    def wait(self, batch: Batch | None) -> None:
+        assert batch is not None
+        batch.waiters.append(lambda status, now, out: self.told.append(status))
+
+    def commit(self) -> Batch:
+        batch = self.replica.take_batch()
+        assert batch is not None
+        self.engine.write_batch(batch.writes, batch.meta)
+        self.replica.committed(1.0, self.out)
+        return batch
+
+    def fail(self, new_start: bytes = b"start 02", now: float = 1.0) -> None:
+        assert self.replica.take_batch() is not None
+        self.replica.commit_failed(new_start, now, self.out)
+
+    def record(self, slot: bytes = SLOT) -> Record:
+        packed, _ = self.replica.read(slot)
+        return Record.unpack(packed) if packed else Record.EMPTY
+
+
+def a_record(*values: bytes, by: int = 1, over: Context = Context.EMPTY) -> Record:
+    """Concurrent values of another node."""
+    record = Record((), over)
+    for count, value in enumerate(values, 1):
+        record = record.write(Context.EMPTY, Dot(actor(b"other %02d" % by, 0), count), REQUEST, value)
+    return record
+
+
+def values(record: Record) -> list[bytes]:
+    return [sibling.value for sibling in record.siblings]
+
+
+# ── reading and what is not on the disk yet ──
+
+
+def test_nothing_is_there_in_the_beginning() -> None:
+    copies = Copies()
+    assert copies.replica.read(SLOT) == (b"", None)
+    assert copies.replica.take_batch() is None
+    assert not copies.replica.holds_data
+
+
+def test_a_write_is_read_with_the_batch_to_wait_for_until_it_is_on_the_disk() -> None:
+    copies = Copies()
+    written = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"value")
+    assert copies.replica.read(SLOT) == (written.record, written.batch)
+    assert copies.replica.holds_data
+    taken = copies.replica.take_batch()
+    assert taken is written.batch
+    assert copies.replica.read(SLOT) == (written.record, taken)
+    assert copies.replica.holds_data
+    copies.engine.write_batch(taken.writes, taken.meta)
+    copies.replica.committed(1.0, copies.out)
+    assert copies.replica.read(SLOT) == (written.record, None)
+    assert copies.replica.holds_data
+    assert unpack_cell(taken.writes[SLOT])[0] == KEY
+
+
+def test_a_replica_that_finds_data_holds_data() -> None:
+    copies = Copies()
+    copies.put()
+    copies.commit()
+    again = Replica(engine=copies.engine, minter=Minter(b"start 02"), config=copies.config)
+    assert again.holds_data
+
+
+def test_writes_gather_while_a_batch_is_committed_and_go_together_with_the_next() -> None:
+    copies = Copies()
+    copies.put(slot=b"one")
+    first = copies.replica.take_batch()
+    copies.put(slot=b"two")
+    copies.put(slot=b"three")
+    assert copies.replica.take_batch() is None  # one at a time
+    assert first is not None
+    assert list(first.writes) == [b"one"]
+    copies.replica.committed(1.0, copies.out)
+    assert list(copies.commit().writes) == [b"two", b"three"]
+
+
+def test_everybody_who_waits_hears_of_the_commit() -> None:
+    copies = Copies()
+    batch = copies.put()
+    copies.wait(batch)
+    copies.wait(batch)
+    copies.commit()
+    assert copies.told == [STATUS_OK, STATUS_OK]
+
+
+def test_a_write_upon_one_that_is_being_committed_builds_on_it() -> None:
+    copies = Copies()
+    copies.put(b"one")
+    taken = copies.replica.take_batch()
+    copies.put(b"two")
+    assert values(copies.record()) == [b"one", b"two"]
+    assert copies.replica.read(SLOT)[1] is not taken
+
+
+# ── writes of its own ──
+
+
+def test_a_blind_write_makes_a_sibling_and_one_with_the_context_replaces() -> None:
+    copies = Copies()
+    copies.put(b"one")
+    copies.put(b"two")
+    assert values(copies.record()) == [b"one", b"two"]
+    copies.put(b"three", context=copies.record().context)
+    assert values(copies.record()) == [b"three"]
+
+
+def test_dots_go_on_counting_over_commits() -> None:
+    copies = Copies()
+    copies.put(b"one")
+    copies.commit()
+    written = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"two")
+    assert written.dot == Dot(actor(START, 0), 2)
+
+
+def test_a_context_that_knows_more_dots_of_this_start_than_the_disk_opens_an_epoch() -> None:
+    copies = Copies()
+    first = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"one")
+    assert first.dot is not None
+    lost = Context.EMPTY.add(first.dot).add(Dot(first.dot.actor, 2))  # a client saw a second write of ours
+    written = copies.replica.put(SLOT, KEY, context=lost, request=REQUEST, value=b"two")
+    assert written.dot == Dot(actor(START, 1), 1)
+    assert values(copies.record()) == [b"two"]
+
+
+def test_the_hundred_and_first_sibling_is_refused_and_nothing_changes() -> None:
+    copies = Copies()
+    for number in range(SIBLINGS_MAX):
+        copies.put(b"%d" % number)
+    with pytest.raises(InvalidRequest, match="the key has 100 siblings, more are refused"):
+        copies.put(b"one too many")
+    assert len(copies.record().siblings) == SIBLINGS_MAX
+    copies.put(b"all in one", context=copies.record().context)
+    assert values(copies.record()) == [b"all in one"]
+
+
+def test_a_record_that_would_be_too_large_is_refused_and_nothing_changes() -> None:
+    copies = Copies()
+    half = b"x" * (RECORD_BYTES_MAX // 2)
+    copies.put(half)
+    with pytest.raises(InvalidRequest, match="the record with its siblings would be"):
+        copies.put(half)
+    assert len(copies.record().siblings) == 1
+
+
+def test_merging_is_never_refused_for_size_or_siblings() -> None:
+    copies = Copies()
+    for number in range(SIBLINGS_MAX):
+        copies.put(b"%d" % number)
+    copies.replica.merge(SLOT, KEY, a_record(b"one", b"two").pack())
+    assert len(copies.record().siblings) == SIBLINGS_MAX + 2
+
+
+def test_a_delete_drops_what_its_context_covers_and_keeps_the_note() -> None:
+    copies = Copies()
+    copies.put(b"one")
+    read = copies.record().context
+    copies.put(b"unread")
+    written = copies.replica.delete(SLOT, KEY, context=read, read=b"")
+    assert written.dot is None
+    assert values(copies.record()) == [b"unread"]
+    copies.commit()
+    after = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"next")
+    assert after.dot == Dot(actor(START, 0), 3)
+
+
+def test_a_delete_of_what_others_hold_takes_it_in_first() -> None:
+    copies = Copies()
+    read = a_record(b"theirs")
+    copies.replica.delete(SLOT, KEY, context=read.context, read=read.pack())
+    assert copies.record() == Record((), read.context)
+
+
+def test_a_delete_of_a_read_that_contradicts_the_own_copy_is_refused() -> None:
+    copies = Copies()
+    copies.replica.merge(SLOT, KEY, a_record(b"one").pack())
+    other = a_record(b"another")
+    with pytest.raises(Refusal) as refused:
+        copies.replica.delete(SLOT, KEY, context=other.context, read=other.pack())
+    assert refused.value.status == STATUS_REFUSED
+
+
+# ── copies of others ──
+
+
+def test_the_first_copy_is_stored_as_it_came() -> None:
+    copies = Copies()
+    incoming = a_record(b"theirs").pack()
+    copies.wait(copies.replica.merge(SLOT, KEY, incoming))
+    assert record_of(copies.commit().writes[SLOT]) == incoming
+    assert copies.told == [STATUS_OK]
+
+
+def test_a_copy_that_is_on_the_disk_already_needs_no_commit() -> None:
+    copies = Copies()
+    incoming = a_record(b"one", b"two")
+    copies.replica.merge(SLOT, KEY, incoming.pack())
+    copies.commit()
+    assert copies.replica.merge(SLOT, KEY, incoming.pack()) is None
+    assert copies.replica.merge(SLOT, KEY, a_record(b"one").pack()) is None  # older
+    assert copies.replica.take_batch() is None
+
+
+def test_a_copy_that_is_on_its_way_already_waits_for_the_same_commit() -> None:
+    copies = Copies()
+    incoming = a_record(b"one", b"two")
+    batch = copies.replica.merge(SLOT, KEY, incoming.pack())
+    assert copies.replica.merge(SLOT, KEY, incoming.pack()) is batch
+    assert copies.replica.merge(SLOT, KEY, a_record(b"one").pack()) is batch
+    assert copies.replica.take_batch() is batch
+    assert copies.replica.merge(SLOT, KEY, incoming.pack()) is batch
+
+
+def test_concurrent_copies_become_siblings_and_the_note_stays() -> None:
+    copies = Copies()
+    copies.put(b"mine")
+    copies.replica.merge(SLOT, KEY, a_record(b"theirs").pack())
+    assert sorted(values(copies.record())) == [b"mine", b"theirs"]
+    written = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"mine 2")
+    assert written.dot == Dot(actor(START, 0), 2)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_malformed_copy_is_refused(known: bool) -> None:
+    copies = Copies()
+    if known:
+        copies.put()
+    with pytest.raises(Refusal, match="a malformed record") as refused:
+        copies.replica.merge(SLOT, KEY, b"nonsense")
+    assert refused.value.status == STATUS_REFUSED
+
+
+def test_one_dot_with_two_values_is_refused() -> None:
+    copies = Copies()
+    copies.replica.merge(SLOT, KEY, a_record(b"one").pack())
+    with pytest.raises(Refusal, match="one dot has two different values in the record of key b'key'") as no:
+        copies.replica.merge(SLOT, KEY, a_record(b"another").pack())
+    assert no.value.status == STATUS_REFUSED
+    assert values(copies.record()) == [b"one"]
+
+
+def test_a_slot_never_changes_its_key() -> None:
+    copies = Copies()
+    copies.put()
+    with pytest.raises(Refusal, match="the slot of key b'key' was given for key b'other'") as refused:
+        copies.replica.merge(SLOT, b"other", a_record(b"value").pack())
+    assert refused.value.status == STATUS_REFUSED
+
+
+# ── damage and limits ──
+
+
+def test_a_corrupt_record_is_neither_a_value_nor_an_absence() -> None:
+    copies = Copies()
+    copies.put()
+    copies.commit()
+    copies.engine.corrupt(SLOT)
+    attempts: list[Callable[[], object]] = [
+        lambda: copies.replica.read(SLOT),
+        lambda: copies.replica.merge(SLOT, KEY, a_record(b"theirs").pack()),
+        copies.put,
+        lambda: copies.replica.delete(SLOT, KEY, context=Context.EMPTY, read=b""),
+    ]
+    for attempt in attempts:
+        with pytest.raises(Refusal) as refused:
+            attempt()
+        assert refused.value.status == STATUS_STORAGE
+    assert copies.replica.take_batch() is None
+
+
+def test_what_may_wait_for_the_disk_is_bounded_by_count() -> None:
+    copies = Copies(batch_count_max=2)
+    copies.put(slot=b"one")
+    copies.put(slot=b"two")
+    with pytest.raises(Refusal, match="too many writes wait") as refused:
+        copies.put(slot=b"three")
+    assert refused.value.status == STATUS_OVERLOADED
+    copies.commit()
+    copies.put(slot=b"three")
+
+
+def test_what_may_wait_for_the_disk_is_bounded_by_bytes() -> None:
+    copies = Copies(batch_bytes_max=2000)
+    copies.put(b"x" * 1000)
+    with pytest.raises(Refusal) as refused:
+        copies.put(b"x" * 1000, slot=b"other")
+    assert refused.value.status == STATUS_OVERLOADED
+
+
+# ── facts of the node beside the records ──
+
+
+def test_facts_are_committed_and_what_depends_on_them_leaves_only_then() -> None:
+    copies = Copies()
+    out = copies.out
+    out.meta["stamp"] = b"1"
+    out.durable_sends.append(("h2:1", AskMembers(1)))
+    out.durable_replies.append((7, Stored(1, 0)))
+    copies.replica.keep(out)
+    assert not out
+    assert not out.meta
+    copies.commit()
+    assert copies.engine.get_meta("stamp") == b"1"
+    assert out.sends == [("h2:1", AskMembers(1))]
+    assert out.replies == [(7, Stored(1, 0))]
+    assert not copies.replica.holds_data
+
+
+# ── a commit that fails ──
+
+
+def test_a_failed_commit_fails_all_that_waited_for_it_and_all_that_was_built_on_it() -> None:
+    copies = Copies()
+    copies.put(b"committed")
+    copies.commit()
+    copies.wait(copies.put(b"lost", slot=b"one"))
+    taken = copies.replica.take_batch()
+    copies.wait(copies.put(b"lost too", slot=b"two"))
+    copies.replica.commit_failed(b"start 02", 1.0, copies.out)
+    assert copies.told == [STATUS_STORAGE, STATUS_STORAGE]
+    assert taken is not None
+    assert values(copies.record()) == [b"committed"]
+    assert copies.replica.read(b"one") == (b"", None)
+    assert copies.replica.read(b"two") == (b"", None)
+    assert copies.replica.take_batch() is None
+
+
+def test_nothing_that_was_minted_for_a_failed_commit_is_minted_again() -> None:
+    copies = Copies()
+    copies.put(b"one")
+    copies.commit()
+    lost = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"lost")
+    copies.fail()
+    again = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"again")
+    assert lost.dot is not None
+    assert again.dot is not None
+    assert lost.dot.actor == actor(START, 0)
+    assert again.dot.actor == actor(b"start 02", 0)
+    merged = copies.record().merge(Record.unpack(lost.record))  # what left before the failure comes back
+    assert values(merged) == [b"one", b"lost", b"again"]
+
+
+def test_facts_outlive_a_failed_commit_but_a_full_disk_is_not_asked_all_the_time() -> None:
+    copies = Copies()
+    copies.out.meta["stamp"] = b"1"
+    copies.out.durable_replies.append((7, Stored(1, 0)))
+    copies.replica.keep(copies.out)
+    copies.fail(now=10.0)
+    assert copies.replica.take_batch() is None
+    assert copies.replica.deadline() == 11.0
+    copies.replica.tick(10.5)
+    assert copies.replica.take_batch() is None
+    copies.replica.tick(11.0)
+    assert copies.replica.deadline() is None
+    copies.commit()
+    assert copies.engine.get_meta("stamp") == b"1"
+    assert copies.out.replies == [(7, Stored(1, 0))]
+
+
+def test_after_a_failed_commit_a_write_is_tried_at_once_and_takes_the_facts_along() -> None:
+    copies = Copies()
+    copies.out.meta["stamp"] = b"1"
+    copies.replica.keep(copies.out)
+    copies.fail(now=10.0)
+    copies.wait(copies.put())
+    copies.commit()
+    assert copies.told == [STATUS_OK]
+    assert copies.engine.get_meta("stamp") == b"1"
+    assert copies.replica.deadline() is None
+
+
+def test_a_cell_keeps_the_note_beside_the_record() -> None:
+    copies = Copies()
+    copies.put()
+    key, note, record = unpack_cell(copies.commit().writes[SLOT])
+    assert pack_cell(key, note, record) == copies.engine.get(SLOT)
+    assert note.startswith(START)

@@ -1,0 +1,72 @@
+"""Which nodes own a key."""
+
+from __future__ import annotations
+
+import pytest
+
+from dyno.errors import InvalidRequest
+from dyno.placement.hashing import SLOT_BYTES, slot_copies
+from dyno.protocol.ring import Ring
+from dyno.wire.members import ALIVE, NORMAL, Member
+
+
+def a_member(name: str, *, seat: bytes | None = None) -> Member:
+    identity = name.encode().ljust(16, b".")
+    return Member(name, identity, seat or identity, identity[:8], 1, 0, NORMAL, ALIVE, f"{name}:1", "", 1.0)
+
+
+def a_ring(*names: str, copies: int = 3) -> Ring:
+    members = [a_member(name) for name in names]
+    return Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=7, copies=copies)
+
+
+def test_a_key_has_n_owners_in_a_fixed_order() -> None:
+    plan = a_ring("a", "b", "c", "d", "e").plan("bucket", b"key")
+    assert len(set(plan.owners)) == 3
+    assert plan == a_ring("e", "c", "a", "b", "d").plan("bucket", b"key")
+    assert len(plan.slot) == SLOT_BYTES
+    assert slot_copies(plan.slot) == 3
+
+
+def test_all_keys_together_are_owned_by_everybody() -> None:
+    ring = a_ring("a", "b", "c", "d", "e")
+    owners = {name for number in range(200) for name in ring.plan("bucket", b"%d" % number).owners}
+    assert owners == {"a", "b", "c", "d", "e"}
+
+
+def test_a_small_cluster_owns_everything() -> None:
+    assert set(a_ring("a", "b").plan("bucket", b"key").owners) == {"a", "b"}
+    assert a_ring("a").plan("bucket", b"key").owners == ("a",)
+
+
+def test_buckets_are_planned_apart() -> None:
+    ring = a_ring("a")
+    assert ring.plan("one", b"key").slot != ring.plan("other", b"key").slot
+    assert ring.plan("one", b"key") == ring.plan("one", b"key")
+
+
+def test_the_memory_of_bucket_names_is_bounded() -> None:
+    ring = a_ring("a")
+    first = ring.plan("bucket 0", b"key")
+    for number in range(2000):
+        ring.plan(f"bucket {number}", b"key")
+    assert len(ring._bucket_ids) <= 1024
+    assert ring.plan("bucket 0", b"key") == first
+
+
+@pytest.mark.parametrize("bucket", ["", "x" * 65, "é" * 33])
+def test_a_bucket_name_out_of_bounds_is_refused(bucket: str) -> None:
+    with pytest.raises(InvalidRequest, match="a bucket's name is 1 to 64 bytes long"):
+        a_ring("a").plan(bucket, b"key")
+
+
+@pytest.mark.parametrize("key", [b"", b"x" * 1025])
+def test_a_key_out_of_bounds_is_refused(key: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="a key is 1 to 1024 bytes long"):
+        a_ring("a").plan("bucket", key)
+
+
+def test_of_two_names_on_one_seat_one_sits() -> None:
+    members = [a_member("a"), a_member("b"), a_member("forger", seat=a_member("b").seat)]
+    ring = Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=7, copies=3)
+    assert set(ring.plan("bucket", b"key").owners) == {"a", "b"}
