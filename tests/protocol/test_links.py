@@ -1,0 +1,33 @@
+"""Whom a node keeps dialling."""
+
+from __future__ import annotations
+
+from dyno.protocol.links import Links
+from dyno.protocol.outbox import Outbox
+
+
+def test_what_is_wanted_is_dialled_once_and_dropped_when_wanted_no_more():
+    links, out = Links(), Outbox()
+    links.want(["a:1", "b:1", "a:1"], out)
+    assert (out.connect, out.disconnect) == (["a:1", "b:1"], [])
+    links.want(["b:1", "c:1"], out)
+    assert (out.connect, out.disconnect) == (["a:1", "b:1", "c:1"], ["a:1"])
+
+
+def test_a_link_is_up_from_one_event_to_the_next():
+    links = Links()
+    links.want(["a:1", "b:1"], Outbox())
+    assert links.up() == []
+    assert links.went_up("a:1")
+    assert links.is_up("a:1")
+    assert links.up() == ["a:1"]
+    links.went_down("a:1")
+    assert not links.is_up("a:1")
+
+
+def test_events_of_links_that_nobody_wants_any_more_are_none():
+    links = Links()
+    assert not links.went_up("a:1")
+    links.went_down("a:1")
+    assert not links.is_up("a:1")
+    assert links.up() == []

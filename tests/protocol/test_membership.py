@@ -1,0 +1,757 @@
+"""The whole machine: single verbs first, then clusters of it in a world with faults."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from dyno.config import Config
+from dyno.protocol.membership import Membership
+from dyno.protocol.outbox import Outbox
+from dyno.wire.members import (
+    ALIVE,
+    DEAD,
+    JOINING,
+    LEFT,
+    NORMAL,
+    SUSPECT,
+    Member,
+    pack_member,
+    pack_members,
+    unpack_members,
+)
+from dyno.wire.messages import (
+    Ack,
+    Admit,
+    AskJoin,
+    Assent,
+    Gossip,
+    Introduce,
+    Ping,
+    PingRequest,
+    PushPull,
+    Reject,
+)
+from tests.protocol.membership_harness import CLUSTER, Disk, Process, World, a_member, agree
+
+N1, N2 = a_member("n1"), a_member("n2")
+
+
+class Alone:
+    """One machine, n1, and nothing around it."""
+
+    def __init__(
+        self,
+        *known: Member,
+        cluster: bytes = b"",
+        seeds: tuple[str, ...] = (),
+        me: Member = N1._replace(stamp=0),  # noqa: B008
+    ) -> None:
+        self.machine = Membership(
+            me=me,
+            cluster=cluster,
+            partitions=64,
+            known=known,
+            seeds=seeds,
+            config=Config(),
+            random=Random(1),
+            holds_data=lambda: False,
+        )
+        self.started = Outbox()
+        self.machine.start(0.0, self.started)
+
+    def got(self, message: object, *, source: str = "n2:7100", now: float = 0.1) -> Outbox:
+        out = Outbox()
+        if isinstance(message, Ping | Ack | PingRequest | Gossip):
+            self.machine.receive_datagram(source, message, now, out)
+        elif source == "link":
+            assert isinstance(message, AskJoin | Admit | PushPull)
+            self.machine.receive(4, message, now, out)
+        else:
+            assert isinstance(message, Introduce | Assent | Reject | PushPull)
+            self.machine.answer(source, message, now, out)
+        return out
+
+    def link_up(self, address: str = "n2:7100") -> Outbox:
+        out = Outbox()
+        self.machine.link_up(address, 0.1, out)
+        return out
+
+    def tick(self, now: float) -> Outbox:
+        out = Outbox()
+        self.machine.tick(now, out)
+        return out
+
+
+def member_of_two() -> Alone:
+    """n1, back in its cluster with n2."""
+    return Alone(a_member("n1", stamp=3), N2, cluster=CLUSTER)
+
+
+# ── three ways to begin ──
+
+
+def test_a_node_without_seeds_and_memory_founds_a_cluster():
+    alone = Alone()
+    machine = alone.machine
+    assert machine.joined
+    assert len(machine.cluster) == 16
+    assert machine.partitions == 64
+    assert machine.me == a_member("n1", stamp=1)
+    assert machine.ring_members() == [machine.me]
+    assert alone.started.meta["cluster"] == machine.cluster
+    assert alone.started.connect == []
+    assert machine.is_live("n1")
+    assert machine.is_alive("n1")
+
+
+def test_a_node_that_remembers_its_seat_returns_to_it_under_a_higher_stamp():
+    kept = a_member("n1", stamp=3, seat=b"as it was born..", zone="z", weight=2.0, address="old:1")
+    me = N1._replace(stamp=2, start=b"newstart", zone="other")
+    alone = Alone(kept, a_member("n2", liveness=DEAD), cluster=CLUSTER, me=me)
+    machine = alone.machine
+    assert machine.joined
+    assert machine.me == kept._replace(stamp=4, start=b"newstart", address="n1:7100")
+    assert [member.name for member in machine.ring_members()] == ["n1", "n2"]
+    assert alone.started.connect == ["n2:7100"]
+    assert alone.started.meta["stamp"] == (4).to_bytes(8, "big")
+    assert machine.is_alive("n2")  # until probing says otherwise
+    assert not machine.is_alive("n3")
+
+
+def test_a_node_with_seeds_and_no_memory_never_founds():
+    alone = Alone(seeds=("n2:7100", "n1:7100"))
+    assert not alone.machine.joined
+    assert alone.machine.cluster == b""
+    assert alone.started.connect == ["n2:7100"]
+    assert alone.machine.seeds == ["n2:7100", "n1:7100"]
+    assert isinstance(alone.link_up().sends[0][1], AskJoin)
+
+
+def test_a_node_that_has_but_its_own_address_to_join_by_stops():
+    alone = Alone(seeds=("n1:7100",))
+    assert alone.started.stop == "n1 has no other address to join a cluster by"
+    assert alone.machine.deadline() is None
+
+
+def test_a_half_finished_join_goes_on_by_the_members_it_remembers():
+    alone = Alone(a_member("n1", state=JOINING), N2, cluster=CLUSTER)
+    assert not alone.machine.joined
+    assert alone.started.connect == ["n2:7100"]
+    assert isinstance(alone.link_up().sends[0][1], AskJoin)
+
+
+def test_a_wiped_directory_does_not_take_its_old_seat_for_its_own():
+    old = a_member("n1", directory=b"the one before..")
+    assert not Alone(old, N2, cluster=CLUSTER, seeds=("n2:7100",)).machine.joined
+
+
+def test_a_seed_that_has_served_is_forgotten():
+    alone = Alone(a_member("n1", stamp=3), N2, cluster=CLUSTER, seeds=("seed:1",))
+    assert alone.started.connect == ["n2:7100", "seed:1"]
+    out = alone.link_up("seed:1")
+    assert [address for address, _ in out.durable_sends] == ["seed:1"]
+    assert out.disconnect == []
+    out = alone.got(PushPull(pack_members([N2]), False), source="seed:1")
+    assert out.disconnect == ["seed:1"]
+    assert alone.machine.seeds == []
+
+
+# ── datagrams ──
+
+
+def test_a_ping_is_answered_by_whom_it_names_only():
+    alone = member_of_two()
+    me = alone.machine.me
+    for start in (b"", me.start):
+        out = alone.got(Ping(7, "n1", start, "n2", b""), source="h:9")
+        assert out.datagrams == [("h:9", Ack(7, "n1", me.start, b""))]
+    assert alone.got(Ping(7, "n1", b"another.", "n2", b"")).datagrams == []
+    assert alone.got(Ping(7, "n9", b"", "n2", b"")).datagrams == []
+
+
+def test_being_pinged_by_its_start_introduces_a_node():
+    alone = member_of_two()
+    assert alone.link_up().sends == []
+    alone.got(Ping(7, "n1", alone.machine.me.start, "n2", b""))
+    assert len(alone.link_up().sends) == 1
+
+
+def test_a_ping_for_somebody_else_is_passed_on():
+    out = member_of_two().got(PingRequest(7, "n3", N2.start, "n3:7100", "n2", b""))
+    assert out.datagrams[0][0] == "n3:7100"
+
+
+def test_a_node_that_has_no_cluster_yet_hears_no_datagrams():
+    alone = Alone(seeds=("n2:7100",))
+    assert alone.got(Ping(7, "n1", b"", "n2", b"")).datagrams == []
+
+
+def test_gossip_is_taken_in_and_malformed_gossip_is_not():
+    alone = member_of_two()
+    alone.got(Gossip("n2", pack_members([a_member("n3")])))
+    assert alone.machine.table.seated("n3") == a_member("n3")
+    out = alone.got(Gossip("n2", b"junk"))
+    assert out.events[0][0] == "warning"
+
+
+# ── tables ──
+
+
+def test_tables_are_exchanged_when_a_link_comes_up():
+    alone = member_of_two()
+    [(address, message)] = alone.link_up().durable_sends
+    assert address == "n2:7100"
+    assert message == PushPull(pack_members([alone.machine.me, N2]), True)
+    assert alone.link_up("unknown:1").durable_sends == []
+
+
+def test_whoever_wants_our_table_gets_it():
+    alone = member_of_two()
+    theirs = pack_members([N2, a_member("n3")])
+    assert alone.got(PushPull(theirs, False), source="link").durable_replies == []
+    [(link, message)] = alone.got(PushPull(theirs, True), source="link").durable_replies
+    assert link == 4
+    assert message == PushPull(pack_members([alone.machine.me, N2, a_member("n3")]), False)
+
+
+def test_a_malformed_table_is_answered_with_an_event_in_the_log():
+    out = member_of_two().got(PushPull(b"junk", False))
+    assert out.events[0][0] == "warning"
+
+
+def test_a_node_that_knows_no_cluster_learns_nothing_from_tables():
+    alone = Alone(seeds=("n2:7100",))
+    alone.got(PushPull(pack_members([N2]), True), source="link")
+    alone.got(PushPull(pack_members([N2]), False))
+    assert len(alone.machine.table) == 0
+
+
+def test_tables_are_exchanged_from_time_to_time():
+    alone = member_of_two()
+    alone.link_up()
+    exchanges = 0
+    while (now := alone.machine.deadline()) is not None and now < 61.0:
+        if now > 31.0:
+            alone.machine.link_down("n2:7100", now, Outbox())
+        out = alone.tick(now)
+        exchanges += sum(isinstance(m, PushPull) and m.answer for _, m in out.durable_sends)
+    assert exchanges == 1
+
+
+def test_answers_to_a_join_that_is_over_mean_nothing():
+    alone = member_of_two()
+    assert alone.got(Reject(1, "name", "late")).stop is None
+
+
+# ── time ──
+
+
+def test_a_process_that_slept_suspects_nobody_for_it():
+    alone = member_of_two()
+    now = alone.machine.deadline()
+    assert now is not None
+    alone.tick(now)
+    alone.tick(now + 60.0)
+    assert alone.machine.is_alive("n2")
+
+
+def test_news_that_nobody_is_left_to_hear_keeps_nobody_awake():
+    alone = member_of_two()
+    alone.got(Gossip("n2", pack_members([a_member("n2", liveness=DEAD)])), now=0.1)
+    assert alone.machine.deadline() == 0.1
+    alone.tick(0.1)
+    deadline = alone.machine.deadline()
+    assert deadline is not None
+    assert deadline > 0.1
+
+
+def test_a_failed_commit_is_made_up_for():
+    alone = member_of_two()
+    alone.machine.commit_failed()
+    out = alone.got(Gossip("n2", b""))
+    assert out.meta["cluster"] == CLUSTER
+
+
+# ── ending ──
+
+
+def test_a_node_that_has_ended_does_nothing_more():
+    alone = member_of_two()
+    alone.link_up()
+    out = Outbox()
+    alone.machine.leave_quietly(0.2, out)
+    [(_, message)] = out.sends
+    assert isinstance(message, PushPull)
+    assert unpack_members(message.members, members_max=9)[0].liveness == DEAD
+    alone.machine.leave_quietly(0.3, out)
+    assert len(out.sends) == 1
+    assert alone.machine.deadline() is None
+    for silent in (
+        alone.link_up(),
+        alone.tick(9.0),
+        alone.got(AskJoin(1, pack_member(a_member("n3", state=JOINING))), source="link"),
+        alone.got(PushPull(b"", True)),
+        alone.got(Ping(7, "n1", b"", "n2", b"")),
+    ):
+        assert (silent.sends, silent.replies, silent.datagrams, silent.events) == ([], [], [], [])
+
+
+def test_a_superseded_node_answers_nobody():
+    alone = member_of_two()
+    alone.got(Ping(7, "n1", alone.machine.me.start, "n2", b""))
+    later = a_member("n1", stamp=9, start=9)
+    out = alone.got(PushPull(pack_members([N2, later]), True), source="link")
+    assert out.stop is not None
+    assert (out.replies, out.durable_replies) == ([], [])
+
+
+# ── clusters ──
+
+
+def joined(*processes: Process) -> bool:
+    return all(process.joined for process in processes) and agree(list(processes))
+
+
+def test_a_founder_and_two_joiners_make_a_cluster():
+    world = World()
+    a, b, c = world.cluster(3)
+    assert a.ring() == b.ring() == c.ring() == ["n1", "n2", "n3"]
+    assert len({p.membership.cluster for p in (a, b, c)}) == 1
+    assert len({p.membership.fingerprint for p in (a, b, c)}) == 1
+    assert a.membership.ring_version == 3
+    assert not any(p.admitting for p in (a, b, c))
+
+
+def test_joining_goes_through_any_member_and_waits_for_one():
+    world = World(1)
+    a = world.start(world.disk("n1"))
+    c = world.start(world.disk("n3"), "h:7103")  # its seed is not there yet
+    world.run(1.0)
+    assert not c.joined
+    b = world.start(world.disk("n2"), a.address)
+    world.until(lambda: joined(a, b, c))
+
+
+def test_seeds_that_wait_for_each_other_wait_and_found_nothing():
+    world = World(2)
+    b, c = world.start(world.disk("n2"), "h:7102"), world.start(world.disk("n3"), "h:7101")
+    world.run(5.0)
+    assert b.running
+    assert c.running
+    assert b.membership.cluster == c.membership.cluster == b""
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_that_join_at_once_through_different_members_all_get_in(seed):
+    world = World(seed, loss=0.1)
+    a, b, c = world.cluster(3)
+    late = [world.start(world.disk(f"n{i}"), (a, b, c)[i % 3].address) for i in range(4, 9)]
+    world.until(lambda: joined(a, b, c, *late))
+    assert len(a.ring()) == 8
+
+
+def test_twenty_nodes_find_each_other():
+    world = World(3)
+    processes = world.cluster(20)
+    assert len({p.membership.fingerprint for p in processes}) == 1
+    world.run(2.0)
+    assert all(process.sees(f"n{i}").liveness == ALIVE for process in processes for i in range(1, 21))
+
+
+def test_a_cluster_that_holds_data_takes_nobody_in_and_takes_data_again():
+    world = World(4)
+    a, b, c = world.cluster(3)
+    assert c.put()
+    d = world.start(world.disk("n4"), a.address)
+    world.until(lambda: not d.running)
+    assert d.stopped_because is not None
+    assert "the cluster holds data" in d.stopped_because
+    world.run(0.1)
+    assert all(process.put() for process in (a, b, c))
+    assert a.ring() == ["n1", "n2", "n3"]
+
+
+def test_a_refused_joiner_is_forgotten_by_members_that_only_others_tell():
+    world = World(5)
+    a, b, c = world.cluster(3)
+    c.put()
+    c.kill()
+    d = world.start(world.disk("n4"), a.address)
+    world.until(lambda: a.admitting and b.admitting)
+    assert not a.put()
+    world.run(0.01)
+    b.kill()
+    b = world.start(b.disk)
+    assert b.admitting  # it assented, and remembers it
+    c = world.start(c.disk)
+    world.until(lambda: not d.running)
+    world.until(lambda: not (a.admitting or b.admitting or c.admitting))
+
+
+def test_what_a_joiner_that_died_was_granted_is_given_back_by_whoever_holds_data():
+    world = World(6)
+    a, b, c = world.cluster(3)
+    c.put()
+    c.kill()
+    d = world.start(world.disk("n4"), a.address)
+    world.until(lambda: a.admitting and b.admitting)
+    d.kill()
+    c = world.start(c.disk)
+    world.until(lambda: not (a.admitting or b.admitting))
+
+
+def test_a_joiner_that_died_half_way_comes_back_and_gets_in():
+    world = World(7)
+    a, b = world.cluster(2)
+    b.kill()
+    c = world.start(world.disk("n3"), a.address)
+    world.until(lambda: a.admitting)
+    c.kill()
+    b = world.start(b.disk)
+    world.run(1.0)
+    assert a.admitting
+    c = world.start(c.disk)  # without seeds: it knows whom it asked
+    world.until(lambda: joined(a, b, c))
+
+
+def test_a_joiner_waits_for_the_dead_and_says_so():
+    world = World(8)
+    a, b, c = world.cluster(3)
+    b.kill()
+    d = world.start(world.disk("n4"), a.address)
+    world.run(5.0)
+    assert not d.joined
+    assert any(event.startswith("waiting for the assent of n2") for event in d.events)
+    b = world.start(b.disk)
+    world.until(lambda: joined(a, b, c, d))
+
+
+def test_a_joiner_that_is_told_to_end_leaves_no_trace():
+    world = World(9)
+    a, b = world.cluster(2)
+    b.kill()
+    c = world.start(world.disk("n3"), a.address)
+    world.until(lambda: a.admitting)
+    c.quit()
+    assert a.put()
+    assert a.ring() == ["n1", "n2"]
+
+
+# ── names ──
+
+
+def test_a_name_that_a_live_process_has_is_refused():
+    world = World(10)
+    a, b, c = world.cluster(3)
+    thief = world.start(world.disk("n2"), c.address)
+    world.until(lambda: not thief.running)
+    assert thief.stopped_because is not None
+    assert f"the name n2 is taken by a live process at {b.address}" in thief.stopped_because
+    world.run(1.0)
+    assert joined(a, b, c)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("loss", [0.0, 0.3])
+def test_of_two_that_race_for_one_name_through_different_members_exactly_one_gets_it(seed, loss):
+    world = World(seed, loss=loss)
+    a, b, c = world.cluster(3)
+    racers = [world.start(world.disk("n4"), a.address), world.start(world.disk("n4"), b.address)]
+    world.until(lambda: sum(racer.running for racer in racers) == 1 and any(r.joined for r in racers))
+    world.until(lambda: joined(a, b, c, *(racer for racer in racers if racer.running)))
+    assert a.ring() == ["n1", "n2", "n3", "n4"]
+
+
+def test_a_wiped_node_inherits_its_seat_in_an_empty_cluster():
+    world = World(11)
+    a, b, c = world.cluster(3)
+    seat, fingerprint = b.membership.me.seat, a.membership.fingerprint
+    b.kill()
+    b = world.start(world.disk("n2"), a.address, address=b.address)
+    world.until(lambda: joined(a, b, c))
+    assert b.membership.me.seat == seat
+    assert a.membership.fingerprint == fingerprint
+    assert a.sees("n2").directory == b.disk.directory
+
+
+def test_a_wiped_node_does_not_come_back_to_a_cluster_with_data_and_its_seat_stays():
+    world = World(12)
+    a, b, c = world.cluster(3)
+    a.put()
+    b.kill()
+    wiped = world.start(world.disk("n2"), c.address)
+    world.until(lambda: not wiped.running)
+    assert wiped.stopped_because is not None
+    assert "holds data" in wiped.stopped_because
+    assert a.ring() == c.ring() == ["n1", "n2", "n3"]
+    b = world.start(b.disk)
+    world.until(lambda: joined(a, b, c))
+
+
+def test_a_restored_copy_of_an_old_directory_is_let_in_again():
+    world = World(13)
+    a, b, c = world.cluster(3)
+    old = Disk("n2", b.disk.directory, b.disk.seat, dict(b.disk.meta))
+    for _ in range(3):
+        b.kill()
+        b = world.start(b.disk)
+        world.until(lambda b=b: joined(a, b, c))
+    b.kill()
+    restored = world.start(old)
+    world.until(lambda: joined(a, restored, c))
+    assert restored.membership.me.stamp > b.membership.me.stamp
+
+
+def test_of_two_processes_on_copies_of_one_directory_exactly_one_survives():
+    world = World(14)
+    a, b, c = world.cluster(3)
+    copy = world.start(Disk("n2", b.disk.directory, b.disk.seat, dict(b.disk.meta)))
+    world.until(lambda: not (b.running and copy.running))
+    survivor = b if b.running else copy
+    gone = copy if b.running else b
+    world.until(lambda: joined(a, survivor, c))
+    assert gone.stopped_because is not None
+    assert gone.stopped_because.endswith("took the name n2")
+
+
+# ── failures ──
+
+
+def dead_everywhere(name: str, processes: list[Process]) -> bool:
+    return all(process.sees(name).liveness == DEAD for process in processes)
+
+
+@pytest.mark.parametrize("count", [2, 5, 12])
+def test_a_killed_process_is_dead_everywhere_within_a_round_and_the_suspicion_time(count):
+    world = World(15)
+    *rest, victim = world.cluster(count)
+    victim.kill()
+    took = world.until(lambda: dead_everywhere(victim.name, rest))
+    config = world.config
+    rounds_s = (count + 1) * config.probe_interval_s
+    suspicion_s = config.suspicion_mult * 1.1 * config.probe_interval_s
+    assert took < rounds_s + suspicion_s + 1.0
+    assert victim.name in rest[0].ring()
+    assert not rest[0].membership.is_live(victim.name)
+
+
+def test_a_process_that_ends_cleanly_is_dead_at_once():
+    world = World(16)
+    a, b, c = world.cluster(3)
+    c.quit()
+    assert dead_everywhere("n3", [a, b])
+    world.run(3.0)
+    assert "n3 is suspect" not in a.events
+
+
+def test_a_restart_at_a_new_address_is_met_again_at_once():
+    world = World(17)
+    a, b, c = world.cluster(3)
+    c.kill()
+    c = world.start(c.disk)
+    assert world.until(lambda: joined(a, b, c)) < 0.1
+    assert a.sees("n3").address == c.address
+    assert list(a.wanted) == [b.address, c.address]
+
+
+def test_a_whole_cluster_restarts_elsewhere_and_finds_itself_by_a_seed():
+    world = World(18)
+    processes = world.cluster(3)
+    for process in processes:
+        process.kill()
+    a = world.start(processes[0].disk)
+    assert a.joined  # serves at once, with the ring it remembers
+    b, c = (world.start(process.disk, a.address) for process in processes[1:])
+    world.until(lambda: joined(a, b, c))
+
+
+def test_two_halves_that_hold_each_other_dead_meet_again():
+    world = World(19)
+    processes = world.cluster(6)
+    left, right = processes[:3], processes[3:]
+    world.partition(left, right)
+    world.until(lambda: all(dead_everywhere(p.name, right) for p in left))
+    world.until(lambda: all(dead_everywhere(p.name, left) for p in right))
+    assert all(len(process.ring()) == 6 for process in processes)
+    world.heal()
+    took = world.until(
+        lambda: (
+            agree(processes) and all(p.sees(q.name).liveness == ALIVE for p in processes for q in processes)
+        )
+    )
+    assert took < 2.0
+
+
+def test_a_node_that_others_cannot_reach_by_one_path_is_reached_by_others():
+    world = World(20)
+    a, b, _ = world.cluster(3)
+    world.partition([a], [b])
+    world.run(5.0)
+    assert b.membership.is_live("n1")
+    assert a.membership.is_live("n2")
+    assert "n2 is dead" not in a.events
+
+
+def test_a_false_suspicion_is_refuted():
+    world = World(21)
+    a, b, c = world.cluster(3)
+    suspect = b.membership.me._replace(liveness=SUSPECT)
+    gossip = Gossip("n3", pack_members([suspect]))
+    a.run(lambda out: a.membership.receive_datagram(c.address, gossip, world.now, out))
+    assert a.sees("n2").liveness == SUSPECT
+    world.until(lambda: agree([a, b, c]) and a.sees("n2").liveness == ALIVE, within=1.0)
+    assert a.sees("n2").incarnation == suspect.incarnation + 1
+
+
+def test_a_false_death_is_refuted():
+    world = World(22)
+    a, b, c = world.cluster(3)
+    gossip = Gossip("n3", pack_members([b.membership.me._replace(liveness=DEAD)]))
+    a.run(lambda out: a.membership.receive_datagram(c.address, gossip, world.now, out))
+    assert not a.membership.is_live("n2")
+    world.until(lambda: agree([a, b, c]) and a.membership.is_live("n2"), within=0.1)
+
+
+def test_a_process_that_is_stopped_for_a_while_comes_back_and_accuses_nobody():
+    world = World(23)
+    a, b, c = world.cluster(3)
+    b.frozen = True
+    world.until(lambda: dead_everywhere("n2", [a, c]))
+    heard = len(b.events)
+    b.frozen = False
+    world.until(lambda: agree([a, b, c]) and a.sees("n2").liveness == ALIVE, within=2.0)
+    assert not [event for event in b.events[heard:] if event.endswith(("is suspect", "is dead"))]
+
+
+def test_with_a_third_of_the_packets_lost_nobody_stays_dead():
+    world = World(24, loss=0.3)
+    processes = world.cluster(8)
+    world.run(20.0)
+    world.loss = 0.0
+    world.until(
+        lambda: (
+            agree(processes) and all(p.sees(q.name).liveness == ALIVE for p in processes for q in processes)
+        )
+    )
+    assert all(process.joined for process in processes)
+
+
+def test_probing_costs_about_two_messages_per_member_and_interval():
+    world = World(25)
+    processes = world.cluster(10)
+    world.run(2.0)
+    before = sum(process.datagrams for process in processes)
+    world.run(10.0)
+    per_interval = (
+        (sum(p.datagrams for p in processes) - before) / 10 / (10.0 / world.config.probe_interval_s)
+    )
+    assert 1.9 < per_interval < 2.1
+
+
+def test_the_same_seed_gives_the_same_history():
+    def history() -> list[object]:
+        world = World(26, loss=0.2)
+        processes = world.cluster(5)
+        processes[2].kill()
+        world.run(5.0)
+        return [(p.events, p.datagrams, p.membership.table.members()) for p in processes]
+
+    assert history() == history()
+
+
+# ── any schedule ──
+
+
+class Chaos:
+    """Up to five nodes that come, go, move, freeze and are cut off; n1 keeps its address."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.world = World(seed, loss=self.random.choice([0.0, 0.1, 0.3]))
+        self.nodes = {"n1": self.world.start(self.world.disk("n1"))}
+        self.home = self.nodes["n1"].address
+        self.seated = {self.nodes["n1"].disk.directory: None}
+
+    def live(self) -> list[Process]:
+        return [process for process in self.nodes.values() if process.running]
+
+    def act(self, deed: str) -> None:
+        node = self.nodes[self.random.choice(list(self.nodes))]
+        if deed == "join" and len(self.nodes) < 5:
+            name = f"n{len(self.nodes) + 1}"
+            self.nodes[name] = self.world.start(self.world.disk(name), node.address, self.home)
+        elif deed == "kill" and node.running:
+            node.kill()
+        elif deed == "quit" and node.running:
+            node.quit()
+        elif deed == "restart" and not node.running:
+            self.restart(node, node.disk)
+        elif deed == "wipe" and not node.running and node.name != "n1":
+            self.restart(node, self.world.disk(node.name))
+        elif deed == "cut":
+            some = [process for process in self.live() if self.random.random() < 0.5]
+            self.world.partition(some, [process for process in self.live() if process not in some])
+        elif deed == "heal":
+            self.world.heal()
+        elif deed == "put" and node.running:
+            node.put()
+        elif deed == "freeze":
+            node.frozen = True
+            self.world.at(self.world.now + self.random.random() * 3, lambda: setattr(node, "frozen", False))
+        self.run(self.random.choice([0.001, 0.003, 0.01, 0.05, 0.3, 1.0, 3.0]))
+
+    def restart(self, node: Process, disk: Disk) -> None:
+        seeds, address = ((), self.home) if node.name == "n1" else ((self.home,), None)
+        self.nodes[node.name] = self.world.start(disk, *seeds, address=address)
+
+    def run(self, seconds: float) -> None:
+        """In small steps, so that nobody takes a seat unseen."""
+        end = self.world.now + seconds
+        while self.world.now < end:
+            self.world.run(min(0.005, end - self.world.now))
+            for node in self.live():
+                if node.joined and node.disk.directory not in self.seated:
+                    holders = [p.name for p in self.nodes.values() if p.disk.data]
+                    assert not holders or holders == [node.name], f"{node.name} came in late"
+                    self.seated[node.disk.directory] = None
+
+    def end(self) -> None:
+        """Everything works again, and whoever is down for no good reason is started."""
+        self.world.heal()
+        self.world.loss = 0.0
+        for node in self.nodes.values():
+            node.frozen = False
+        for _ in range(3):
+            self.run(3.0)
+            for node in list(self.nodes.values()):
+                if not node.running and "holds data" not in (node.stopped_because or ""):
+                    self.restart(node, node.disk)
+        self.run(4.0)
+
+
+deeds = st.sampled_from(
+    ["join", "join", "kill", "quit", "restart", "wipe", "cut", "heal", "put", "freeze", "wait"]
+)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(0, 1 << 16), st.lists(deeds, min_size=5, max_size=25))
+@example(6, ["join", "put", "join", "kill", "restart"])
+def test_whatever_happens_the_living_end_up_in_agreement(seed, schedule):
+    chaos = Chaos(seed)
+    for deed in schedule:
+        chaos.act(deed)
+    chaos.end()
+    live = chaos.live()
+    assert all(process.joined for process in live)
+    assert agree(live)
+    assert not any(process.admitting for process in live)
+    for process in live:
+        for other in live:
+            record = process.sees(other.name)
+            assert (record.state, record.liveness) == (NORMAL, ALIVE)
+        assert all(record.state != LEFT for record in process.membership.table.members())

@@ -1,0 +1,337 @@
+"""What follows from news, of others and of oneself."""
+
+from __future__ import annotations
+
+from dyno.config import Config
+from dyno.protocol.identity import remembered
+from dyno.protocol.outbox import Outbox
+from dyno.protocol.roster import Roster
+from dyno.wire.members import (
+    DEAD,
+    JOINING,
+    LEFT,
+    SUSPECT,
+    Member,
+    pack_member,
+    pack_members,
+    unpack_members,
+)
+from dyno.wire.messages import PushPull
+from tests.protocol.membership_harness import CLUSTER, a_member, a_roster
+
+ME = a_member("n1")
+N2, N3 = a_member("n2"), a_member("n3")
+
+
+def hear(roster: Roster, *news: Member, now: float = 10.0) -> Outbox:
+    out = Outbox()
+    for record in news:
+        roster.hear(record, now, out)
+    roster.settle(out)
+    return out
+
+
+def hear_table(roster: Roster, *news: Member) -> Outbox:
+    out = Outbox()
+    roster.hear_table(list(news), 10.0, out)
+    roster.settle(out)
+    return out
+
+
+def told(message: object) -> list[Member]:
+    assert isinstance(message, PushPull)
+    return unpack_members(message.members, members_max=9)
+
+
+# ── news of others ──
+
+
+def test_a_new_member_is_dialled_remembered_probed_and_gossiped():
+    roster, prober = a_roster(ME, N2)
+    out = hear(roster, N3)
+    assert out.connect == ["n3:7100"]
+    kept = remembered(out.meta.get, members_max=9)
+    assert (kept.cluster, kept.partitions, kept.stamp) == (CLUSTER, 64, ME.stamp)
+    assert kept.members == [ME, N2, N3]
+    assert len(roster.gossip) == 1
+    prober.start(0.0)
+    probed = Outbox()
+    prober.tick(1.0, probed)
+    assert probed.datagrams[0][0] == "n3:7100"
+    assert out.events == []
+
+
+def test_a_member_that_moved_is_dialled_at_its_new_address():
+    roster, _ = a_roster(ME, N2)
+    out = hear(roster, a_member("n2", stamp=2, start=2, address="elsewhere:1"))
+    assert (out.connect, out.disconnect) == (["elsewhere:1"], ["n2:7100"])
+
+
+def test_what_is_known_already_has_no_consequences():
+    roster, _ = a_roster(ME, N2)
+    out = hear(roster, N2)
+    assert (out.meta, out.connect, len(roster.gossip)) == ({}, [], 0)
+
+
+def test_liveness_is_gossiped_and_logged_but_not_written():
+    roster, _ = a_roster(ME, N2)
+    out = hear(roster, a_member("n2", liveness=SUSPECT), a_member("n2", incarnation=1))
+    assert out.meta == {}
+    assert out.events == [("warning", "n2 is suspect"), ("info", "n2 is alive")]
+    assert len(roster.gossip) == 1
+
+
+def test_a_member_that_is_only_heard_of_as_dead_is_reported_once():
+    roster, _ = a_roster(ME)
+    out = hear(roster, a_member("n2", liveness=DEAD), a_member("n2", liveness=DEAD))
+    assert out.events == [("warning", "n2 is dead")]
+
+
+def test_whoever_answers_no_probe_is_suspected_then_dead():
+    roster, _ = a_roster(ME, N2, config=Config(probe_interval_s=1.0, suspicion_mult=4.0))
+    out = Outbox()
+    roster.suspect(N2, 10.0, out)
+    assert roster.table.seated("n2") == a_member("n2", liveness=SUSPECT)
+    assert roster.suspicions.deadline() == 14.0
+    roster.bury(13.9, out)
+    assert roster.table.is_live("n2")
+    roster.bury(14.0, out)
+    assert not roster.table.is_live("n2")
+
+
+def test_whoever_refutes_lives():
+    roster, _ = a_roster(ME, N2)
+    roster.suspect(N2, 10.0, Outbox())
+    hear(roster, a_member("n2", incarnation=1))
+    assert roster.suspicions.deadline() is None
+    roster.bury(99.0, Outbox())
+    assert roster.table.is_live("n2")
+
+
+def test_a_probe_of_an_earlier_incarnation_suspects_nobody():
+    roster, _ = a_roster(ME, a_member("n2", incarnation=1))
+    roster.suspect(N2, 10.0, Outbox())
+    roster.suspect(a_member("unknown"), 10.0, Outbox())
+    assert roster.suspicions.deadline() is None
+
+
+def test_a_suspicion_whose_member_has_restarted_meanwhile_buries_nobody():
+    roster, _ = a_roster(ME, N2)
+    roster.suspect(N2, 10.0, Outbox())
+    hear(roster, a_member("n2", stamp=2, start=2))
+    roster.bury(99.0, Outbox())
+    assert roster.table.is_live("n2")
+
+
+def test_a_member_thought_dead_that_can_be_reached_is_told_so():
+    roster, _ = a_roster(ME, N2)
+    dead = a_member("n2", liveness=DEAD)
+    out = hear(roster, dead)
+    [(address, message)] = out.sends
+    assert (address, told(message)) == ("n2:7100", [ME, dead])
+    roster.links.went_down("n2:7100")
+    assert (
+        hear(roster, a_member("n2", incarnation=1), a_member("n2", incarnation=1, liveness=DEAD)).sends == []
+    )
+
+
+def test_whom_another_table_holds_dead_is_but_a_suspect_here():
+    roster, _ = a_roster(ME, N2, N3)
+    hear_table(roster, N2, a_member("n3", liveness=DEAD))
+    assert roster.table.seated("n3") == a_member("n3", liveness=SUSPECT)
+    hear_table(roster, N2, a_member("n3", liveness=DEAD))
+    assert not roster.table.is_live("n3")
+
+
+def test_whom_we_know_nothing_better_of_is_dead_and_so_is_who_says_it_of_itself():
+    roster, _ = a_roster(ME, N2)
+    hear_table(roster, a_member("n2", liveness=DEAD), a_member("n3", liveness=DEAD))
+    assert not roster.table.is_live("n2")
+    assert not roster.table.is_live("n3")
+
+
+def test_a_stranger_that_is_said_to_join_is_ignored():
+    roster, _ = a_roster(ME, N2)
+    out = hear(roster, a_member("n3", state=JOINING))
+    assert (roster.table.pending, out.connect, len(roster.gossip)) == (0, [], 0)
+
+
+def test_a_joiner_is_dialled_and_not_gossiped_until_it_left():
+    roster, _ = a_roster(ME, N2)
+    out = Outbox()
+    roster.hear(a_member("n3", state=JOINING), 10.0, out, admitted=True)
+    roster.settle(out)
+    assert (out.connect, len(roster.gossip)) == (["n3:7100"], 0)
+    out = hear(roster, a_member("n3", state=LEFT, incarnation=1))
+    assert (out.disconnect, len(roster.gossip), out.events) == (["n3:7100"], 1, [])
+
+
+def test_whoever_holds_data_ends_the_joins_that_it_will_never_assent_to():
+    roster, _ = a_roster(ME, N2, holds_data=True)
+    hear_table(roster, N2, a_member("n3", state=JOINING, incarnation=2))
+    assert roster.table.candidate("n3") == a_member("n3", state=LEFT, incarnation=3)
+    hear_table(roster, N2, a_member("n3", state=JOINING, incarnation=5))
+    assert roster.table.candidate("n3") == a_member("n3", state=LEFT, incarnation=6)
+    hear_table(roster, N2, a_member("n2", state=JOINING, stamp=2))  # its directory has a seat
+    assert roster.table.candidate("n2") is None
+
+
+# ── news of oneself ──
+
+
+def test_a_suspected_node_refutes_by_gossip():
+    roster, _ = a_roster(ME, N2)
+    out = hear(roster, a_member("n1", liveness=SUSPECT, incarnation=3))
+    assert roster.me == roster.table.seated("n1") == a_member("n1", incarnation=4)
+    assert len(roster.gossip) == 1
+    assert (out.sends, out.events) == ([], [("info", "refuted being suspect")])
+
+
+def test_a_node_thought_dead_refutes_over_its_links():
+    roster, _ = a_roster(ME, N2, N3)
+    out = hear(roster, a_member("n1", liveness=DEAD))
+    refuted = a_member("n1", incarnation=1)
+    assert [(address, told(message)) for address, message in out.sends] == [
+        ("n2:7100", [refuted]),
+        ("n3:7100", [refuted]),
+    ]
+
+
+def test_what_others_know_rightly_or_from_before_is_not_refuted():
+    roster, _ = a_roster(a_member("n1", incarnation=2), N2)
+    out = hear(roster, a_member("n1", incarnation=2), a_member("n1", incarnation=1, liveness=DEAD))
+    out.events += hear(roster, a_member("n1", start=7, stamp=0)).events
+    assert roster.me == a_member("n1", incarnation=2)
+    assert out.events == []
+
+
+def test_a_node_that_was_introduced_gives_way_to_a_later_start_of_its_name():
+    roster, _ = a_roster(ME, N2)
+    out = hear(roster, a_member("n1", start=7, stamp=2, address="thief:1"))
+    assert out.stop == "another process, at thief:1, took the name n1"
+    assert roster.stopped
+    assert hear(roster, a_member("n1", liveness=DEAD)).events == []
+
+
+def test_a_restored_directory_stamps_itself_above_what_its_peers_remember():
+    roster, _ = a_roster(ME, N2)
+    roster.introduced = False
+    out = hear(roster, a_member("n1", start=7, stamp=5))
+    assert out.stop is None
+    assert roster.me == a_member("n1", stamp=6)
+    assert remembered(out.meta.get, members_max=9).stamp == 6
+    [(address, message)] = out.durable_sends
+    assert (address, told(message)) == ("n2:7100", [roster.me])
+    assert out.sends == []
+
+
+def test_hearing_its_own_start_from_a_peer_introduces_a_node():
+    roster, _ = a_roster(ME, N2)
+    roster.introduced = False
+    hear(roster, ME)
+    assert roster.introduced
+
+
+def test_a_seated_node_takes_its_name_back_from_a_joiner_but_not_from_who_left():
+    roster, _ = a_roster(ME, N2)
+    hear(roster, a_member("n1", start=7, stamp=3, state=LEFT))
+    assert roster.me == ME
+    hear(roster, a_member("n1", start=7, stamp=3, state=JOINING))
+    assert roster.me == a_member("n1", stamp=4)
+
+
+def test_a_joiner_stamps_itself_above_who_is_seated_and_leaves_rivals_to_the_members():
+    me = a_member("n1", state=JOINING)
+    roster, _ = a_roster(me, N2)
+    hear(roster, a_member("n1", start=7, stamp=3, state=JOINING))
+    assert (roster.me, roster.claimed_stamp) == (me, 3)
+    out = hear(roster, a_member("n1", start=8, stamp=2))
+    assert roster.me == me._replace(stamp=3)
+    assert out.durable_sends == []
+    assert remembered(out.meta.get, members_max=9).stamp == 3
+
+
+def test_a_joiner_hears_that_its_join_was_ended():
+    roster, _ = a_roster(a_member("n1", state=JOINING), N2)
+    hear(roster, a_member("n1", state=LEFT, incarnation=1))
+    assert roster.revoked
+
+
+def test_whoever_gave_up_does_not_care_what_is_said_of_it():
+    me = a_member("n1", state=LEFT)
+    roster, _ = a_roster(me, N2)
+    hear(roster, a_member("n1", liveness=DEAD), a_member("n1", stamp=5, start=7))
+    assert roster.me == me
+
+
+# ── speaking ──
+
+
+def test_a_node_speaks_of_itself_first_and_packs_a_table_once():
+    roster, _ = a_roster(a_member("n9"), N2, N3)
+    packed = roster.packed()
+    assert unpack_members(packed, members_max=9) == [a_member("n9"), N2, N3]
+    assert roster.packed() is packed
+    hear(roster, a_member("n2", incarnation=1))
+    assert roster.packed() is not packed
+
+
+def test_a_stamp_is_on_disk_before_anybody_hears_of_it():
+    roster, _ = a_roster(ME, N2)
+    out = Outbox()
+    assert roster.sends(out) is out.sends
+    assert roster.replies(out) is out.replies
+    assert out.meta == {}
+    roster.introduced = False
+    assert roster.sends(out) is out.durable_sends
+    assert remembered(out.meta.get, members_max=9).stamp == 1
+    out = Outbox()
+    assert roster.replies(out) is out.durable_replies
+    assert remembered(out.meta.get, members_max=9).stamp == 1
+
+
+def test_whoever_ends_on_purpose_says_so_to_all_it_can_reach():
+    roster, _ = a_roster(ME, N2)
+    out = Outbox()
+    roster.farewell(out)
+    [(address, message)] = out.sends
+    assert (address, told(message)) == ("n2:7100", [a_member("n1", liveness=DEAD)])
+
+
+def test_what_a_failed_commit_lost_is_written_again():
+    roster, _ = a_roster(ME, N2)
+    assert hear(roster).meta == {}
+    roster.forgot()
+    assert remembered(hear(roster).meta.get, members_max=9).members == [ME, N2]
+
+
+def test_seeds_are_dialled_besides_the_members_but_never_oneself():
+    roster, _ = a_roster(ME, N2)
+    roster.seeds = ["seed:1", "n2:7100", "n1:7100"]
+    assert hear(roster).connect == ["seed:1"]
+    roster.seeds = []
+    assert hear(roster).disconnect == ["seed:1"]
+
+
+# ── at the door ──
+
+
+def test_malformed_records_are_reported_and_nothing_else():
+    roster, _ = a_roster(ME, N2)
+    endless = a_member("n3", stamp=1 << 62)
+    for packed in (b"\xff", pack_members([endless]), pack_members([a_member("n3", incarnation=1 << 62)])):
+        out = Outbox()
+        assert roster.unpack(packed, "n2:7100", out) is None
+        assert "malformed member records from n2:7100" in out.events[0][1]
+        assert roster.unpack_joiner(packed, out) is None
+        assert "a malformed record wants to join" in out.events[1][1]
+
+
+def test_only_who_says_so_wants_to_join():
+    roster, _ = a_roster(ME, N2)
+    out = Outbox()
+    joining = a_member("n3", state=JOINING)
+    assert roster.unpack_joiner(pack_member(joining), out) == joining
+    assert roster.unpack_joiner(pack_member(N3), out) is None
+    assert roster.unpack_joiner(pack_member(joining._replace(liveness=SUSPECT)), out) is None
+    assert [text for _, text in out.events] == ["n3 wants to join but its record says otherwise"] * 2
