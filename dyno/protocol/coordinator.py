@@ -39,6 +39,7 @@ from dyno.wire.messages import (
     Store,
     Stored,
 )
+from dyno.wire.values import content_size
 
 if TYPE_CHECKING:
     from dyno.config import Config
@@ -343,10 +344,10 @@ class Coordinator:
     # ── writing ──
 
     def _put(self, request: Put, context: Context, intent: Intent, now: float, out: Outbox) -> None:
-        if len(request.value) > self._config.value_bytes_max:
+        size = content_size(request.value)
+        if size > self._config.value_bytes_max:
             raise InvalidRequest(
-                f"the value has {len(request.value)} bytes, "
-                f"more than value_bytes_max={self._config.value_bytes_max}"
+                f"the value has {size} bytes, more than value_bytes_max={self._config.value_bytes_max}"
             )
         if request.conditional and not self._matches(request, context, intent, out):
             return

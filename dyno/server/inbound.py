@@ -61,7 +61,10 @@ class Inbound:
         """An answer to a link that is gone is dropped."""
         link = self._links.get(number)
         if link is not None:
-            link.send(message)
+            try:
+                link.send(message)
+            except ValueError as error:
+                self._log("error", f"dropped an answer: {error}")
 
     def deadline(self) -> float | None:
         head = next(iter(self._strangers.values()), None)

@@ -21,12 +21,13 @@ import trio
 
 from dyno.config import PARTITIONS_MAX, Config
 from dyno.errors import ConfigurationError
+from dyno.protocol.birth import Birth
 from dyno.protocol.node import Node as Core
-from dyno.server.birth import Birth, open_core
+from dyno.server.birth import open_core
 from dyno.server.runner import Runner
 from dyno.server.sockets import bind
 from dyno.wire.address import parse_address
-from dyno.wire.members import valid_name
+from dyno.wire.members import WEIGHT_MAX, WEIGHT_MIN, valid_name, valid_zone
 
 if TYPE_CHECKING:
     from socket import socket
@@ -66,12 +67,14 @@ class Node:
             raise ConfigurationError(
                 f"the name {name!r} is not usable: 1 to 64 letters, digits, dots, dashes or underscores"
             )
-        if not 0 < weight <= 1000:
-            raise ConfigurationError(f"the weight is a number above 0 and up to 1000, not {weight}")
+        if not WEIGHT_MIN <= weight <= WEIGHT_MAX:
+            raise ConfigurationError(
+                f"the weight is a number from {WEIGHT_MIN:g} to {WEIGHT_MAX:g}, not {weight}"
+            )
         if not 1 <= partitions <= PARTITIONS_MAX:
             raise ConfigurationError(f"there are 1 to {PARTITIONS_MAX} partitions, not {partitions}")
-        if len(zone) > 64:
-            raise ConfigurationError("a zone's name has at most 64 characters")
+        if not valid_zone(zone):
+            raise ConfigurationError("a zone's name has at most 64 characters, all of them printable")
         for address in join:
             _check_address("join", address)
         host, port = _check_address("listen", listen, lowest_port=0)

@@ -88,7 +88,10 @@ class Outbound:
     def send(self, address: str, message: Message) -> None:
         peer = self._peers.get(address)
         if peer is not None and peer.up and peer.link is not None:
-            peer.link.send(message)
+            try:
+                peer.link.send(message)
+            except ValueError as error:
+                self._log("error", f"dropped a message to {address}: {error}")
 
     def deadline(self) -> float | None:
         if self._changed:

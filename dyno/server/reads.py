@@ -1,9 +1,9 @@
 """Reads from a warm disk on the loop, from a cold one beside it (PERFORMANCE, rule 9).
 
-A warm LMDB read takes two microseconds, so the loop does it itself. Where pages have to come from the disk it
-takes milliseconds, and a loop that waits for them answers no ping. So reads are measured; when they are slow on
-average, a request that reads is first walked through by a thread, which pulls its pages into memory, and only
-then handed to the core, whose own read is warm again.
+A warm LMDB read takes two microseconds, so the loop does it itself. Where pages have to come from the disk
+it takes milliseconds, and a loop that waits for them answers no ping. So reads are measured; when they are
+slow on average, a request that reads is first walked through by a thread, which pulls its pages into memory,
+and only then handed to the core, whose own read is warm again.
 """
 
 from __future__ import annotations

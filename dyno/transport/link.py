@@ -117,7 +117,9 @@ class Link:
         self._on_messages = on_messages
 
     def send(self, message: Message) -> None:
-        """Queue a message for this turn's flush. On a closed link it is dropped, as a network would."""
+        """Queue a message for this turn's flush. On a closed link it is dropped, as a network would.
+
+        Raises ValueError for one that is larger than any message may be."""
         if self.closed:
             return
         self._codec.send(message)

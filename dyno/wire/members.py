@@ -31,6 +31,7 @@ LIVENESS_NAMES = ("alive", "suspect", "dead")
 STATE_NAMES = ("joining", "normal", "leaving", "left")
 
 ZONE_CHARS_MAX: Final = 64
+WEIGHT_MIN: Final = 0.001
 WEIGHT_MAX: Final = 1000.0
 
 
@@ -128,7 +129,7 @@ def _fault(member: Member) -> str:
         return "an unknown state or liveness"
     if not valid_zone(member.zone):
         return f"the zone {member.zone!r:.80}"
-    if not 0 < member.weight <= WEIGHT_MAX:  # which NaN is not either
+    if not WEIGHT_MIN <= member.weight <= WEIGHT_MAX:  # which NaN is not either
         return f"the weight {member.weight}"
     try:
         parse_address(member.address)

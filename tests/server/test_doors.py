@@ -211,7 +211,7 @@ A_PUT = Put(1, "bucket", b"key", b"\x01", b"", False, DEFAULT, DEFAULT, b"r" * 1
         (A_PUT._replace(key=b"k" * 1025), "a key is"),
         (A_PUT._replace(bucket=""), "a bucket's name"),
         (A_PUT._replace(bucket="b" * 65), "a bucket's name"),
-        (A_PUT._replace(value=b"v" * ((1 << 20) + 1)), "value"),
+        (A_PUT._replace(value=cbor2.dumps(bytes((1 << 20) + 1))), "value"),
         (A_PUT._replace(w=0), "w=0"),
         (A_PUT._replace(w=4), "w=4"),
         (A_PUT._replace(pw=4), "pw=4"),

@@ -51,7 +51,7 @@ MEMBERS = st.builds(
     liveness=st.integers(0, DEAD),
     address=st.sampled_from(["127.0.0.1:1", "[::1]:65535", "a" * 249 + ":65535", "n1:7101"]),
     zone=st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=64),
-    weight=st.floats(0, 1000, exclude_min=True),
+    weight=st.floats(0.001, 1000),
 )
 
 
@@ -148,6 +148,7 @@ def test_one_record_is_exactly_one(packed):
         ("zone", "z\x1b[2J"),
         ("zone", None),
         ("weight", 0.0),
+        ("weight", 0.0009),
         ("weight", -1.0),
         ("weight", 1000.1),
         ("weight", math.inf),
@@ -195,7 +196,7 @@ def test_mutations_are_possible_records_or_refused(member, data):
         again = unpack_members(bytes(packed), members_max=10)
     except ProtocolError:
         return
-    assert all(valid_name(each.name) and 0 < each.weight <= 1000 for each in again)
+    assert all(valid_name(each.name) and 0.001 <= each.weight <= 1000 for each in again)
 
 
 def test_names_and_zones():
