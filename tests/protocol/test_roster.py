@@ -327,6 +327,14 @@ def test_malformed_records_are_reported_and_nothing_else():
         assert "a malformed record wants to join" in out.events[1][1]
 
 
+def test_proper_records_pass():
+    roster, _ = a_roster(ME, N2)
+    out = Outbox()
+    assert roster.unpack(pack_members([N2, N3]), "n2:7100", out) == [N2, N3]
+    assert roster.unpack(b"", "n2:7100", out) == []
+    assert out.events == []
+
+
 def test_only_who_says_so_wants_to_join():
     roster, _ = a_roster(ME, N2)
     out = Outbox()
