@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dyno import __version__
+from dyno.cli.app import COMMANDS
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Dyno
+
+VERSION = f"dyno {__version__}\n".encode()
+
+
+def test_the_commands_of_this_step() -> None:
+    assert list(COMMANDS) == ["node", "cluster", "put", "get", "delete", "status"]
+
+
+def test_the_version_is_told_everywhere(command: Dyno) -> None:
+    assert command("--version") == (0, VERSION, "")
+    for name in COMMANDS:
+        assert command(name, "--version") == (0, VERSION, "")
+
+
+def test_help_names_every_command_and_every_command_has_help(command: Dyno) -> None:
+    ended = command("--help")
+    assert ended.code == 0
+    for name in COMMANDS:
+        assert name in ended.out.decode()
+        assert f"dyno {name}" in command(name, "--help").out.decode()
+
+
+def test_dyno_alone_shows_the_way(command: Dyno) -> None:
+    ended = command()
+    assert (ended.code, ended.err) == (0, "")
+    assert "dyno cluster" in ended.out.decode()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("frob",), "dyno: no such command 'frob'; see dyno --help\n"),
+        (("--frob",), "dyno: no such option: --frob; see dyno --help\n"),
+        (("keys", "b"), "dyno: no such command 'keys'; see dyno --help\n"),
+        (
+            ("status", "--wait-drained"),
+            "dyno status: there is no option --wait-drained (put -- before an argument that begins with "
+            "dashes); see dyno status --help\n",
+        ),
+    ],
+)
+def test_what_does_not_exist_is_one_line(command: Dyno, words: tuple[str, ...], said: str) -> None:
+    assert command(*words) == (2, b"", said)
+
+
+def test_a_short_command_loads_nothing_of_the_server() -> None:
+    code = (
+        "import sys; from dyno.cli.app import run; run(['get', 'b', 'k', '--node', '127.0.0.1:1']);"
+        "print(*sorted(sys.modules))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ended.stdout.split())
+    assert "trio" in loaded
+    assert sorted(loaded & {"lmdb", "rich", "pydantic", "asyncio", "tomllib", "dyno.cli.node"}) == []
+    assert not any(name.startswith(("dyno.server", "dyno.storage", "dyno.protocol")) for name in loaded)
+
+
+def test_a_word_is_completed_in_the_shell() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "dyno"],
+        env={"_DYNO_COMPLETE": "complete_bash", "COMP_WORDS": "dyno sta", "COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout.split() == ["status"]
