@@ -168,7 +168,7 @@ class Joiner:
         """The process is told to end: say so to whom it asked, without waiting for their answer."""
         if self.phase is Phase.ADMITTING:
             self._give_up()
-            self._tell(out)
+            out.sends += self._farewells()  # the stamp was on disk before the first was asked
 
     # ── inside ──
 
@@ -258,13 +258,13 @@ class Joiner:
         self.phase = Phase.WITHDRAWING
 
     def _tell(self, out: Outbox) -> None:
+        self._roster.sends(out).extend(self._farewells())
+
+    def _farewells(self) -> list[tuple[str, PushPull]]:
         """The whole table: who took the name from us should be known as soon as that we gave up."""
         message = PushPull(self._roster.packed(), True)
-        self._roster.sends(out).extend(
-            (address, message)
-            for address, told in self._told.items()
-            if not told and self._roster.links.is_up(address)
-        )
+        is_up = self._roster.links.is_up
+        return [(address, message) for address, told in self._told.items() if not told and is_up(address)]
 
     def _stop(self, reason: str, out: Outbox) -> None:
         self.phase, self._round_at = Phase.STOPPED, None

@@ -308,7 +308,7 @@ def test_a_joiner_that_is_told_to_end_says_so():
     applicant = admitting()
     applicant.joiner.withdraw_at_once(applicant.out)
     assert applicant.roster.me.state == LEFT
-    assert [address for address, _ in applicant.sent()] == ["n1:7100"]
+    assert [address for address, _ in applicant.out.sends] == ["n1:7100"]
     asking = Applicant()
     asking.sent()
     asking.joiner.withdraw_at_once(asking.out)
