@@ -19,6 +19,7 @@ KEY_BYTES_MAX = 1024
 BUCKET_NAME_BYTES_MAX = 64
 NODE_NAME_BYTES_MAX = 64
 PARTITIONS_MAX = 1 << 16
+COPIES = 3  # n of a bucket that nobody created: the same for everybody, so not a tunable of a node
 COPIES_MAX = 9  # the largest n of a bucket
 SIBLINGS_MAX = 100  # a put that would leave more is refused; merging never is
 RECORD_BYTES_MAX = 8 << 20  # likewise
@@ -31,8 +32,7 @@ DATAGRAM_BYTES_MAX = 1400
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The tunables of one node; the names are the keys of the TOML file."""
 
-    # ── defaults of buckets ──
-    copies: Annotated[int, msgspec.Meta(ge=1, le=COPIES_MAX)] = 3
+    # ── values ──
     value_bytes_max: Annotated[int, msgspec.Meta(ge=1, le=RECORD_BYTES_MAX)] = 1 << 20
 
     # ── failure detection and gossip (memberlist's LAN defaults) ──

@@ -18,7 +18,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dyno.config import KEY_BYTES_MAX
+from dyno.config import COPIES, KEY_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
 from dyno.placement.hashing import SLOT_BYTES
 from dyno.protocol import handshake
@@ -256,7 +256,7 @@ class Node:
             cluster=membership.cluster,
             partitions=membership.partitions,
             fingerprint=membership.fingerprint,
-            copies=self._config.copies,
+            copies=COPIES,
         )
         self._coordinator.replan(self._ring, out)
         lost, found = self._peers.place({m.name: m.address for m in members if m.name != self.name})

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dyno.session.routing import COPIES
+from dyno.config import COPIES
 from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, Put
 
 if TYPE_CHECKING:

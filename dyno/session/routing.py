@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dyno.config import PARTITIONS_MAX
+from dyno.config import COPIES, PARTITIONS_MAX
 from dyno.placement.hashing import Keyspace
 from dyno.placement.table import Seat, build
 from dyno.wire.codec import ProtocolError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from dyno.placement.table import Table
     from dyno.wire.messages import Members
 
-COPIES = 3  # n of a bucket that says nothing else
 MEMBERS_MAX = 10_000
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dyno.session.routing import COPIES, is_seated
+from dyno.config import COPIES
+from dyno.session.routing import is_seated
 from dyno.wire.members import LIVENESS_NAMES, STATE_NAMES
 
 if TYPE_CHECKING:

@@ -173,8 +173,8 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         ({"partitions": 65537}, "partitions"),
         ({"zone": "z" * 65}, "zone"),
         ({"config": {"nonsense": 1}}, "nonsense"),
-        ({"config": {"copies": 0}}, "copies"),
-        ({"config": Config(copies=0)}, "copies"),
+        ({"config": {"gossip_nodes": 0}}, "gossip_nodes"),
+        ({"config": Config(gossip_nodes=0)}, "gossip_nodes"),
     ],
 )
 def test_wrong_words_are_refused_before_anything_happens(
