@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from dyno.server.reads import ColdReads, MeteredEngine
-from dyno.storage.engine import CorruptRecord, Engine
+from dyno.storage.engine import CorruptRecord
 from dyno.storage.memory import MemoryEngine
 from dyno.transport.reactor import Reactor
 from dyno.wire.messages import AskMembers, Message
