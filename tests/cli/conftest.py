@@ -1,16 +1,14 @@
-"""A node in this process, and command lines run against it."""
+"""One node, and command lines that run in this process and talk to it."""
 
 from __future__ import annotations
 
-import queue
-import threading
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import pytest
-import trio
 
-import dyno
 from dyno.cli.app import run
 
 
@@ -42,19 +40,14 @@ def command(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.Monke
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a cluster of one node, in a thread of its own."""
-    ready: queue.SimpleQueue[tuple[str, trio.lowlevel.TrioToken, trio.CancelScope]] = queue.SimpleQueue()
-
-    async def serve() -> None:
-        data = str(tmp_path_factory.mktemp("node"))
-        with trio.CancelScope() as scope:
-            async with dyno.Node(name="n1", listen="127.0.0.1:0", data=data) as node:
-                ready.put((node.address, trio.lowlevel.current_trio_token(), scope))
-                await trio.sleep_forever()
-
-    thread = threading.Thread(target=trio.run, args=(serve,))
-    thread.start()
-    address, token, scope = ready.get(timeout=30)
-    yield address
-    token.run_sync_soon(scope.cancel)
-    thread.join()
+    """The address of a cluster of one node, in a process of its own."""
+    words = ["node", "--name", "n1", "--listen", "127.0.0.1:0", "--log-level", "warning"]
+    words += ["--data", str(tmp_path_factory.mktemp("node"))]
+    with subprocess.Popen(
+        [sys.executable, "-m", "dyno", *words], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            yield process.stdout.readline().removeprefix("dyno: n1 ready on ").strip()
+        finally:
+            process.terminate()

@@ -153,8 +153,7 @@ def test_values_of_other_programs(
 )
 def test_what_cannot_be_is_one_line_and_exit_2(at: Dyno, words: tuple[str, ...], complaint: str) -> None:
     ended = at(*words)
-    assert (ended.code, ended.out) == (2, b"")
-    assert ended.err.count("\n") == 1
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, b"", 1), ended.err
     assert ended.err.startswith("dyno")
     assert complaint in ended.err
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,28 +9,56 @@ import pytest
 
 from dyno import __version__
 
-BARE = {"PATH": "/usr/bin:/bin"}  # another shell: no virtual environment, no PYTHONPATH
+ROOT = Path(__file__).parents[2]
+PRINT = "from dyno.cli.invocation import own_command, pasted\nprint(pasted(['a b']))\nprint(*own_command())\n"
 
 
-def pasted_by(command: list[str], tmp_path: Path) -> str:
-    """The line that a program started with this command would have people paste."""
-    code = tmp_path / "print_pasted.py"
-    code.write_text("from dyno.cli.invocation import pasted\nprint(pasted(['--version']))\n")
-    ended = subprocess.run([*command, str(code)], capture_output=True, text=True, check=True)
-    return ended.stdout
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A console script, as an installer makes it, that prints what it would have people paste."""
+    script = tmp_path / "bin" / "dyno"
+    script.parent.mkdir()
+    script.write_text(f"#!{sys.executable}\n{PRINT}")
+    script.chmod(0o755)
+    return script
+
+
+def printed_by(words: list[str | Path], *, path: str = os.environ["PATH"]) -> list[str]:
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    return ended.stdout.splitlines()
 
 
 def test_a_pasted_line_works_in_another_shell_and_directory(tmp_path: Path) -> None:
-    line = pasted_by([sys.executable], tmp_path)
+    line, _ = printed_by([sys.executable, "-c", PRINT])
+    bare = {"PATH": "/usr/bin:/bin"}  # no virtual environment, no PYTHONPATH
     ended = subprocess.run(
-        line, shell=True, cwd=tmp_path, env=BARE, capture_output=True, text=True, check=False
+        line.replace("'a b'", "--version"),
+        shell=True,
+        cwd=tmp_path,
+        env=bare,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.stdout == f"dyno {__version__}\n", ended.stderr
 
 
-@pytest.mark.skipif(shutil.which("dyno") is None, reason="dyno is not installed as a command")
-def test_the_console_script_is_named_by_its_path_or_found_everywhere(tmp_path: Path) -> None:
-    script = shutil.which("dyno")
-    assert script is not None
-    ended = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
-    assert ended.stdout == f"dyno {__version__}\n"
+def test_a_script_that_no_other_shell_finds_is_named_by_its_path(script: Path) -> None:
+    line, own = printed_by([script])
+    assert line == f"{script} 'a b'"
+    assert own == f"{sys.executable} -P -m dyno"
+
+
+def test_a_script_that_every_shell_finds_is_named_dyno(script: Path) -> None:
+    line, _ = printed_by([script], path=f"{script.parent}:{os.environ['PATH']}")
+    assert line == "dyno 'a b'"
+
+
+def test_another_dyno_on_the_path_is_not_this_one(script: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "dyno"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    line, _ = printed_by([script], path=f"{other.parent}:{os.environ['PATH']}")
+    assert line == f"{script} 'a b'"

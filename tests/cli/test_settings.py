@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dyno.cli.settings import FILE_BYTES_MAX, settings
+from dyno.config import Config
 from dyno.errors import ConfigurationError
 
 FLAGS: dict[str, Any] = {"name": "n1", "listen": "127.0.0.1:7101", "data": "./n1"}
@@ -24,7 +25,7 @@ def test_flags_alone_are_enough() -> None:
     assert (chosen.name, chosen.listen, chosen.data) == ("n1", "127.0.0.1:7101", "./n1")
     assert (chosen.weight, chosen.partitions, chosen.join) == (2.5, 64, ["a:1", "b:2"])
     assert (chosen.zone, chosen.advertise, chosen.log_level) == ("", None, "info")
-    assert chosen.config.gossip_nodes == 3
+    assert chosen.config == Config()
 
 
 def test_a_file_alone_is_enough(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 from dyno.cli.status import plain
@@ -44,6 +47,20 @@ def test_status_of_a_real_node(command: Dyno, node: str) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert "1 of 1 members alive" in ended.lines[0]
     assert ended.lines[2].split() == ["n1", node, "-", "1", "normal", "alive", "0", "100.0%", "0"]
+
+
+def test_a_terminal_gets_colours(node: str) -> None:
+    ours, its = os.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    environment.pop("NO_COLOR", None)
+    subprocess.run(
+        [sys.executable, "-m", "dyno", "status", "--node", node], stdout=its, env=environment, check=True
+    )
+    os.close(its)
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    assert "\x1b[32malive\x1b[0m" in shown
+    assert node in shown
 
 
 def test_status_as_json(command: Dyno, node: str) -> None:
