@@ -1,6 +1,6 @@
 """A TCP link: a non-blocking socket joined to a `LinkCodec`.
 
-Bytes are received into one fixed buffer and handed to `on_messages` as whole messages; what is sent in a
+Bytes are received into the reactor's one buffer and handed to `on_messages` as whole messages; what is sent in a
 turn leaves in one system call. A peer that reads too slowly fills `backlog_bytes_max` and is cut off, so no
 peer can make a node's memory grow. Everything that ends a link ends in exactly one call of `on_closed`.
 """
@@ -18,9 +18,6 @@ from dyno.transport.reactor import Reactor
 from dyno.wire.codec import ProtocolError
 from dyno.wire.link import LinkCodec
 from dyno.wire.messages import Message
-
-_RECEIVE_BYTES = 256 << 10
-_receive_buffer = memoryview(bytearray(_RECEIVE_BYTES))  # shared: decoded before anyone else receives
 
 SocketAddress: TypeAlias = tuple[Any, ...]
 
@@ -153,7 +150,7 @@ class Link:
 
     def on_readable(self) -> None:
         try:
-            count = self._sock.recv_into(_receive_buffer)
+            count = self._sock.recv_into(self._reactor.buffer)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
@@ -163,7 +160,7 @@ class Link:
             self.close("closed by the other side")
             return
         try:
-            messages = self._codec.feed(_receive_buffer[:count])
+            messages = self._codec.feed(self._reactor.buffer[:count])
         except ProtocolError as error:
             self.close(f"not understood: {error}")
             return

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from socket import socket
 
 
+_RECEIVE_BYTES = 256 << 10
+
+
 class Handler(Protocol):
     """Whoever owns a registered socket. `closed` handlers are passed over within a turn."""
 
@@ -31,6 +34,9 @@ class Reactor:
     """register, watch_writable and unregister sockets; `turn` polls without waiting and calls handlers."""
 
     def __init__(self) -> None:
+        # All links of a reactor receive into this one, for what was received is decoded before the next one
+        # does. It is no wider shared: receiving lets go of the interpreter lock, so two threads would mix.
+        self.buffer = memoryview(bytearray(_RECEIVE_BYTES))
         self._selector = selectors.DefaultSelector()
         self._dirty: list[Flushable] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -217,3 +218,34 @@ def test_a_link_closed_in_a_turn_is_passed_over_in_it(
         link.send(AskMembers(1))
     turn_until(reactor, lambda: len(heard) >= 3)
     assert heard == ["a message", "both", "both"]
+
+
+def test_reactors_in_two_threads_do_not_mix_what_they_receive() -> None:
+    """Receiving lets go of the interpreter lock: a buffer that both shared would be overwritten meanwhile."""
+    failures: list[str] = []
+
+    def echo(letter: bytes) -> None:
+        reactor = Reactor()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            ends = socket.create_connection(server.getsockname()), server.accept()[0]
+        near, far = (End(reactor, sock) for sock in ends)
+        sent = Store(1, 2, letter, letter, letter * 60_000)
+        for _ in range(300):
+            near.link.send(sent)
+            near.link.flush()
+            while not far.heard and not far.link.closed:
+                reactor.turn()
+            if far.heard != [sent]:
+                failures.append(f"{far.heard!r:.60} {far.closed_because}")
+                break
+            far.heard.clear()
+        near.link.close("done")
+        far.link.close("done")
+        reactor.close()
+
+    threads = [threading.Thread(target=echo, args=(letter,)) for letter in (b"a", b"b", b"c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
