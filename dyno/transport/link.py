@@ -1,8 +1,8 @@
 """A TCP link: a non-blocking socket joined to a `LinkCodec`.
 
-Bytes are received into the reactor's one buffer and handed to `on_messages` as whole messages; what is sent in a
-turn leaves in one system call. A peer that reads too slowly fills `backlog_bytes_max` and is cut off, so no
-peer can make a node's memory grow. Everything that ends a link ends in exactly one call of `on_closed`.
+Bytes are received into the reactor's one buffer and handed to `on_messages` as whole messages; what is sent
+in a turn leaves in one system call. A peer that reads too slowly fills `backlog_bytes_max` and is cut off, so
+no peer can make a node's memory grow. Everything that ends a link ends in exactly one call of `on_closed`.
 """
 
 from __future__ import annotations
