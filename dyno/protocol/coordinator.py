@@ -441,7 +441,8 @@ class Coordinator:
         if refusal.status == STATUS_OVERLOADED or request.forwarded or len(plan.owners) == 1:
             sink.failed(self._failure(refusal), out)
         else:
-            out.events.append(("error", f"{refusal}; handing the write to another owner"))
+            if refusal.is_news:
+                out.events.append(("error", f"{refusal}; handing the write to another owner"))
             self._forward(link, request, plan, now, out)
 
     def _failure(self, refusal: Refusal) -> Failure:

@@ -216,6 +216,7 @@ class GetCoordinator:
                 try:
                     self._replica.merge(self.slot, self._key, merged)
                 except Refusal as refusal:
-                    out.events.append(("warning", f"read repair of my own copy: {refusal}"))
+                    if refusal.is_news:
+                        out.events.append(("warning", f"read repair of my own copy: {refusal}"))
             else:
                 self._peers.send(node, Store(0, self.ring, self.slot, self._key, merged), out)

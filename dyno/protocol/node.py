@@ -317,7 +317,8 @@ class Node:
         try:
             batch = self._replica.merge(message.slot, message.key, message.record)
         except Refusal as refusal:
-            out.events.append(("error", f"a record from a peer was refused: {refusal}"))
+            if refusal.is_news:
+                out.events.append(("error", f"a record from a peer was refused: {refusal}"))
             self._answer_store(link, message.id, refusal.status, now, out)
             return
         if batch is None:

@@ -7,6 +7,8 @@ every acknowledgement is a *waiter* that runs when the disk has spoken.
 
 A failed commit fails all that was built on it: the batch itself and the one that gathers. Dots that were
 minted for it may have left this node already, so minting goes on under a new start id (DESIGN, Identity).
+Then the disk rests for a second, in which writes are refused: a disk that is full says so at once, and every
+attempt would cost the records of this node a new actor.
 
 In go slots and packed records; out come packed records and the batch, if any, to wait for. Raises
 `Refusal` with the wire status when the answer is no; nothing was changed then.
@@ -42,15 +44,17 @@ if TYPE_CHECKING:
 Waiter: TypeAlias = Callable[[int, float, Outbox], object]  # (status, now, out); the result is not looked at
 
 _CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a batch is weighed
-_RETRY_FACTS_S = 1.0  # after a failed commit, until a batch of facts alone is tried again
+_REST_S = 1.0  # after a failed commit, until the disk is tried again
 
 
 class Refusal(Exception):
-    """status: one of the wire's STATUS_ constants; the text is for people."""
+    """status: one of the wire's STATUS_ constants; the text is for people. is_news: whether it should be in
+    the log, once for every refusal."""
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, status: int, text: str, *, is_news: bool = True) -> None:
         super().__init__(text)
         self.status = status
+        self.is_news = is_news
 
 
 class Batch:
@@ -89,7 +93,7 @@ class Replica:
         self._batch_count_max = config.batch_count_max
         self._gathering = Batch()
         self._committing: Batch | None = None
-        self._resume_at: float | None = None
+        self._rests_until: float | None = None
         self._holds_data = not engine.empty()
 
     @property
@@ -181,17 +185,15 @@ class Replica:
     def take_batch(self) -> Batch | None:
         """The next batch to commit; None while one is being committed or nothing waits."""
         batch = self._gathering
-        if self._committing is not None or not batch:
+        if self._committing is not None or not batch or self._rests_until is not None:
             return None
-        if self._resume_at is not None and not batch.writes:
-            return None  # a disk that is full says so at once; asking it all the time helps nobody
         self._committing, self._gathering = batch, Batch()
         return batch
 
     def committed(self, now: float, out: Outbox) -> None:
         batch = self._committing
         assert batch is not None
-        self._committing = self._resume_at = None
+        self._committing = None
         self._holds_data = self._holds_data or bool(batch.writes)
         out.sends += batch.sends
         out.replies += batch.replies
@@ -205,7 +207,7 @@ class Replica:
         assert failed is not None
         self._committing, self._gathering = None, Batch()
         self._minter.restart(new_start)
-        self._resume_at = now + _RETRY_FACTS_S
+        self._rests_until = now + _REST_S
         for batch in (failed, queued):
             self._gathering.meta.update(batch.meta)
             self._gathering.sends += batch.sends
@@ -215,11 +217,11 @@ class Replica:
                 waiter(STATUS_STORAGE, now, out)
 
     def tick(self, now: float) -> None:
-        if self._resume_at is not None and self._resume_at <= now:
-            self._resume_at = None
+        if self._rests_until is not None and self._rests_until <= now:
+            self._rests_until = None
 
     def deadline(self) -> float | None:
-        return self._resume_at
+        return self._rests_until
 
     # ── inside ──
 
@@ -243,10 +245,12 @@ class Replica:
         return _unpack(packed), Note.unpack(note) if note else None
 
     def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes) -> None:
+        if self._rests_until is not None:
+            raise Refusal(STATUS_STORAGE, "the disk refused the last writes", is_news=False)
         batch = self._gathering
         size = len(record) + len(key) + _CELL_OVERHEAD_BYTES
         if batch.bytes + size > self._batch_bytes_max or len(batch.writes) >= self._batch_count_max:
-            raise Refusal(STATUS_OVERLOADED, "too many writes wait for the disk")
+            raise Refusal(STATUS_OVERLOADED, "too many writes wait for the disk", is_news=False)
         batch.bytes += size
         batch.writes[slot] = pack_cell(key, note, record)
 

@@ -379,7 +379,8 @@ def test_nothing_that_was_minted_for_a_failed_commit_is_minted_again() -> None:
     copies.put(b"one")
     copies.commit()
     lost = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"lost")
-    copies.fail()
+    copies.fail(now=1.0)
+    copies.replica.tick(2.0)
     again = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"again")
     assert lost.dot is not None
     assert again.dot is not None
@@ -389,6 +390,34 @@ def test_nothing_that_was_minted_for_a_failed_commit_is_minted_again() -> None:
     assert values(merged) == [b"one", b"lost", b"again"]
 
 
+def test_after_a_failed_commit_the_disk_rests_and_reads_go_on() -> None:
+    copies = Copies()
+    theirs = a_record(b"theirs")
+    copies.replica.merge(b"other", KEY, theirs.pack())
+    copies.commit()
+    copies.put()
+    copies.fail(now=10.0)
+    assert copies.replica.deadline() == 11.0
+    copies.replica.tick(10.9)
+    attempts: list[Callable[[], object]] = [
+        lambda: copies.replica.merge(SLOT, KEY, theirs.pack()),
+        copies.put,
+        lambda: copies.replica.delete(SLOT, KEY, context=theirs.context, read=b""),
+    ]
+    for attempt in attempts:
+        with pytest.raises(Refusal, match="the disk refused the last writes") as refused:
+            attempt()
+        assert refused.value.status == STATUS_STORAGE
+        assert not refused.value.is_news  # the failed commit was
+    assert copies.replica.read(b"other") == (theirs.pack(), None)
+    assert copies.replica.merge(b"other", KEY, theirs.pack()) is None  # what is there needs no disk
+    copies.replica.tick(11.0)
+    assert copies.replica.deadline() is None
+    copies.wait(copies.put())
+    copies.commit()
+    assert copies.told == [STATUS_OK]
+
+
 def test_facts_outlive_a_failed_commit_but_a_full_disk_is_not_asked_all_the_time() -> None:
     copies = Copies()
     copies.out.meta["stamp"] = b"1"
@@ -396,26 +425,10 @@ def test_facts_outlive_a_failed_commit_but_a_full_disk_is_not_asked_all_the_time
     copies.replica.keep(copies.out)
     copies.fail(now=10.0)
     assert copies.replica.take_batch() is None
-    assert copies.replica.deadline() == 11.0
-    copies.replica.tick(10.5)
-    assert copies.replica.take_batch() is None
     copies.replica.tick(11.0)
-    assert copies.replica.deadline() is None
     copies.commit()
     assert copies.engine.get_meta("stamp") == b"1"
     assert copies.out.replies == [(7, Stored(1, 0))]
-
-
-def test_after_a_failed_commit_a_write_is_tried_at_once_and_takes_the_facts_along() -> None:
-    copies = Copies()
-    copies.out.meta["stamp"] = b"1"
-    copies.replica.keep(copies.out)
-    copies.fail(now=10.0)
-    copies.wait(copies.put())
-    copies.commit()
-    assert copies.told == [STATUS_OK]
-    assert copies.engine.get_meta("stamp") == b"1"
-    assert copies.replica.deadline() is None
 
 
 def test_a_cell_keeps_the_note_beside_the_record() -> None:
