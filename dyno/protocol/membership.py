@@ -127,6 +127,10 @@ class Membership:
         """Somebody is joining: no data may be taken in."""
         return self.table.pending > 0
 
+    def joining(self) -> list[str]:
+        """Who is joining, by name."""
+        return [member.name for member in self.table.members() if member.state == JOINING]
+
     def ring_members(self) -> list[Member]:
         """By seat id. Shared: not to be changed."""
         return self.table.ring()

@@ -387,6 +387,7 @@ def test_a_refused_joiner_is_forgotten_by_members_that_only_others_tell():
     b.kill()
     b = world.start(b.disk)
     assert b.admitting  # it assented, and remembers it
+    assert b.membership.joining() == ["n4"]
     c = world.start(c.disk)
     world.until(lambda: not d.running)
     world.until(lambda: not (a.admitting or b.admitting or c.admitting))
