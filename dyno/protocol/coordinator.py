@@ -8,6 +8,7 @@ insertion-ordered dict is the next deadline: no timer per request (PERFORMANCE, 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -23,7 +24,7 @@ from dyno.protocol.get import GetCoordinator
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.put import PutCoordinator
 from dyno.protocol.replica import Refusal, Replica, Written
-from dyno.protocol.sink import Failure, LinkSink, Sink, invalid
+from dyno.protocol.sink import Failure, LinkSink, ReadSink, Sink, invalid
 from dyno.wire.messages import (
     DEFAULT,
     QUORUM,
@@ -173,13 +174,16 @@ class Coordinator:
         hedges = self._hedges
         while hedges and hedges[0][1].answered:
             hedges.popleft()
-        heads = [queue[0][0] for queue in (hedges, self._retries) if queue]
-        heads += [
-            next(iter(operations.values())).deadline  # type: ignore[attr-defined]
-            for operations in (self._gets, self._puts, self._forwardings)
-            if operations
-        ]
-        return min(heads, default=None)
+        earliest = hedges[0][0] if hedges else math.inf
+        if self._retries:
+            earliest = min(earliest, self._retries[0][0])
+        if self._gets:
+            earliest = min(earliest, next(iter(self._gets.values())).deadline)
+        if self._puts:
+            earliest = min(earliest, next(iter(self._puts.values())).deadline)
+        if self._forwardings:
+            earliest = min(earliest, next(iter(self._forwardings.values())).deadline)
+        return None if earliest == math.inf else earliest
 
     # ── planning ──
 
@@ -207,7 +211,7 @@ class Coordinator:
             link=link,
             request=request,
             needed=self._needed(plan.owners, request),
-            owners=[name for name in self._by_liveness(plan.owners) if name != self._me],
+            owners=self._others(plan.owners),
             # Later than the other node's own verdict, which says more than our silence.
             deadline=now + config.get_timeout_s + config.put_timeout_s,
             peers=self._peers,
@@ -231,14 +235,14 @@ class Coordinator:
         context = token.decode(request.context, cluster=ring.cluster, bucket=request.bucket, key=request.key)
         if not self._takes_data(sink, out) or not self._enough_live(plan.owners, needed, sink, out):
             return
-        refused = partial(self._refused, link, request, plan, sink)
         try:
             if type(request) is Put:
                 self._put(request, context, intent, now, out)
             else:
+                refused = partial(self._refused, link, request, plan, sink)
                 self._delete(context, intent, refused, now, out)
         except Refusal as refusal:
-            refused(refusal, now, out)
+            self._refused(link, request, plan, sink, refusal, now, out)
 
     def _needed(self, owners: tuple[str, ...], request: Request) -> int:
         if type(request) is Get:
@@ -257,7 +261,8 @@ class Coordinator:
 
     def _takes_data(self, sink: Sink, out: Outbox) -> bool:
         if self._membership.admitting:
-            sink.failed(Failure(Code.RING, "a node is joining the cluster"), out)
+            names = ", ".join(self._membership.joining())
+            sink.failed(Failure(Code.RING, f"writes wait until {names} has joined the cluster"), out)
             return False
         return True
 
@@ -274,19 +279,22 @@ class Coordinator:
         sink.failed(Failure(Code.QUORUM, text, needed), out)
         return False
 
-    def _by_liveness(self, owners: tuple[str, ...]) -> list[str]:
-        """This node first, then those alive or suspect, then the dead, in preference order each."""
-        is_live, me = self._membership.is_live, self._me
-        return sorted(owners, key=lambda name: 0 if name == me else 1 if is_live(name) else 2)
+    def _others(self, owners: tuple[str, ...]) -> list[str]:
+        """Without this node: those alive, then the suspects, then the dead, in preference order each."""
+        is_alive, is_live = self._membership.is_alive, self._membership.is_live
+        others = [name for name in owners if name != self._me]
+        if not all(map(is_alive, others)):
+            others.sort(key=lambda name: 0 if is_alive(name) else 1 if is_live(name) else 2)
+        return others
 
     # ── reading ──
 
-    def _read(self, intent: Intent, needed: int, sink: Sink, now: float, out: Outbox) -> None:
+    def _read(self, intent: Intent, needed: int, sink: ReadSink, now: float, out: Outbox) -> None:
         get = GetCoordinator(
             id=self._next_id(),
             slot=intent.slot,
             key=intent.key,
-            owners=self._by_liveness(intent.owners),
+            owners=[self._me, *self._others(intent.owners)],
             needed=needed,
             ring=intent.ring,
             deadline=now + self._config.get_timeout_s,
@@ -473,9 +481,6 @@ class _Burial:
 
     def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
         self._coordinator.bury_read(self._intent, record, answered, self._refused, now, out)
-
-    def done(self, context: bytes, answered: list[str], out: Outbox) -> None:
-        raise AssertionError("a read has no context to give")
 
     def failed(self, failure: Failure, out: Outbox) -> None:
         self._intent.sink.failed(failure, out)

@@ -18,7 +18,7 @@ from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
 from dyno.protocol.quorum import Tally, Verdict
 from dyno.protocol.replica import Refusal, Replica
-from dyno.protocol.sink import Failure, Sink
+from dyno.protocol.sink import Failure, ReadSink
 from dyno.wire.messages import STATUS_OK, STATUS_RING, Read, Store
 
 
@@ -58,7 +58,7 @@ class GetCoordinator:
         me: str,
         replica: Replica,
         peers: Peers,
-        sink: Sink,
+        sink: ReadSink,
     ) -> None:
         self.id = id
         self.deadline = deadline

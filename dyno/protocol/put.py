@@ -17,7 +17,7 @@ from dyno.errors import Code
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
 from dyno.protocol.quorum import Tally, Verdict
-from dyno.protocol.sink import Failure, Sink
+from dyno.protocol.sink import Failure, WriteSink
 from dyno.wire.messages import STATUS_OK, STATUS_RING, STATUS_STORAGE, Store
 
 
@@ -50,7 +50,7 @@ class PutCoordinator:
         deadline: float,
         me: str,
         peers: Peers,
-        sink: Sink,
+        sink: WriteSink,
     ) -> None:
         self.id = store.id
         self.deadline = deadline

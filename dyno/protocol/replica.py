@@ -144,10 +144,7 @@ class Replica:
         record, note = self._own(slot)
         # The caller may know more of this key than we do, dots of our own start among it if we lost some.
         dot, new_note = self._minter.mint(record.context.union(context), note)
-        try:
-            written = record.write(context, dot, request, value)
-        except DotConflict as error:
-            raise InvalidRequest("the context covers a write that was never made") from error
+        written = record.write(context, dot, request, value)
         if len(written.siblings) > SIBLINGS_MAX:
             raise InvalidRequest(
                 f"the key has {len(record.siblings)} siblings, more are refused: "

@@ -28,12 +28,22 @@ def invalid(message: str) -> Failure:
     return Failure(Code.INVALID, message)
 
 
-class Sink(Protocol):
-    """found or failed of a read, done or failed of a write; exactly one call per operation."""
+class ReadSink(Protocol):
+    """Exactly one call per operation."""
 
     def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None: ...
+    def failed(self, failure: Failure, out: Outbox) -> None: ...
+
+
+class WriteSink(Protocol):
+    """Exactly one call per operation."""
+
     def done(self, context: bytes, answered: list[str], out: Outbox) -> None: ...
     def failed(self, failure: Failure, out: Outbox) -> None: ...
+
+
+class Sink(ReadSink, WriteSink, Protocol):
+    """Whoever asks for anything."""
 
 
 class LinkSink:

@@ -45,9 +45,6 @@ class Results:
     def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
         self.found_.append((record, answered))
 
-    def done(self, context: bytes, answered: list[str], out: Outbox) -> None:
-        raise AssertionError("a read is never done")
-
     def failed(self, failure: Failure, out: Outbox) -> None:
         self.failures.append(failure)
 

@@ -30,9 +30,6 @@ class Results:
     done_: list[tuple[bytes, list[str]]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
-    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
-        raise AssertionError("a write finds nothing")
-
     def done(self, context: bytes, answered: list[str], out: Outbox) -> None:
         self.done_.append((context, list(answered)))
 

@@ -1,0 +1,447 @@
+"""Every client request of a node, from the door to the answer; with several nodes, see stories/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from dyno.causality import token
+from dyno.causality.context import Context
+from dyno.causality.mint import Minter
+from dyno.causality.record import Record
+from dyno.config import Config
+from dyno.protocol.coordinator import Coordinator
+from dyno.protocol.outbox import Outbox
+from dyno.protocol.peers import Peers
+from dyno.protocol.replica import Replica
+from dyno.protocol.ring import Ring
+from dyno.storage.memory import MemoryEngine
+from dyno.wire.members import ALIVE, NORMAL, Member
+from dyno.wire.messages import (
+    ALL,
+    DEFAULT,
+    STATUS_OK,
+    STATUS_RING,
+    Delete,
+    Done,
+    Failed,
+    Found,
+    Get,
+    Message,
+    Put,
+    Read,
+    ReadAnswer,
+    Store,
+    Stored,
+)
+
+LINK, KEY = 7, b"key"
+
+
+class Members:
+    """What a coordinator asks of the membership."""
+
+    def __init__(self) -> None:
+        self.admitting = False
+        self.suspects: list[str] = []
+        self.dead: list[str] = []
+
+    def joining(self) -> list[str]:
+        return ["newcomer"]
+
+    def is_alive(self, name: str) -> bool:
+        return name not in self.suspects and name not in self.dead
+
+    def is_live(self, name: str) -> bool:
+        return name not in self.dead
+
+
+class At:
+    """A coordinator on one of several nodes, all linked, whose disk commits when told to."""
+
+    def __init__(self, me: str = "a", names: str = "abc", **config: float) -> None:
+        self.now = 0.0
+        self.out = Outbox()
+        self.engine = MemoryEngine()
+        self.members = Members()
+        self.peers = Peers()
+        self.config = Config(**config)  # type: ignore[arg-type]
+        self.replica = Replica(engine=self.engine, minter=Minter(b"start 01"), config=self.config)
+        self.coordinator = Coordinator(
+            me=me,
+            config=self.config,
+            replica=self.replica,
+            peers=self.peers,
+            membership=self.members,  # type: ignore[arg-type]
+        )
+        self.turn(names)
+        self.peers.place({name: name for name in names if name != me})
+        for name in names:
+            self.peers.up(name, name)
+
+    def turn(self, names: str) -> None:
+        """The ring is of these nodes."""
+        members = []
+        for name in names:
+            identity = name.encode() * 16
+            members.append(Member(name, identity, identity, identity[:8], 1, 0, NORMAL, ALIVE, name, "", 1.0))
+        fingerprint = sum(map(ord, names))
+        self.ring = Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=fingerprint, copies=3)
+        self.coordinator.replan(self.ring, self.out)
+
+    def ask(self, request: Get | Put | Delete) -> None:
+        self.coordinator.request(LINK, request, self.now, self.out)
+
+    def commit(self) -> None:
+        batch = self.replica.take_batch()
+        assert batch is not None
+        self.engine.write_batch(batch.writes, batch.meta)
+        self.replica.committed(self.now, self.out)
+
+    def tick(self, now: float) -> None:
+        """Time passes, deadline by deadline."""
+        while (deadline := self.coordinator.deadline()) is not None and deadline <= now:
+            self.now = deadline
+            self.coordinator.tick(deadline, self.out)
+        self.now = now
+
+    def hear(self, name: str, message: ReadAnswer | Stored | Found | Done | Failed) -> None:
+        self.coordinator.answer(name, message, self.now, self.out)
+
+    def sent(self, kind: type) -> list[tuple[str, Message]]:
+        sent: list[tuple[str, Message]] = [send for send in self.out.sends if type(send[1]) is kind]
+        self.out.sends.clear()
+        return sent
+
+    def answers(self) -> list[Message]:
+        answers: list[Message] = [reply for link, reply in self.out.replies if link == LINK]
+        self.out.replies.clear()
+        return answers
+
+    def failure(self) -> Failed:
+        (answer,) = self.answers()
+        assert isinstance(answer, Failed)
+        return answer
+
+
+def a_get(id: int = 1, key: bytes = KEY, r: int = DEFAULT, *, forwarded: bool = False) -> Get:
+    return Get(id, "bucket", key, r, DEFAULT, 5000, forwarded)
+
+
+def a_put(id: int = 1, value: bytes = b"value", context: bytes = b"", **fields: object) -> Put:
+    put = Put(id, "bucket", KEY, value, context, False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
+    return put._replace(**fields)  # type: ignore[arg-type]
+
+
+def a_delete(id: int = 1, context: bytes = b"") -> Delete:
+    return Delete(id, "bucket", KEY, context, DEFAULT, DEFAULT, b"d" * 16, 5000, False)
+
+
+def not_owned(at: At) -> bytes:
+    keys = (b"key %d" % number for number in range(100))
+    return next(key for key in keys if "a" not in at.ring.plan("bucket", key).owners)
+
+
+# ── deadlines ──
+
+
+def test_nothing_is_due_when_nothing_is_under_way() -> None:
+    at = At()
+    assert at.coordinator.deadline() is None
+    at.coordinator.tick(100.0, at.out)
+
+
+def test_a_read_is_hedged_and_in_the_end_given_up() -> None:
+    at = At(hedge_after_s=0.05, get_timeout_s=2.0)
+    at.ask(a_get())
+    assert len(at.sent(Read)) == 1
+    assert at.coordinator.deadline() == 0.05
+    at.tick(0.05)
+    assert len(at.sent(Read)) == 1
+    at.tick(1.99)
+    assert at.answers() == []
+    at.tick(2.0)
+    assert at.failure().message.startswith("1 of 2 needed nodes answered the read in time")
+    assert at.coordinator.deadline() is None
+
+
+def test_a_read_that_is_answered_needs_no_hedge() -> None:
+    at = At()
+    at.ask(a_get())
+    ((name, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
+    assert len(at.answers()) == 1
+    assert at.coordinator.deadline() is None
+
+
+def test_a_write_is_given_up_in_the_end() -> None:
+    at = At(put_timeout_s=3.0)
+    at.ask(a_put())
+    at.commit()
+    assert at.coordinator.deadline() == 3.0
+    at.tick(3.0)
+    failure = at.failure()
+    assert (failure.code, failure.nodes, failure.indeterminate) == ("quorum", "a", True)
+    store = at.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    at.hear("b", Stored(store.id, STATUS_OK))
+    assert at.answers() == []
+
+
+def test_a_commit_that_comes_after_the_write_was_given_up_means_nothing() -> None:
+    at = At(put_timeout_s=3.0)
+    at.ask(a_put())
+    at.tick(3.0)
+    at.failure()
+    at.commit()
+    assert at.answers() == []
+
+
+def test_a_request_that_was_passed_on_is_given_up_after_the_other_nodes_own_time() -> None:
+    at = At(names="abcde", get_timeout_s=2.0, put_timeout_s=3.0)
+    at.ask(a_get(key=not_owned(at)))
+    assert at.coordinator.deadline() == 5.0
+    at.tick(5.0)
+    assert at.failure().message.endswith("did not answer in time")
+    assert at.coordinator.deadline() is None
+
+
+def test_reads_and_writes_expire_in_the_order_in_which_they_began() -> None:
+    at = At(get_timeout_s=2.0)
+    for number in range(3):
+        at.now = number * 0.5
+        at.ask(a_get(number))
+    at.tick(2.4)
+    assert [answer.id for answer in at.answers()] == [0]  # type: ignore[union-attr]
+    at.tick(3.0)
+    assert [answer.id for answer in at.answers()] == [1, 2]  # type: ignore[union-attr]
+
+
+# ── the ring ──
+
+
+def test_replicas_with_another_ring_are_asked_again_after_a_moment() -> None:
+    at = At()
+    at.ask(a_get(r=ALL))
+    (_, read), _ = at.sent(Read)
+    assert isinstance(read, Read)
+    at.hear("b", ReadAnswer(read.id, STATUS_RING, b""))
+    at.tick(0.049)
+    assert at.sent(Read) == []
+    at.tick(0.051)
+    assert at.sent(Read) == [("b", read)]
+    at.hear("b", ReadAnswer(read.id, STATUS_OK, b""))
+    at.hear("c", ReadAnswer(read.id, STATUS_OK, b""))
+    assert len(at.answers()) == 1
+
+
+def test_a_write_that_a_replica_with_another_ring_refused_is_sent_again_after_a_moment() -> None:
+    at = At()
+    at.ask(a_put())
+    (_, store), _ = at.sent(Store)
+    assert isinstance(store, Store)
+    at.hear("b", Stored(store.id, STATUS_RING))
+    at.tick(0.05)
+    assert at.sent(Store) == [("b", store)]
+
+
+def test_reads_under_a_ring_that_is_no_more_fail_with_plan_again() -> None:
+    at = At()
+    at.ask(a_get(1))
+    at.ask(a_delete(2))
+    (_, read), *_ = at.sent(Read)
+    assert isinstance(read, Read)
+    at.turn("abc")  # the same one
+    assert at.answers() == []
+    at.turn("abcd")
+    answers = at.answers()
+    assert [answer.code for answer in answers if isinstance(answer, Failed)] == ["ring", "ring"]
+    at.hear("b", ReadAnswer(read.id, STATUS_OK, b""))
+    at.hear("c", ReadAnswer(read.id, STATUS_OK, b""))
+    assert at.answers() == []
+
+
+def test_a_node_that_owns_nothing_here_refuses_what_was_passed_on_to_it() -> None:
+    at = At(names="abcde")
+    at.ask(a_get(key=not_owned(at), forwarded=True))
+    assert at.failure().code == "ring"
+
+
+def test_data_is_refused_while_somebody_joins() -> None:
+    at = At()
+    at.members.admitting = True
+    at.ask(a_put())
+    failure = at.failure()
+    assert failure.code == "ring"
+    assert "newcomer" in failure.message
+    at.ask(a_delete())
+    assert at.failure().code == "ring"
+    at.ask(a_get(r=1))
+    assert isinstance(at.answers()[0], Found)
+    assert at.replica.take_batch() is None
+
+
+def test_a_delete_that_has_read_writes_nothing_once_somebody_joins() -> None:
+    at = At()
+    at.ask(a_delete())
+    ((name, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    other = At("b")
+    other.ask(a_put())
+    copy = other.sent(Store)[0][1]
+    assert isinstance(copy, Store)
+    at.members.admitting = True
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, copy.record))
+    assert at.failure().code == "ring"
+
+
+# ── whom to ask first ──
+
+
+def test_those_alive_are_asked_before_suspects_and_suspects_before_the_dead() -> None:
+    at = At()
+    at.ask(a_get())
+    ((first, _),) = at.sent(Read)
+    (second,) = {"b", "c"} - {first}
+    at.members.suspects = [first]
+    at.ask(a_get())
+    assert [name for name, _ in at.sent(Read)] == [second]
+    at.members.dead = [second]
+    at.ask(a_get())
+    assert [name for name, _ in at.sent(Read)] == [first]
+
+
+def test_a_request_for_others_goes_to_one_that_is_alive() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    owners = at.ring.plan("bucket", key).owners
+    at.members.dead = [owners[0]]
+    at.members.suspects = [owners[1]]
+    at.ask(a_get(key=key))
+    assert [name for name, _ in at.sent(Get)] == [owners[2]]
+
+
+def test_a_request_for_others_is_not_begun_when_too_few_of_them_live() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    at.members.dead = list(at.ring.plan("bucket", key).owners[:2])
+    at.ask(a_get(key=key))
+    assert at.failure().message.startswith("2 owners of the key are needed, 1 of 3 are alive; dead: ")
+    assert at.out.sends == []
+
+
+# ── bounds ──
+
+
+def test_reads_that_are_answered_and_wait_for_late_copies_are_bounded_and_forgotten() -> None:
+    at = At(requests_max=2, get_timeout_s=2.0)
+    for number in range(1500):
+        at.ask(a_get(number, r=2))
+        ((name, read),) = at.sent(Read)
+        assert isinstance(read, Read)
+        at.tick(at.now + 0.05)  # the hedge
+        ((hedge, _),) = at.sent(Read)
+        at.hear(hedge, ReadAnswer(read.id, STATUS_OK, b""))
+        assert len(at.answers()) == 1
+        at.now -= 0.049
+    assert len(at.coordinator._trailing) == 1000
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
+    assert len(at.coordinator._trailing) == 999
+    at.coordinator.link_down(name, at.out)
+    assert not at.coordinator._trailing
+
+
+def test_reads_that_trail_are_given_up_with_their_time() -> None:
+    at = At()
+    at.ask(a_get(r=2))
+    ((_, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.tick(0.05)
+    ((hedge, _),) = at.sent(Read)
+    at.hear(hedge, ReadAnswer(read.id, STATUS_OK, b""))
+    assert len(at.coordinator._trailing) == 1
+    assert at.coordinator.deadline() is None  # nobody waits for it
+    at.coordinator.tick(2.0, at.out)
+    assert not at.coordinator._trailing
+    assert len(at.answers()) == 1
+
+
+def test_a_read_of_a_write_on_its_way_is_over_once_it_is_answered() -> None:
+    at = At()
+    at.ask(a_put(1))
+    at.ask(a_get(2, r=1))
+    at.commit()
+    assert any(isinstance(answer, Found) for answer in at.answers())
+    assert not at.coordinator._gets
+    assert not at.coordinator._trailing
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [a_put(request=b"short"), a_delete()._replace(request=b"x" * 17)],
+)
+def test_a_request_id_has_sixteen_bytes(request_: Put | Delete) -> None:
+    at = At()
+    at.ask(request_)
+    assert at.failure().message == "a request id has 16 bytes"
+
+
+def test_a_random_context_is_refused() -> None:
+    at = At()
+    random = Random(1)
+    for _ in range(100):
+        at.ask(a_put(context=random.randbytes(random.randrange(1, 60))))
+        assert at.failure().code == "invalid"
+    assert at.replica.take_batch() is None
+
+
+# ── contexts of answers ──
+
+
+def context_of(answer: Message) -> Context:
+    assert isinstance(answer, Done)
+    return Context.unpack(answer.context)
+
+
+def test_the_context_of_a_blind_write_covers_that_write_alone() -> None:
+    at = At(names="a")
+    contexts = []
+    for number in range(3):
+        at.ask(a_put(number, b"%d" % number))
+        at.commit()
+        contexts.append(context_of(at.answers()[0]))
+    at.ask(a_get(9))
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    record = Record.unpack(found.record)
+    for number, context in enumerate(contexts):
+        covered = [sibling.value for sibling in record.siblings if context.covers(sibling.dot)]
+        assert covered == [b"%d" % number]
+
+
+def test_the_context_of_a_write_that_had_read_everything_is_that_of_the_record() -> None:
+    at = At(names="a")
+    at.ask(a_put(1))
+    at.commit()
+    read = token.encode(context_of(at.answers()[0]), cluster=b"c" * 16, bucket="bucket", key=KEY)
+    at.ask(a_put(2, b"next", read))
+    at.commit()
+    written = context_of(at.answers()[0])
+    at.ask(a_get(3))
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    assert Record.unpack(found.record).context == written
+
+
+REQUESTS: list[Callable[[], Get | Put | Delete]] = [a_get, a_put, a_delete]
+
+
+@pytest.mark.parametrize("a_request", REQUESTS)
+def test_before_there_is_a_ring_nobody_is_served(a_request: Callable[[], Get | Put | Delete]) -> None:
+    at = At()
+    at.coordinator.ring = None
+    at.ask(a_request())
+    assert at.failure().message == "a has not joined a cluster yet"

@@ -1,0 +1,465 @@
+"""Membership, replica and coordinator joined into one machine, driven by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from dyno.causality.record import Record
+from dyno.config import Config
+from dyno.protocol.birth import Birth, node_on
+from dyno.protocol.handshake import CLIENT
+from dyno.protocol.outbox import Outbox
+from dyno.storage.memory import MemoryEngine
+from dyno.wire.members import ALIVE, NORMAL, Member, pack_members, unpack_members
+from dyno.wire.messages import (
+    DEFAULT,
+    PROTOCOL_VERSION,
+    STATUS_OK,
+    STATUS_RING,
+    Ack,
+    Admit,
+    AskJoin,
+    AskMembers,
+    Assent,
+    Delete,
+    Done,
+    Failed,
+    Found,
+    Get,
+    Hello,
+    Introduce,
+    Members,
+    Message,
+    Ping,
+    PushPull,
+    Put,
+    Read,
+    ReadAnswer,
+    Refuse,
+    Reject,
+    Store,
+    Stored,
+)
+
+KEY = b"key"
+USER = Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, CLIENT, b"", 0, "", b"", b"", "")
+LINK = 1
+
+
+class Driven:
+    """A node that does nothing by itself: its messages are looked at, its disk commits when told to."""
+
+    def __init__(self, *seeds: str, engine: MemoryEngine | None = None, seed: int = 1) -> None:
+        self.engine = MemoryEngine() if engine is None else engine
+        birth = Birth("n1", "n1:1", "", 1.0, 16, seeds)
+        self.node = node_on(self.engine, birth, config=Config(), random=Random(seed))
+        self.out = Outbox()
+        self.now = 0.0
+        self.node.start(self.now, self.out)
+        self.commit()
+
+    def commit(self) -> None:
+        """Until nothing waits for the disk any more."""
+        while (batch := self.node.take_batch()) is not None:
+            self.engine.write_batch(batch.writes, batch.meta)
+            self.node.committed(self.now, self.out)
+
+    def ask(self, *messages: Message, link: int = LINK) -> list[Message]:
+        """The answers that this link gets, commits included."""
+        for message in messages:
+            self.node.receive(link, message, self.now, self.out)
+        self.commit()
+        answers: list[Message] = [reply for number, reply in self.out.replies if number == link]
+        self.out.replies.clear()
+        return answers
+
+    def hello_of(self, name: str, *, cluster: bytes | None = None) -> Hello:
+        mine = self.node.hello()
+        ours = mine.cluster if cluster is None else cluster
+        return mine._replace(name=name, directory=name.encode().ljust(16, b"."), cluster=ours)
+
+    def learn(self, *names: str, port: int = 1) -> None:
+        """These are members as well."""
+        members = [self.node.membership.me]
+        for name in names:
+            identity = name.encode().ljust(16, b".")
+            members.append(
+                Member(
+                    name, identity, identity, identity[:8], port, 0, NORMAL, ALIVE, f"{name}:{port}", "", 1.0
+                )
+            )
+        self.ask(PushPull(pack_members(members), False))
+        self.out = Outbox()
+
+    def link(self, name: str, port: int = 1) -> str:
+        address = f"{name}:{port}"
+        self.node.link_up(address, self.hello_of(name), self.now, self.out)
+        return address
+
+    def sent(self, kind: type) -> list[tuple[str, Message]]:
+        """What was sent over outbound links, of one kind; forgotten then."""
+        sent: list[tuple[str, Message]] = [send for send in self.out.sends if type(send[1]) is kind]
+        self.out.sends.clear()
+        return sent
+
+
+def a_put(id: int = 1, **fields: int) -> Put:
+    return Put(id, "bucket", KEY, b"value", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)._replace(
+        **fields
+    )
+
+
+def a_get(id: int = 2, **fields: int) -> Get:
+    return Get(id, "bucket", KEY, DEFAULT, DEFAULT, 5000, False)._replace(**fields)
+
+
+# ── alone ──
+
+
+def test_a_founder_serves_at_once_and_keeps_what_it_founded() -> None:
+    driven = Driven()
+    assert driven.node.joined
+    assert driven.node.name == "n1"
+    (done,) = driven.ask(a_put())
+    assert isinstance(done, Done)
+    assert (done.id, done.answered) == (1, "n1")
+    (found,) = driven.ask(a_get())
+    assert isinstance(found, Found)
+    assert [sibling.value for sibling in Record.unpack(found.record).siblings] == [b"value"]
+    again = Driven(engine=driven.engine, seed=2)
+    assert again.node.hello().cluster == driven.node.hello().cluster
+    assert again.ask(a_get()) == [found]
+
+
+def test_nobody_is_answered_before_the_disk_has_spoken() -> None:
+    driven = Driven()
+    driven.node.receive(LINK, a_put(), 0.0, driven.out)
+    driven.node.receive(LINK, a_get(), 0.0, driven.out)
+    assert not driven.out.replies
+    driven.commit()
+    assert [type(reply) for _, reply in driven.out.replies] == [Done, Found]
+
+
+def test_a_delete_leaves_nothing_and_deleting_nothing_succeeds() -> None:
+    driven = Driven()
+    delete = Delete(3, "bucket", KEY, b"", DEFAULT, DEFAULT, b"d" * 16, 5000, False)
+    assert driven.ask(delete) == [Done(3, b"", "n1", "")]
+    driven.ask(a_put())
+    (done,) = driven.ask(delete)
+    assert isinstance(done, Done)
+    assert done.context
+    (found,) = driven.ask(a_get())
+    assert isinstance(found, Found)
+    assert not Record.unpack(found.record).live
+
+
+def test_a_user_is_told_the_members() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    (answer,) = driven.ask(AskMembers(9))
+    assert isinstance(answer, Members)
+    membership = driven.node.membership
+    assert answer[:4] == (9, membership.cluster, 16, membership.fingerprint)
+    assert [member.name for member in unpack_members(answer.members, members_max=9)] == ["n1", "n2"]
+
+
+def test_a_node_that_has_not_joined_answers_that_there_is_no_ring() -> None:
+    driven = Driven("n9:1")
+    assert not driven.node.joined
+    (failed,) = driven.ask(a_put())
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.message) == ("ring", "n1 has not joined a cluster yet")
+    assert driven.ask(Read(1, 7, b"s" * 27)) == [ReadAnswer(1, STATUS_RING, b"")]
+    assert driven.ask(Store(1, 7, b"s" * 27, KEY, b"")) == [Stored(1, STATUS_RING)]
+    assert driven.node.slot_read_by(a_get()) is None
+
+
+def test_the_slot_that_a_request_will_read_is_known_beforehand() -> None:
+    driven = Driven()
+    slot = driven.node.slot_read_by(a_get())
+    assert slot is not None
+    assert slot == driven.node.slot_read_by(a_put())
+    assert driven.node.slot_read_by(Read(1, 7, b"slot")) == b"slot"
+    assert driven.node.slot_read_by(Store(1, 7, b"slot", KEY, b"")) == b"slot"
+    assert driven.node.slot_read_by(a_get()._replace(key=b"")) is None  # no request that will be done
+    assert driven.node.slot_read_by(AskMembers(1)) is None
+    driven.learn("n2", "n3", "n4", "n5")
+    keys = [b"key %d" % number for number in range(50)]
+    owned = [driven.node.slot_read_by(a_get()._replace(key=key)) is not None for key in keys]
+    assert any(owned)
+    assert not all(owned)
+
+
+def test_time_is_told_to_all_parts_at_the_earliest_deadline() -> None:
+    driven = Driven()
+    assert driven.node.deadline() is not None  # a push-pull, some day
+    driven.learn("n2", "n3")
+    driven.link("n2")
+    driven.node.tick(0.0, driven.out)  # the news is gossiped at once, and again 0.2 s later
+    driven.node.receive(LINK, a_get(r=3), 0.0, driven.out)
+    assert driven.node.deadline() == pytest.approx(0.05)  # the hedge
+    driven.node.tick(0.05, driven.out)
+    deadline = driven.node.deadline()
+    assert deadline is not None
+    assert deadline > 0.05
+    driven.node.tick(2.0, driven.out)
+    failed = driven.out.replies[-1][1]
+    assert isinstance(failed, Failed)
+    assert failed.code == "quorum"
+
+
+# ── doors ──
+
+
+ANSWERS = [
+    Found(1, b"", "", ""),
+    Done(1, b"", "", ""),
+    Members(1, b"", 1, 1, b""),
+    ReadAnswer(1, STATUS_OK, b""),
+    Stored(1, STATUS_OK),
+    Introduce(1, b"", 1, 1, b"", b""),
+    Assent(1, b""),
+    Reject(1, "busy", ""),
+    USER,
+]
+REQUESTS = [a_get(), a_put(), Read(1, 7, b"s" * 27), AskJoin(1, b""), Admit(1, b""), AskMembers(1), USER]
+
+
+@pytest.mark.parametrize("message", ANSWERS)
+def test_an_answer_is_no_request(message: Message) -> None:
+    with pytest.raises(ValueError, match="is no request"):
+        Driven().ask(message)
+
+
+@pytest.mark.parametrize("message", REQUESTS)
+def test_a_request_is_no_answer(message: Message) -> None:
+    driven = Driven()
+    with pytest.raises(ValueError, match="is no answer"):
+        driven.node.answer("n2:1", message, 0.0, driven.out)
+
+
+@pytest.mark.parametrize("slot", [b"", b"s" * 26, b"s" * 28, b"s" * 600])
+def test_a_slot_that_no_engine_takes_does_not_come_in(slot: bytes) -> None:
+    driven = Driven()
+    ring = driven.node.membership.fingerprint
+    for message in (Read(1, ring, slot), Store(1, ring, slot, KEY, b"")):
+        with pytest.raises(ValueError, match="a slot of"):
+            driven.ask(message)
+
+
+@pytest.mark.parametrize("key", [b"", b"k" * 1025])
+def test_a_key_that_no_cell_takes_does_not_come_in(key: bytes) -> None:
+    driven = Driven()
+    with pytest.raises(ValueError, match="a key of"):
+        driven.ask(Store(1, driven.node.membership.fingerprint, b"s" * 27, key, b""))
+
+
+def test_strangers_are_judged_at_both_ends_of_a_link() -> None:
+    driven = Driven()
+    assert driven.node.accept(USER) is None
+    assert driven.node.accept(driven.hello_of("n2")) is None
+    foreign = driven.hello_of("n2", cluster=b"another cluster.")
+    refuse = driven.node.accept(foreign)
+    assert refuse is not None
+    assert refuse.code == "cluster"
+    driven.node.link_up("n2:1", foreign, 0.0, driven.out)
+    assert driven.out.events[-1] == ("warning", f"no link to n2:1: {refuse.text}")
+    assert driven.out.stop is None
+
+
+def test_a_seed_of_another_cluster_ends_the_node_and_a_seed_that_is_not_ready_does_not() -> None:
+    driven = Driven("n9:1")
+    driven.node.refused("n9:1", Refuse("joining", "n9 has not joined a cluster yet"), 0.0, driven.out)
+    assert driven.out.stop is None
+    driven.node.refused("n9:1", Refuse("cluster", "n9 belongs elsewhere"), 0.0, driven.out)
+    assert driven.out.stop == "cannot join at n9:1: n9 belongs elsewhere"
+
+
+def test_an_address_that_turns_out_to_be_our_own_is_let_go() -> None:
+    driven = Driven()
+    driven.node.link_up("alias:1", driven.node.hello(), 0.0, driven.out)
+    assert driven.out.disconnect == ["alias:1"]
+
+
+def test_a_clean_stop_says_goodbye() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    driven.link("n2")
+    driven.sent(PushPull)
+    driven.node.stop(0.0, driven.out)
+    assert [address for address, _ in driven.sent(PushPull)] == ["n2:1"]
+
+
+def test_datagrams_go_to_the_membership() -> None:
+    driven = Driven()
+    me = driven.node.membership.me
+    driven.node.receive_datagram("n2:1", Ping(5, "n1", me.start, "n2", b""), 0.0, driven.out)
+    ((address, ack),) = driven.out.datagrams
+    assert address == "n2:1"
+    assert isinstance(ack, Ack)
+    assert (ack.seq, ack.sender, ack.start) == (5, "n1", me.start)
+
+
+# ── with others ──
+
+
+def three() -> Driven:
+    """n1 of n1, n2, n3, linked to both."""
+    driven = Driven()
+    driven.learn("n2", "n3")
+    driven.link("n2")
+    driven.link("n3")
+    driven.out = Outbox()
+    return driven
+
+
+def test_a_write_goes_to_the_other_owners_and_is_done_when_one_of_them_has_it() -> None:
+    driven = three()
+    assert driven.ask(a_put()) == []
+    sends = driven.sent(Store)
+    assert sorted(address for address, _ in sends) == ["n2:1", "n3:1"]
+    store = sends[0][1]
+    assert isinstance(store, Store)
+    driven.node.answer("n2:1", Stored(store.id, STATUS_OK), 0.0, driven.out)
+    ((link, done),) = driven.out.replies
+    assert link == LINK
+    assert isinstance(done, Done)
+    assert done.answered == "n1,n2"
+    driven.node.answer("n2:1", Stored(store.id, STATUS_OK), 0.0, driven.out)
+    driven.node.answer("n3:1", Stored(store.id, STATUS_OK), 0.0, driven.out)
+    assert len(driven.out.replies) == 1
+
+
+def test_a_copy_is_stored_under_the_ring_that_is_ours_and_answered_once_it_is_on_the_disk() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    assert driven.ask(store._replace(ring=7)) == [Stored(store.id, STATUS_RING)]
+    assert driven.ask(store) == [Stored(store.id, STATUS_OK)]  # we have it
+    assert driven.ask(store._replace(id=0)) == []
+    assert driven.ask(Read(8, store.ring, store.slot)) == [ReadAnswer(8, STATUS_OK, store.record)]
+    other = store._replace(slot=b"\x00\x00" + store.slot[2:])
+    driven.node.receive(LINK, other, 0.0, driven.out)
+    driven.node.receive(LINK, Read(9, store.ring, other.slot), 0.0, driven.out)
+    driven.node.receive(LINK, other._replace(id=0), 0.0, driven.out)
+    assert not driven.out.replies
+    driven.commit()
+    assert driven.out.replies == [
+        (LINK, Stored(store.id, STATUS_OK)),
+        (LINK, ReadAnswer(9, STATUS_OK, store.record)),
+    ]
+
+
+def test_a_peer_that_plans_with_another_ring_is_shown_ours_now_and_then() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    driven.node.answer("n2:1", Stored(store.id, STATUS_RING), 0.0, driven.out)
+    assert [address for address, _ in driven.sent(PushPull)] == ["n2:1"]
+    driven.node.answer("n2:1", Stored(store.id, STATUS_RING), 0.1, driven.out)
+    assert driven.sent(PushPull) == []
+    driven.node.tick(0.2, driven.out)
+    assert [address for address, _ in driven.sent(Store)] == ["n2:1"]  # and asked again
+    driven.node.answer("n2:1", ReadAnswer(99, STATUS_RING, b""), 0.3, driven.out)
+    assert [address for address, _ in driven.sent(PushPull)] == ["n2:1"]
+    about_the_ring = Failed(99, "ring", "the nodes disagree", 0, "", False, 0, b"")
+    driven.node.answer("n2:1", about_the_ring, 0.6, driven.out)
+    assert [address for address, _ in driven.sent(PushPull)] == ["n2:1"]
+    driven.node.answer("n2:1", about_the_ring._replace(code="quorum"), 0.9, driven.out)
+    assert driven.sent(PushPull) == []
+
+
+def test_a_node_whose_link_breaks_gets_the_write_when_the_link_is_back() -> None:
+    driven = three()
+    driven.ask(a_put(w=3))
+    driven.sent(Store)
+    driven.node.link_down("n2:1", 0.1, driven.out)
+    driven.node.link_down("nobody:1", 0.1, driven.out)
+    assert driven.sent(Store) == []
+    driven.link("n2")
+    assert [address for address, _ in driven.sent(Store)] == ["n2:1"]
+
+
+def test_a_node_that_moves_gets_the_write_at_its_new_address() -> None:
+    driven = three()
+    driven.ask(a_put(w=3))
+    driven.sent(Store)
+    driven.node.link_up("n2:2", driven.hello_of("n2"), 0.1, driven.out)  # before it is known to have moved
+    assert driven.sent(Store) == []
+    driven.node.receive(LINK, PushPull(_moved(driven, "n2", port=2), False), 0.1, driven.out)
+    assert [address for address, _ in driven.sent(Store)] == ["n2:2"]
+    store_id = 1
+    driven.node.answer("n2:1", Stored(store_id, STATUS_OK), 0.2, driven.out)  # the old process, still there
+    driven.node.answer("n3:1", Stored(store_id, STATUS_OK), 0.2, driven.out)
+    assert not driven.out.replies
+    driven.node.answer("n2:2", Stored(store_id, STATUS_OK), 0.2, driven.out)
+    assert [type(reply) for _, reply in driven.out.replies] == [Done]
+
+
+def _moved(driven: Driven, name: str, port: int) -> bytes:
+    (member,) = [member for member in driven.node.membership.ring_members() if member.name == name]
+    return pack_members(
+        [member._replace(stamp=member.stamp + 1, start=b"start 02", address=f"{name}:{port}")]
+    )
+
+
+def test_a_failed_commit_is_reported_and_everybody_who_waited_is_told() -> None:
+    driven = Driven()
+    driven.node.receive(LINK, a_put(), 0.0, driven.out)
+    assert driven.node.take_batch() is not None
+    driven.node.commit_failed("no room", 0.0, driven.out)
+    assert ("error", "a commit failed: no room") in driven.out.events
+    failed = driven.out.replies[0][1]
+    assert isinstance(failed, Failed)
+    assert failed.code == "storage"
+    assert driven.node.deadline() is not None
+
+
+def test_a_replica_read_that_met_a_write_that_failed_is_told_what_is_on_the_disk() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    before = Read(8, store.ring, store.slot)
+    driven.node.receive(LINK, a_put(2), 0.0, driven.out)
+    driven.node.receive(LINK, before, 0.0, driven.out)
+    assert not driven.out.replies
+    assert driven.node.take_batch() is not None
+    driven.node.commit_failed("no room", 0.0, driven.out)
+    assert (LINK, ReadAnswer(8, STATUS_OK, store.record)) in driven.out.replies
+
+
+def test_damage_is_reported_and_no_answer() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    driven.engine.corrupt(store.slot)
+    looks: list[Callable[[], list[Message]]] = [
+        lambda: driven.ask(Read(8, store.ring, store.slot)),
+        lambda: driven.ask(store),
+    ]
+    for look in looks:
+        driven.out.events.clear()
+        (answer,) = look()
+        assert answer.status == 3  # type: ignore[union-attr]
+        assert driven.out.events[0][0] == "error"
+
+
+def test_a_copy_for_a_disk_that_rests_is_refused_without_a_word_in_the_log() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    driven.node.receive(LINK, a_put(2), 0.0, driven.out)
+    assert driven.node.take_batch() is not None
+    driven.node.commit_failed("no room", 0.0, driven.out)
+    driven.out = Outbox()
+    other = store._replace(slot=b"\x00\x00" + store.slot[2:])
+    assert driven.ask(other) == [Stored(store.id, 3)]
+    assert not driven.out.events
