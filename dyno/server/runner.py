@@ -67,11 +67,11 @@ class Runner:
         self._cold_reads = ColdReads(
             engine, self._reactor, waiting_max=config.requests_max, receive=self._receive_warm
         )
-        addresses = Addresses(family=listener.family, spawn=spawn, log=log)
+        self._addresses = Addresses(family=listener.family, spawn=spawn, log=log)
         self._gossip = GossipSocket(
             gossip,
             reactor=self._reactor,
-            addresses=addresses,
+            addresses=self._addresses,
             cluster=lambda: core.membership.cluster,
             receive=self._receive_datagram,
         )
@@ -88,7 +88,7 @@ class Runner:
             core=core,
             config=config,
             reactor=self._reactor,
-            addresses=addresses,
+            addresses=self._addresses,
             family=listener.family,
             random=random,
             now=lambda: self._now,
@@ -127,6 +127,7 @@ class Runner:
 
     async def drain(self) -> None:
         """Take nothing new, say goodbye, commit what is on its way and answer it."""
+        self._addresses.close()
         self._inbound.stop_listening()
         self._now = trio.current_time()
         self._core.stop(self._now, self._out)
