@@ -68,6 +68,15 @@ class Intent(NamedTuple):
     sink: Sink
 
 
+class _Standing(NamedTuple):
+    """live: how many owners are alive or suspect. others: the owners but this node: those alive, then the
+    suspects, then the dead, in preference order each. readers: this node, then those."""
+
+    live: int
+    others: tuple[str, ...]
+    readers: tuple[str, ...]
+
+
 class Coordinator:
     """me: this node's name. ring: None until it joined."""
 
@@ -81,6 +90,8 @@ class Coordinator:
         self._peers = peers
         self._membership = membership
         self._last_id = 0
+        self._standings: dict[tuple[str, ...], _Standing] = {}  # at most one per partition of the ring
+        self._standings_version = -1
         self._gets: dict[int, GetCoordinator] = {}
         self._trailing: dict[int, GetCoordinator] = {}
         self._puts: dict[int, PutCoordinator] = {}
@@ -211,7 +222,7 @@ class Coordinator:
             link=link,
             request=request,
             needed=self._needed(plan.owners, request),
-            owners=self._others(plan.owners),
+            owners=list(self._standing(plan.owners).others),
             # Later than the other node's own verdict, which says more than our silence.
             deadline=now + config.get_timeout_s + config.put_timeout_s,
             peers=self._peers,
@@ -253,6 +264,8 @@ class Coordinator:
     def _count(self, owners: tuple[str, ...], what: str, answers: int, primaries: int) -> int:
         """R or W as a count. Without fallbacks every answer is a primary's: PR and PW only raise it."""
         assert self.ring is not None
+        if answers == DEFAULT == primaries:
+            return len(owners) // 2 + 1
         resolve = partial(quorum.count, copies=self.ring.copies, owners=len(owners))
         return max(
             resolve(answers, what=what, default=QUORUM, least=1),
@@ -268,24 +281,30 @@ class Coordinator:
 
     def _enough_live(self, owners: tuple[str, ...], needed: int, sink: Sink, out: Outbox) -> bool:
         """Checked before anything is done: a quorum that cannot be met is not begun."""
-        is_live = self._membership.is_live
-        dead = [name for name in owners if not is_live(name)]
-        live = len(owners) - len(dead)
+        live = self._standing(owners).live
         if live >= needed:
             return True
         text = f"{needed} owners of the key are needed, {live} of {len(owners)} are alive"
+        dead = [name for name in owners if not self._membership.is_live(name)]
         if dead:
             text += f"; dead: {', '.join(dead)}"
         sink.failed(Failure(Code.QUORUM, text, needed), out)
         return False
 
-    def _others(self, owners: tuple[str, ...]) -> list[str]:
-        """Without this node: those alive, then the suspects, then the dead, in preference order each."""
-        is_alive, is_live = self._membership.is_alive, self._membership.is_live
-        others = [name for name in owners if name != self._me]
-        if not all(map(is_alive, others)):
+    def _standing(self, owners: tuple[str, ...]) -> _Standing:
+        """How owners stand now. Every request asks and the answer changes rarely, so it is kept."""
+        version = self._membership.version
+        if version != self._standings_version:
+            self._standings_version = version
+            self._standings.clear()
+        standing = self._standings.get(owners)
+        if standing is None:
+            is_alive, is_live = self._membership.is_alive, self._membership.is_live
+            others = [name for name in owners if name != self._me]
             others.sort(key=lambda name: 0 if is_alive(name) else 1 if is_live(name) else 2)
-        return others
+            standing = _Standing(sum(map(is_live, owners)), tuple(others), (self._me, *others))
+            self._standings[owners] = standing
+        return standing
 
     # ── reading ──
 
@@ -294,7 +313,7 @@ class Coordinator:
             id=self._next_id(),
             slot=intent.slot,
             key=intent.key,
-            owners=[self._me, *self._others(intent.owners)],
+            owners=self._standing(intent.owners).readers,
             needed=needed,
             ring=intent.ring,
             deadline=now + self._config.get_timeout_s,

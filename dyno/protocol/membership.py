@@ -113,6 +113,11 @@ class Membership:
         return self._roster.partitions
 
     @property
+    def version(self) -> int:
+        """Grows with every change of any member's record."""
+        return self.table.version
+
+    @property
     def ring_version(self) -> int:
         """Grows when a ring member's existence, seat, zone, weight, directory or address changes."""
         return self.table.ring_version

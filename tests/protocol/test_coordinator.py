@@ -48,6 +48,10 @@ class Members:
         self.suspects: list[str] = []
         self.dead: list[str] = []
 
+    @property
+    def version(self) -> int:
+        return len(self.suspects) + len(self.dead)
+
     def joining(self) -> list[str]:
         return ["newcomer"]
 
