@@ -163,7 +163,7 @@ class Node:
     def slot_read_by(self, message: Message) -> bytes | None:
         """The slot that this replica will read when it receives the message, if it is known beforehand."""
         if isinstance(message, Read | Store):
-            return message.slot
+            return message.slot if len(message.slot) == SLOT_BYTES else None
         if self._ring is not None and isinstance(message, Get | Put | Delete):
             try:
                 plan = self._ring.plan(message.bucket, message.key)

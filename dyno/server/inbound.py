@@ -66,6 +66,11 @@ class Inbound:
             except ValueError as error:
                 self._log("error", f"dropped an answer: {error}")
 
+    def hang_up(self, number: int, reason: str) -> None:
+        link = self._links.get(number)
+        if link is not None:
+            link.close(reason)
+
     def deadline(self) -> float | None:
         head = next(iter(self._strangers.values()), None)
         if head is None or self._resume_at is None:
@@ -84,6 +89,7 @@ class Inbound:
             self.closed = True
             if self._resume_at is None:
                 self._reactor.unregister(self._listener)
+            self._resume_at = None
             self._listener.close()
 
     def close(self) -> None:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from dyno.errors import StorageFailed
 from dyno.server.worker import Worker
-from dyno.storage.engine import CorruptRecord, Engine, Scanned
+from dyno.storage.engine import CorruptRecord, Engine, Scanned, StorageBroken
 
 if TYPE_CHECKING:
     from dyno.transport.reactor import Reactor
@@ -25,7 +26,8 @@ _WEIGHT_OF_LAST = 0.05  # in the running mean
 
 
 class MeteredEngine(Engine):
-    """An engine whose reads are measured. cold: whether they are slow on average."""
+    """An engine whose reads are measured. cold: whether they are slow on average. A read that breaks the
+    engine ends the node, so it raises StorageFailed, in the words of errors.py."""
 
     __slots__ = ("_engine", "_mean_s", "cold", "commit_number")
 
@@ -36,20 +38,22 @@ class MeteredEngine(Engine):
         self.commit_number = engine.commit_number
 
     def get(self, key: bytes) -> bytes | None:
-        if self.cold:  # warmed before, so it says nothing about the disk
-            return self._engine.get(key)
+        was_cold = self.cold  # warmed before, then, so it says nothing about the disk
         started = perf_counter()
         try:
             return self._engine.get(key)
+        except StorageBroken as error:
+            raise StorageFailed(f"the disk failed, and this node stops: {error}") from error
         finally:
-            self._took(perf_counter() - started)
+            if not was_cold:
+                self._took(perf_counter() - started)
 
     def warm(self, key: bytes) -> None:
-        """Read on the thread, only for the sake of its pages. A damaged record is the core's to find."""
+        """Read on the thread, only for the sake of its pages. What is wrong there is the core's to find."""
         started = perf_counter()
         try:
             self._engine.get(key)
-        except CorruptRecord:
+        except (CorruptRecord, StorageBroken):
             return
         finally:
             self._took(perf_counter() - started)

@@ -156,7 +156,10 @@ class Runner:
         self._core.receive(link, message, self._now, self._out)
 
     def _receive_warm(self, link: int, message: Message) -> None:
-        self._core.receive(link, message, self._now, self._out)
+        try:
+            self._core.receive(link, message, self._now, self._out)
+        except ValueError as error:
+            self._inbound.hang_up(link, f"not understood: {error}")
 
     def _commit(self, batch: Batch) -> Exception | None:
         """On the storage thread; the loop judges what comes of it."""

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from dyno.errors import StorageFailed
 from dyno.server.reads import ColdReads, MeteredEngine
-from dyno.storage.engine import CorruptRecord
+from dyno.storage.engine import CorruptRecord, StorageBroken
 from dyno.storage.memory import MemoryEngine
 from dyno.transport.reactor import Reactor
 from dyno.wire.messages import AskMembers, Message
@@ -20,7 +21,7 @@ class Disk(MemoryEngine):
     def __init__(self) -> None:
         super().__init__()
         self.seconds_per_read = 0.0
-        self.damaged = False
+        self.fault: type[Exception] | None = None
         self.reads = 0
 
     def get(self, key: bytes) -> bytes | None:
@@ -28,8 +29,8 @@ class Disk(MemoryEngine):
         end = time.perf_counter() + self.seconds_per_read
         while time.perf_counter() < end:
             pass
-        if self.damaged:
-            raise CorruptRecord(key)
+        if self.fault is not None:
+            raise self.fault(key)
         return super().get(key)
 
 
@@ -91,14 +92,26 @@ def test_a_request_waits_for_its_pages_and_is_received_in_order(reactor: Reactor
     reads.close()
 
 
-def test_damage_is_left_to_the_core_to_find(reactor: Reactor) -> None:
+@pytest.mark.parametrize("fault", [CorruptRecord, StorageBroken])
+def test_what_is_wrong_is_left_to_the_core_to_find(reactor: Reactor, fault: type[Exception]) -> None:
     disk = Disk()
-    disk.damaged = True
+    disk.fault = fault
     received: list[tuple[int, Message]] = []
     reads = ColdReads(
         MeteredEngine(disk), reactor, waiting_max=2, receive=lambda *what: received.append(what)
     )
-    assert reads.take(b"k", 1, AskMembers(1))
-    while not received:
-        reactor.turn()
+    for number in range(3):
+        assert reads.take(b"k", 1, AskMembers(number))
+        while len(received) <= number:
+            reactor.turn()
     reads.close()
+
+
+def test_a_read_that_breaks_the_engine_is_the_end_of_the_node() -> None:
+    disk = Disk()
+    disk.fault = StorageBroken
+    with pytest.raises(StorageFailed, match="this node stops"):
+        MeteredEngine(disk).get(b"k")
+    disk.fault = CorruptRecord
+    with pytest.raises(CorruptRecord):
+        MeteredEngine(disk).get(b"k")

@@ -6,24 +6,15 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 import dyno
 from dyno.wire import datagram
-from dyno.wire.link import LinkCodec
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members
-from dyno.wire.messages import (
-    PROTOCOL_VERSION,
-    AskMembers,
-    Gossip,
-    Hello,
-    Members,
-    Message,
-    PingRequest,
-    PushPull,
-)
+from dyno.wire.messages import Gossip, PingRequest, PushPull
 
 STRANGER = Member(
     name="stranger",
@@ -39,46 +30,6 @@ STRANGER = Member(
     weight=1.0,
 )
 HOPELESS_ADDRESSES = ["a..b:1", "a" * 64 + ".x:1", "[fe80::1%nope0]:1"]
-
-
-class Peer:
-    """A hand-made peer of one node."""
-
-    def __init__(self, stream: trio.SocketStream, cluster: bytes) -> None:
-        self.cluster = cluster
-        self._stream = stream
-        self._codec = LinkCodec()
-        self._heard: list[Message] = []
-
-    async def send(self, *messages: Message) -> None:
-        codec = LinkCodec()
-        for message in messages:
-            codec.send(message)
-        while data := codec.drain():
-            await self._stream.send_all(data)
-
-    async def hear(self) -> Message:
-        """The next message; EOFError when the link is closed instead."""
-        while not self._heard:
-            with trio.fail_after(5):
-                data = await self._stream.receive_some(65536)
-            if not data:
-                raise EOFError
-            self._heard += self._codec.feed(data)
-        return self._heard.pop(0)
-
-    async def is_heard_out(self) -> bool:
-        """Whether the node still answers on this link."""
-        await self.send(AskMembers(4711))
-        try:
-            while not isinstance(await self.hear(), Members):
-                pass
-        except (EOFError, trio.BrokenResourceError):
-            return False
-        return True
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 class Log:
@@ -113,16 +64,8 @@ async def node(tmp_path: Path, log: Log) -> AsyncIterator[dyno.Node]:
 
 
 @pytest.fixture
-async def peer(node: dyno.Node) -> AsyncIterator[Peer]:
-    host, port = node.address.rsplit(":", 1)
-    peer = Peer(await trio.open_tcp_stream(host, int(port)), b"")
-    versions = (PROTOCOL_VERSION, PROTOCOL_VERSION)
-    await peer.send(Hello(*versions, "peer", b"", 0, "stranger", b"d" * 16, b"s" * 8, ""))
-    hello = await peer.hear()
-    assert isinstance(hello, Hello)
-    peer.cluster = hello.cluster
-    yield peer
-    await peer.aclose()
+async def peer(node: dyno.Node, peer_of: Any) -> Any:
+    return await peer_of(node.address)
 
 
 def post(node: dyno.Node, packet: bytes) -> None:
@@ -133,7 +76,7 @@ def post(node: dyno.Node, packet: bytes) -> None:
 
 @pytest.mark.parametrize("address", HOPELESS_ADDRESSES)
 async def test_pinging_a_hopeless_address_for_somebody(
-    node: dyno.Node, log: Log, peer: Peer, address: str
+    node: dyno.Node, log: Log, peer: Any, address: str
 ) -> None:
     request = PingRequest(1, "n9", b"s" * 8, address, "stranger", b"")
     post(node, datagram.encode(peer.cluster, request))
@@ -143,7 +86,7 @@ async def test_pinging_a_hopeless_address_for_somebody(
 
 @pytest.mark.parametrize("address", HOPELESS_ADDRESSES)
 async def test_gossip_of_a_member_at_a_hopeless_address(
-    node: dyno.Node, log: Log, peer: Peer, address: str
+    node: dyno.Node, log: Log, peer: Any, address: str
 ) -> None:
     record = pack_members([STRANGER._replace(address=address)])
     post(node, datagram.encode(peer.cluster, Gossip("stranger", record)))

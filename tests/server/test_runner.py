@@ -1,0 +1,93 @@
+"""The loop of a node, on disks that are slow or broken."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import trio
+
+from dyno.errors import StorageFailed
+from dyno.placement.hashing import SLOT_BYTES
+from dyno.storage.engine import StorageBroken
+from dyno.storage.memory import MemoryEngine
+from dyno.wire.messages import DEFAULT, Found, Get, Message, Put, Read, Store
+
+A_GET = Get(1, "bucket", b"key", DEFAULT, DEFAULT, 5000, False)
+A_PUT = Put(2, "bucket", b"key", b"\x01", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
+
+
+class Disk(MemoryEngine):
+    """Whose reads can take a while, or fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds_per_read = 0.0
+        self.broken = False
+
+    def get(self, key: bytes) -> bytes | None:
+        if self.broken:
+            raise StorageBroken("input/output error")
+        time.sleep(self.seconds_per_read)
+        return super().get(key)
+
+
+async def ask(peer: Any, *requests: Message) -> Message:
+    await peer.send(*requests)
+    return await peer.hear()
+
+
+async def made_cold(disk: Disk, peer: Any) -> None:
+    disk.seconds_per_read = 0.005
+    for _ in range(10):
+        assert isinstance(await ask(peer, A_GET), Found)
+
+
+async def test_a_cold_disk_answers_as_a_warm_one_does(running: Any, peer_of: Any) -> None:
+    disk = Disk()
+    async with running(disk) as (_, address):
+        peer = await peer_of(address)
+        await made_cold(disk, peer)
+        done = await ask(peer, A_PUT)
+        assert type(done).__name__ == "Done"
+        found = await ask(peer, A_GET)
+        assert isinstance(found, Found)
+        assert found.record
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        Read(1, 1, b""),
+        Read(1, 1, b"s" * 600),
+        Store(1, 1, b"", b"key", b""),
+        Store(1, 1, b"s" * 600, b"key", b""),
+        Store(1, 1, b"s" * SLOT_BYTES, b"", b""),
+        Store(1, 1, b"s" * SLOT_BYTES, b"k" * 1025, b""),
+    ],
+    ids=repr,
+)
+async def test_nonsense_while_the_disk_is_cold_closes_its_link_alone(
+    running: Any, peer_of: Any, nonsense: Message
+) -> None:
+    disk = Disk()
+    async with running(disk) as (_, address):
+        peer, other = await peer_of(address), await peer_of(address)
+        await made_cold(disk, other)
+        with pytest.raises(EOFError):
+            await ask(peer, nonsense)
+        assert isinstance(await ask(other, A_GET), Found)
+
+
+async def test_a_disk_that_cannot_be_read_ends_the_node_in_plain_words(running: Any, peer_of: Any) -> None:
+    disk = Disk()
+    with pytest.raises(ExceptionGroup) as caught:
+        async with running(disk) as (_, address):
+            peer = await peer_of(address)
+            disk.broken = True
+            await peer.send(A_GET)
+            await trio.sleep_forever()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, StorageFailed)
+    assert "input/output error" in str(error)
