@@ -182,8 +182,9 @@ def test_the_slot_that_a_request_will_read_is_known_beforehand() -> None:
     slot = driven.node.slot_read_by(a_get())
     assert slot is not None
     assert slot == driven.node.slot_read_by(a_put())
-    assert driven.node.slot_read_by(Read(1, 7, b"slot")) == b"slot"
-    assert driven.node.slot_read_by(Store(1, 7, b"slot", KEY, b"")) == b"slot"
+    assert driven.node.slot_read_by(Read(1, 7, slot)) == slot
+    assert driven.node.slot_read_by(Store(1, 7, slot, KEY, b"")) == slot
+    assert driven.node.slot_read_by(Read(1, 7, b"no slot")) is None
     assert driven.node.slot_read_by(a_get()._replace(key=b"")) is None  # no request that will be done
     assert driven.node.slot_read_by(AskMembers(1)) is None
     driven.learn("n2", "n3", "n4", "n5")
