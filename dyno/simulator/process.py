@@ -1,0 +1,281 @@
+"""One process of a node on virtual time: what `server.runner` is on a real machine.
+
+It runs the very same `protocol.node.Node`: hands it messages, link events, finished commits and the time,
+and carries out its outbox. Links are dialled, greeted and dialled again as in `server.outbound`; one batch
+at a time is on its way to the disk, and written when its time has come; it wakes by the node's deadline.
+Everything that happens at one instant of one arrival is one turn.
+
+In: a node that was not started, and the machine that it runs on. Out: frames, datagrams and commits. A
+process ends by `stop` (says goodbye, finishes its commits), by `kill` (what is in memory is lost, and of a
+commit under way the dice say whether the disk had it), or by the node's own will. `ended` says why.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from dyno.errors import StorageFailed
+from dyno.protocol.outbox import Outbox
+from dyno.simulator.dialler import Dialler
+from dyno.storage.engine import StorageBroken, StorageFull
+from dyno.wire.messages import Hello
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+    from dyno.protocol.node import Node
+    from dyno.protocol.replica import Batch
+    from dyno.simulator.kernel import Kernel
+    from dyno.simulator.machine import Machine
+    from dyno.simulator.network import End, Network
+    from dyno.simulator.trace import Trace
+    from dyno.wire.messages import Datagram, Message, Refuse
+
+COMMIT_S: Final = (0.0005, 0.004)  # least and most that a commit takes
+
+
+class Process:
+    """ended: why it is no more, or None while it runs."""
+
+    def __init__(
+        self,
+        *,
+        node: Node,
+        machine: Machine,
+        kernel: Kernel,
+        network: Network,
+        trace: Trace,
+        random: Random,
+    ) -> None:
+        self.node = node
+        self.ended: str | None = None
+        self._machine = machine
+        self._name = node.name
+        self._kernel = kernel
+        self._network = network
+        self._trace = trace
+        self._random = random
+        self._out = Outbox()
+        self._wake_at = math.inf
+        self._settling = False
+        self._stopping = False
+        self._committing: Batch | None = None
+        self._inbound: dict[int, End] = {}
+        self._number_of: dict[End, int] = {}  # 0 until its Hello was judged
+        self._last_number = 0
+        self._dialler = Dialler(
+            machine=self._name,
+            hello=node.hello,
+            config=machine.config,
+            kernel=kernel,
+            network=network,
+            random=random,
+            up=self._link_up,
+            down=self._link_down,
+            refused=self._refused,
+            answers=self._answers,
+        )
+
+    # ── its life ──
+
+    def start(self) -> None:
+        self._network.listen(self._machine.address, self)
+        self.node.start(self._kernel.now, self._out)
+        self._settle()
+
+    def stop(self) -> None:
+        """Begin a clean end: no new links, a goodbye, what is on its way to the disk. Ends by itself then."""
+        self._network.listen(self._machine.address, None)
+        self._stopping = True
+        self.node.stop(self._kernel.now, self._out)
+        self._settle()
+
+    def kill(self, *, commits: bool | None = None) -> None:
+        """At once. commits: whether the disk was done with a commit under way and just could not say so any
+        more; None lets the dice decide."""
+        done = self._random.random() < 0.5 if commits is None else commits
+        if self._committing is not None and done:
+            self._write(self._committing)
+        self._end("killed")
+
+    def _end(self, reason: str) -> None:
+        if self.ended is None:
+            self.ended = reason
+            self._trace.note(self._kernel.now, self._name, "", f"ended: {reason}")
+            self._network.listen(self._machine.address, None)
+            self._dialler.close("the process ended")
+            for end in self._number_of:
+                self._network.close(end, "the process ended")
+
+    def is_linked(self, address: str) -> bool:
+        """Whether an outbound link is up."""
+        return self._dialler.end_at(address) is not None
+
+    # ── inbound links ──
+
+    def accept(self, end: End) -> None:
+        self._number_of[end] = 0
+        end.on_messages = self._first_messages
+        end.on_closed = self._inbound_closed
+
+    def _first_messages(self, end: End, messages: Sequence[Message]) -> None:
+        hello = messages[0]
+        if not isinstance(hello, Hello) or len(messages) > 1:
+            self._hang_up(end, "the first message was no hello")
+            return
+        refuse = self.node.accept(hello)
+        if refuse is not None:
+            end.queue.append(refuse)
+            self._network.flush(end)
+            self._hang_up(end, "refused")
+            return
+        self._last_number += 1
+        self._inbound[self._last_number] = end
+        self._number_of[end] = self._last_number
+        end.on_messages = self._requests
+        end.queue.append(self.node.hello())
+        self._network.flush(end)
+
+    def _requests(self, end: End, messages: Sequence[Message]) -> None:
+        number, now, receive, out = self._number_of[end], self._kernel.now, self.node.receive, self._out
+        try:
+            for message in messages:
+                receive(number, message, now, out)
+        except ValueError as error:
+            self._hang_up(end, f"not understood: {error}")
+        self._settle()
+
+    def _hang_up(self, end: End, reason: str) -> None:
+        self._network.close(end, reason)
+        self._inbound_closed(end, reason)
+
+    def _inbound_closed(self, end: End, reason: str) -> None:
+        self._inbound.pop(self._number_of.pop(end), None)
+
+    def receive_datagram(self, source: str, cluster: bytes, message: Datagram) -> None:
+        if cluster == self.node.membership.cluster:
+            self.node.receive_datagram(source, message, self._kernel.now, self._out)
+            self._settle()
+
+    # ── outbound links ──
+
+    def _link_up(self, address: str, hello: Hello) -> None:
+        self.node.link_up(address, hello, self._kernel.now, self._out)
+        self._settle()
+
+    def _link_down(self, address: str) -> None:
+        if self.ended is None:
+            self.node.link_down(address, self._kernel.now, self._out)
+            self._settle()
+
+    def _refused(self, address: str, refuse: Refuse) -> None:
+        self.node.refused(address, refuse, self._kernel.now, self._out)
+        self._settle()
+
+    def _answers(self, address: str, messages: Sequence[Message]) -> None:
+        """Raises ValueError for what is no answer."""
+        now, answer, out = self._kernel.now, self.node.answer, self._out
+        try:
+            for message in messages:
+                answer(address, message, now, out)
+        finally:
+            self._settle()
+
+    # ── the disk ──
+
+    def _commit(self, batch: Batch) -> None:
+        if self.ended is not None:
+            return
+        self._committing = None
+        error = self._write(batch)
+        if error is None:
+            self.node.committed(self._kernel.now, self._out)
+        else:
+            self.node.commit_failed(str(error), self._kernel.now, self._out)
+            if not isinstance(error, StorageFull):
+                self._out.stop = str(StorageFailed(f"the disk failed, and this node stops: {error}"))
+        self._settle()
+
+    def _write(self, batch: Batch) -> Exception | None:
+        try:
+            self._machine.engine.write_batch(batch.writes, batch.meta)
+        except (StorageFull, StorageBroken) as error:
+            return error
+        return None
+
+    # ── the end of a turn ──
+
+    def _settle(self) -> None:
+        if self._settling:
+            return  # carrying out something closed a link, of which the node heard: the turn goes on
+        self._settling = True
+        node, out = self.node, self._out
+        while out:
+            self._deliver()
+        self._settling = False
+        if self._committing is None and (batch := node.take_batch()) is not None:
+            self._committing = batch
+            least, most = self._machine.commit_s
+            self._kernel.after(least + (most - least) * self._random.random(), self._commit, batch)
+        if out.stop is not None:
+            self._end(out.stop)
+        elif self._stopping and self._committing is None:
+            self._end("stopped")
+        else:
+            self._set_alarm()
+
+    def _deliver(self) -> None:
+        """Once through the outbox; what it leads to may fill it again."""
+        out, now = self._out, self._kernel.now
+        if out.events:
+            events, out.events = out.events, []
+            for level, text in events:
+                self._trace.note(now, self._name, "", f"{level}: {text}")
+        if out.connect:
+            connect, out.connect = out.connect, []
+            for address in connect:
+                self._dialler.connect(address)
+        if out.disconnect:
+            disconnect, out.disconnect = out.disconnect, []
+            for address in disconnect:
+                self._dialler.disconnect(address)
+        if out.replies or out.sends:
+            self._send()
+        if out.datagrams:
+            datagrams, out.datagrams = out.datagrams, []
+            cluster = self.node.membership.cluster
+            for address, message in datagrams:
+                self._network.send_datagram(self._name, address, cluster, message)
+
+    def _send(self) -> None:
+        """Everything for one link goes in one frame; what is for a link that is gone is dropped."""
+        out = self._out
+        dirty: dict[End, None] = {}
+        replies, out.replies = out.replies, []
+        for number, reply in replies:
+            end = self._inbound.get(number)
+            if end is not None:
+                end.queue.append(reply)
+                dirty[end] = None
+        sends, out.sends = out.sends, []
+        for address, request in sends:
+            end = self._dialler.end_at(address)
+            if end is not None:
+                end.queue.append(request)
+                dirty[end] = None
+        for end in dirty:
+            self._network.flush(end)
+
+    def _set_alarm(self) -> None:
+        deadline = self.node.deadline()
+        if deadline is not None and deadline < self._wake_at:
+            self._wake_at = deadline
+            self._kernel.at(deadline, self._wake, deadline)
+
+    def _wake(self, at: float) -> None:
+        if self.ended is None and at == self._wake_at:
+            self._wake_at = math.inf
+            self.node.tick(self._kernel.now, self._out)
+            self._settle()

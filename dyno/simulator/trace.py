@@ -1,0 +1,90 @@
+"""What happened in a simulation: a digest of everything, and a story of the last of it.
+
+In: every event, as (time, source, target, what), where what is a message or a text. Out: `digest`, a running
+BLAKE2b over all of it, which tells two runs apart that differ in a single bit, and `story`, one line per
+event, for whoever has to find out why a test failed.
+
+Events are hashed as flat CBOR, many at a time, for that costs about a microsecond each. Only the last
+`kept` are kept for the story.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from cbor2 import dumps
+
+if TYPE_CHECKING:
+    from dyno.wire.messages import Datagram, Message
+
+    What: TypeAlias = Message | Datagram | str
+
+_HASHED_AT_ONCE: Final = 2048  # fields
+_DIGEST_BYTES: Final = 16
+_BYTES_SHOWN: Final = 12
+
+
+class Trace:
+    """kept: how many events the story can tell of."""
+
+    __slots__ = ("_events", "_fields", "_hash", "count")
+
+    def __init__(self, *, kept: int) -> None:
+        self.count = 0
+        self._events: deque[tuple[float, str, str, What]] = deque(maxlen=kept)
+        self._fields: list[object] = []
+        self._hash = blake2b(digest_size=_DIGEST_BYTES)
+
+    def note(self, now: float, source: str, target: str, what: What) -> None:
+        """An event at the time at which it took effect: a message when it arrived."""
+        self.count += 1
+        self._events.append((now, source, target, what))
+        fields = self._fields
+        if isinstance(what, str):
+            fields += (now, source, target, what)
+        else:
+            fields += (now, source, target, type(what).__name__)
+            fields.extend(what)
+        if len(fields) >= _HASHED_AT_ONCE:
+            self._hash_fields()
+
+    def digest(self) -> str:
+        """Hexadecimal; asking changes nothing, and events may follow."""
+        digest = self._hash.copy()
+        digest.update(dumps(self._fields))
+        return digest.hexdigest()
+
+    def story(self, events: int) -> str:
+        """The last so many events, one per line, long bytes cut short."""
+        skipped = max(0, len(self._events) - events)
+        lines = [
+            f"{now:12.6f}  {source + ' → ' + target if target else source:<24} {_shown(what)}"
+            for at, (now, source, target, what) in enumerate(self._events)
+            if at >= skipped
+        ]
+        return "\n".join(lines)
+
+    def _hash_fields(self) -> None:
+        # Where a row is cut depends on the run alone, so equal runs are cut alike.
+        self._hash.update(dumps(self._fields))
+        self._fields.clear()
+
+
+def _shown(what: What) -> str:
+    if isinstance(what, str):
+        return what
+    fields = [
+        f"{name}={_shown_field(value)}"
+        for name, value in zip(what._fields, what, strict=True)
+        if value != b""
+    ]
+    return f"{type(what).__name__}({', '.join(fields)})"
+
+
+def _shown_field(value: object) -> str:
+    if isinstance(value, bytes):
+        cut = value[:_BYTES_SHOWN].hex()
+        return cut if len(value) <= _BYTES_SHOWN else f"{cut}…[{len(value)}]"
+    return str(value)

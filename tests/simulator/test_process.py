@@ -1,0 +1,196 @@
+"""A node's process on virtual time, and the links that it dials."""
+
+from __future__ import annotations
+
+import pytest
+
+from dyno.config import Config
+from dyno.simulator.simulation import Simulation, address_of
+from dyno.wire.messages import AskMembers, Hello, Ping, Refuse, Stored
+from tests.simulator.fake_node import FakeNode
+
+
+def hello_of(name: str, cluster: bytes = b"") -> Hello:
+    return Hello(1, 1, "peer", cluster, 64 if cluster else 0, name, name.encode() * 8, b"s" * 8, "")
+
+
+def test_an_address_that_does_not_answer_is_dialled_again_after_growing_pauses() -> None:
+    sim = Simulation(seed=1, config=Config(reconnect_min_s=0.1, reconnect_max_s=1.0))
+    sim.add_node("n1", wait=False)
+    machine = sim.add_node("n2", join=["n9"], wait=False)
+    sim.run_for(5)
+    assert not machine.joined  # nobody has that address: each dial takes its five seconds
+    sim.add_node("n9", wait=False)
+    assert sim.run_until(lambda: machine.joined, limit_s=20)
+
+
+def test_a_refused_dial_is_tried_again_soon_and_then_less_often() -> None:
+    sim = Simulation(seed=1, config=Config(reconnect_min_s=0.1, reconnect_max_s=1.0))
+    fake = FakeNode(sim, "fake", Refuse("joining", "not yet"))
+    sim.add_node("n1", join=["fake"], wait=False)
+    sim.run_for(10)
+    assert 8 <= fake.greeted <= 25
+    assert set(fake.closed) == {"refused"}
+
+
+def test_a_peer_that_does_not_say_hello_first_is_hung_up_on() -> None:
+    sim = Simulation(seed=1)
+    fake = FakeNode(sim, "fake", Stored(1, 0))
+    sim.add_node("n1", join=["fake"], wait=False)
+    sim.run_for(1)
+    assert fake.closed
+    assert fake.greeted > 1
+
+
+def test_a_peer_that_says_nothing_is_given_up_after_a_while() -> None:
+    sim = Simulation(seed=1, config=Config(handshake_timeout_s=1.0))
+    fake = FakeNode(sim, "fake")
+    sim.add_node("n1", join=["fake"], wait=False)
+    sim.run_for(0.9)
+    assert not fake.closed
+    sim.run_for(1)
+    assert fake.closed == ["no hello in time"]
+
+
+def test_a_dial_that_is_through_too_late_is_let_go() -> None:
+    sim = Simulation(seed=1, config=Config(handshake_timeout_s=1.0))
+    fake = FakeNode(sim, "fake", hello_of("fake"))
+    sim.set_latency("n1", "fake", (0.6, 0.6))
+    sim.add_node("n1", join=["fake"], wait=False)
+    sim.run_for(3)
+    assert "given up" in fake.closed
+
+
+def test_what_comes_along_with_a_peers_hello_is_an_answer_like_others() -> None:
+    sim = Simulation(seed=1)
+    fake = FakeNode(sim, "fake", hello_of("fake"), Stored(1, 0))
+    sim.add_node("n1", join=["fake"], wait=False)
+    sim.run_for(0.5)
+    assert not fake.closed
+    fake.send(AskMembers(1))
+    sim.run_for(0.5)
+    assert fake.closed == ["not understood: a AskMembers is no answer"]
+
+
+def test_an_address_that_is_the_nodes_own_is_let_go() -> None:
+    sim = Simulation(seed=1)
+    sim.add_node("n1")
+    alias = "alias:7100"
+    sim._network._machine_at[alias] = "n1"  # another name for the same machine
+    machine = sim.add_node("n2", join=["n1"])
+    machine.kill()
+    sim.machines["n2"].birth = machine.birth._replace(seeds=(alias,))
+    sim._network._machine_at[alias] = "n2"
+    sim.restart("n2")
+    sim.run_for(1)
+    assert "closed: not wanted any more" in sim.story(200)
+    assert sim.agreed()
+
+
+def test_a_node_of_another_cluster_that_is_named_as_a_seed_ends_the_process() -> None:
+    sim = Simulation(seed=1)
+    sim.add_node("n1")
+    machine = sim.add_node("other", wait=False)
+    sim.kill("other")
+    sim.machines["other"].birth = machine.birth._replace(seeds=(address_of("n1"),))
+    sim.restart("other")
+    sim.run_for(1)
+    assert not machine.running
+    assert f"cannot join at {address_of('n1')}" in str(machine.ended)
+
+
+def test_links_break_with_the_process_and_come_back_with_the_next() -> None:
+    sim = Simulation(seed=1)
+    sim.add_cluster(3)
+    sim.kill("n3")
+    assert not sim.machines["n3"].is_linked(address_of("n1"))
+    sim.run_for(0.01)
+    assert not sim.machines["n1"].is_linked(address_of("n3"))
+    sim.restart("n3")
+    assert sim.run_until(sim.agreed, limit_s=30)
+
+
+def test_a_link_that_was_accepted_but_not_greeted_ends_with_the_process() -> None:
+    sim = Simulation(seed=1)
+    sim.add_node("n1")
+    mute = sim.stranger("n1", hello=None)
+    sim.run_for(1)
+    sim.kill("n1")
+    sim.run_for(1)
+    assert mute.closed == "the process ended"
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_commit_under_way_at_the_end_is_on_the_disk_or_it_is_not(commits: bool) -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    client = sim.client("n1", timeout=1)
+    client.get("bucket", "key")
+    machine.commit_s = (0.1, 0.1)
+    pending = client.begin_put("bucket", "key", 1)
+    sim.run_for(0.05)
+    sim.kill("n1", commits=commits)
+    sim.run_for(2)
+    assert pending.error is not None
+    assert machine.engine.empty() != commits
+
+
+def test_the_dice_decide_about_a_commit_under_way() -> None:
+    outcomes = []
+    for seed in range(12):
+        sim = Simulation(seed)
+        (machine,) = sim.add_cluster(1)
+        client = sim.client("n1", timeout=1)
+        client.get("bucket", "key")
+        machine.commit_s = (0.1, 0.1)
+        client.begin_put("bucket", "key", 1)
+        sim.run_for(0.05)
+        sim.kill("n1")
+        outcomes.append(machine.engine.empty())
+    assert {True, False} == set(outcomes)
+
+
+def test_a_full_disk_fails_a_commit_and_a_broken_one_ends_the_process() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    stranger_events = sim.events
+    machine.engine.full = True
+    client = sim.client("n1", timeout=1)
+    client.begin_put("bucket", "key", 1)
+    sim.run_for(1)
+    assert machine.running
+    assert "a commit failed: no room" in sim.story(sim.events - stranger_events)
+    machine.engine.failing = True
+    client.begin_put("bucket", "key", 1)
+    sim.run_for(1)
+    assert not machine.running
+    assert "the disk failed, and this node stops" in str(machine.ended)
+
+
+def test_datagrams_of_another_cluster_are_not_for_the_node() -> None:
+    sim = Simulation(seed=1)
+    sim.add_node("n1")
+    sim.add_node("other")
+    me = sim.machines["n1"].node.membership.me
+
+    ping = Ping(1, "n1", me.start, "other", b"")
+    before = sim.events
+    sim._network.send_datagram("other", address_of("n1"), b"another cluster.", ping)
+    sim.run_for(0.1)
+    assert "Ack" not in sim.story(sim.events - before)
+    sim._network.send_datagram("other", address_of("n1"), sim.machines["n1"].node.membership.cluster, ping)
+    sim.run_for(0.1)
+    assert "Ack" in sim.story(sim.events - before)
+
+
+def test_what_a_node_sends_to_a_link_that_is_gone_is_dropped() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    machine.commit_s = (0.1, 0.1)
+    client = sim.client("n1", timeout=1)
+    client.get("bucket", "key")
+    client.begin_put("bucket", "key", 1)
+    sim.run_for(0.05)
+    sim.drop_links("n1", client.machine)
+    sim.run_for(1)
+    assert not machine.engine.empty()
