@@ -108,6 +108,10 @@ class Context:
                 highest = dot.counter  # sorted, and above the vector: the last one is the highest
         return highest
 
+    def actors(self) -> frozenset[bytes]:
+        """Everybody whose dots it holds."""
+        return frozenset(self._vector).union(dot.actor for dot in self._cloud)
+
     def vector_only(self) -> Context:
         """The context without its cloud."""
         return Context(self._vector, _NO_CLOUD) if self._cloud else self

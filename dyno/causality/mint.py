@@ -82,10 +82,15 @@ class Minter:
         self._epoch = 0
 
     def _open_epoch(self, context: Context) -> tuple[Dot, Note]:
-        while True:
-            epoch = self._epoch
-            self._epoch += 1
-            fresh = actor(self.start, epoch)
+        epoch, fresh = self._next_epoch()
+        if context.highest(fresh):
             # Only a forged context knows an epoch that was not opened yet; it must not swallow the write.
-            if not context.highest(fresh):
-                return Dot(fresh, 1), Note(self.start, epoch, 1)
+            forged = context.actors()
+            while fresh in forged:
+                epoch, fresh = self._next_epoch()
+        return Dot(fresh, 1), Note(self.start, epoch, 1)
+
+    def _next_epoch(self) -> tuple[int, bytes]:
+        epoch = self._epoch
+        self._epoch += 1
+        return epoch, actor(self.start, epoch)

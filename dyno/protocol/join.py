@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from dyno.config import PARTITIONS_MAX
 from dyno.protocol.identity import CLUSTER_ID_BYTES, remember_stamp
+from dyno.protocol.roster import COUNT_MAX
 from dyno.wire.members import ALIVE, JOINING, LEAVING, LEFT, LIVENESS_NAMES, NORMAL, Member, pack_member
 from dyno.wire.messages import Admit, AskJoin, Assent, Introduce, PushPull, Reject
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.roster import Roster
 
+_SEAT_ID_BYTES = 16
 _REASK_ROUNDS = 4  # how often those that assented are asked again: they tell of new members and addresses
 _WITHDRAW_ROUNDS = 5  # then whoever was not told hears it from the others
 
@@ -86,7 +88,7 @@ class Joiner:
         if not members or members[0].state not in (NORMAL, LEAVING) or members[0].name == roster.me.name:
             out.events.append(("warning", "an introduction by no member"))
             return
-        if len(answer.cluster) != CLUSTER_ID_BYTES or not 1 <= answer.partitions <= PARTITIONS_MAX:
+        if not _is_proper(answer):
             out.events.append(("warning", "an introduction to no proper cluster"))
             return
         if roster.cluster not in (b"", answer.cluster):
@@ -269,3 +271,13 @@ class Joiner:
     def _stop(self, reason: str, out: Outbox) -> None:
         self.phase, self._round_at = Phase.STOPPED, None
         self._roster.stop(reason, out)
+
+
+def _is_proper(introduction: Introduce) -> bool:
+    """To a cluster that there can be, with a stamp that leaves room above it and a seat or none."""
+    return (
+        len(introduction.cluster) == CLUSTER_ID_BYTES
+        and 1 <= introduction.partitions <= PARTITIONS_MAX
+        and introduction.stamp < COUNT_MAX
+        and len(introduction.seat) in (0, _SEAT_ID_BYTES)
+    )

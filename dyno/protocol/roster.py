@@ -15,7 +15,7 @@ one with the lower record goes (DESIGN, Identity).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dyno.protocol.identity import RECORDS_PER_NAME, remember, remember_stamp
 from dyno.protocol.links import Links
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from dyno.protocol.probe import Prober
     from dyno.wire.messages import ClientAnswer, ClientRequest, PeerMessage
 
-_COUNT_MAX = 1 << 62  # of stamps and incarnations: a peer's nonsense must leave room above it
+COUNT_MAX: Final = 1 << 62  # of stamps and incarnations: a peer's nonsense must leave room above it
 
 
 class Roster:
@@ -314,5 +314,5 @@ class Roster:
 
 def _check_bounds(record: Member) -> None:
     """Raises ProtocolError for counts that leave no room above them."""
-    if record.stamp >= _COUNT_MAX or record.incarnation >= _COUNT_MAX:
+    if record.stamp >= COUNT_MAX or record.incarnation >= COUNT_MAX:
         raise ProtocolError(f"a stamp or incarnation of {record.name} is beyond all bounds")

@@ -78,6 +78,12 @@ def test_highest_is_the_highest_counter_known_of_an_actor(added: list[Dot], who:
     assert context(*added).highest(who) == max((dot.counter for dot in added if dot.actor == who), default=0)
 
 
+@given(dot_lists)
+@quick
+def test_actors_are_all_whose_dots_it_holds(added: list[Dot]):
+    assert context(*added).actors() == {dot.actor for dot in added}
+
+
 def test_gaps_wait_in_the_cloud_until_they_close():
     gap = context(Dot(A, 1), Dot(A, 3), Dot(A, 4))
     assert gap.vector_only() == context(Dot(A, 1))

@@ -110,6 +110,15 @@ def test_an_epoch_that_a_forged_context_covers_is_passed_over():
     assert note == Note(START, 2, 1)
 
 
+def test_passing_over_a_great_many_forged_epochs_is_done_at_once():
+    """In steps, not in their square: the loop of a node must not stand still for somebody's token."""
+    count = 30_000
+    vector = b"".join(actor(START, epoch) + (1).to_bytes(8, "big") for epoch in range(count))
+    cloud = b"".join(Dot(b"\xff" * 16, 2 * number).pack() for number in range(1, count))
+    forged = Context.unpack((count - 1).to_bytes(4, "big") + vector + cloud)
+    assert Minter(START).mint(forged, None)[0] == Dot(actor(START, count), 1)
+
+
 def test_a_start_id_is_never_used_again():
     with pytest.raises(AssertionError):
         Minter(START).restart(START)

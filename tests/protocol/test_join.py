@@ -131,6 +131,8 @@ def test_what_is_no_introduction_is_ignored():
     applicant.introduce(N1, members=b"junk")
     applicant.introduce(N1, cluster=b"short")
     applicant.introduce(N1, partitions=0)
+    applicant.introduce(N1, stamp=(1 << 64) - 1)  # there is none above it
+    applicant.introduce(N1, seat=b"short")
     applicant.introduce(N1, id=99)
     applicant.introduce()
     applicant.introduce(a_member("n1", state=JOINING))
