@@ -15,8 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dyno.causality import token
-from dyno.causality.context import Context
+from dyno.causality.context import Context, Malformed
 from dyno.causality.record import Record, put_context
+from dyno.config import RECORD_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
 from dyno.protocol import quorum
 from dyno.protocol.forward import Forwarding
@@ -243,6 +244,8 @@ class Coordinator:
         assert type(request) is Put or type(request) is Delete
         if len(request.request) != _REQUEST_ID_BYTES:
             raise InvalidRequest(f"a request id has {_REQUEST_ID_BYTES} bytes")
+        if len(request.context) > RECORD_BYTES_MAX:
+            raise InvalidRequest(f"a context of {len(request.context)} bytes was never given to anybody")
         context = token.decode(request.context, cluster=ring.cluster, bucket=request.bucket, key=request.key)
         if not self._takes_data(sink, out) or not self._enough_live(plan.owners, needed, sink, out):
             return
@@ -423,6 +426,9 @@ class Coordinator:
         elif self._takes_data(intent.sink, out):
             try:
                 self._bury(intent, Record.unpack(read).context, read, now, out)
+            except Malformed as error:  # several copies agree on it, or nobody would have looked inside
+                text = f"the copies on {', '.join(answered)} are malformed: {error}"
+                intent.sink.failed(Failure(Code.STORAGE, text), out)
             except Refusal as refusal:
                 refused(refusal, now, out)
 

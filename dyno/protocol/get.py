@@ -84,7 +84,7 @@ class GetCoordinator:
     def answer(self, node: str, status: int, record: bytes, now: float, out: Outbox) -> bool:
         """A replica's answer; a second one from the same node changes nothing. True: the node has another
         view of the ring and is worth asking again after a moment."""
-        if node not in self._asked or node in self._answers:
+        if not self._asked.get(node):
             return False
         self._asked[node] = False
         if status == STATUS_OK:

@@ -78,8 +78,9 @@ class PutCoordinator:
         if status == STATUS_OK:
             self._tally.did(node)
         elif status == STATUS_RING:
+            was_sent = self._sent[node]
             self._sent[node] = False
-            return True
+            return was_sent  # if not, it is going to be asked again already
         else:
             self._refusals[node] = status
             self._tally.cannot(node)

@@ -11,7 +11,7 @@ from dyno.causality import token
 from dyno.causality.context import Context
 from dyno.causality.mint import Minter
 from dyno.causality.record import Record
-from dyno.config import Config
+from dyno.config import RECORD_BYTES_MAX, Config
 from dyno.protocol.coordinator import Coordinator
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
@@ -393,6 +393,14 @@ def test_a_request_id_has_sixteen_bytes(request_: Put | Delete) -> None:
     assert at.failure().message == "a request id has 16 bytes"
 
 
+def test_a_context_larger_than_any_record_is_refused_without_being_looked_into() -> None:
+    at = At()
+    at.ask(a_put(context=bytes(RECORD_BYTES_MAX + 1)))
+    assert "never given to anybody" in at.failure().message
+    at.ask(a_delete(context=bytes(RECORD_BYTES_MAX + 1)))
+    assert "never given to anybody" in at.failure().message
+
+
 def test_a_random_context_is_refused() -> None:
     at = At()
     random = Random(1)
@@ -400,6 +408,23 @@ def test_a_random_context_is_refused() -> None:
         at.ask(a_put(context=random.randbytes(random.randrange(1, 60))))
         assert at.failure().code == "invalid"
     assert at.replica.take_batch() is None
+
+
+def test_a_delete_of_what_is_malformed_on_all_others_is_answered_too() -> None:
+    at = At()
+    at.ask(a_put())
+    at.commit()
+    (slot,) = at.engine.scan(b"", b"\xff" * 30, limit=9)[0]
+    at.engine.corrupt(slot[0])
+    at.answers()
+    at.sent(Store)
+    at.ask(a_delete())
+    for name, read in at.sent(Read):
+        assert isinstance(read, Read)
+        at.hear(name, ReadAnswer(read.id, STATUS_OK, b"junk"))
+    failure = at.failure()
+    assert (failure.code, failure.indeterminate) == ("storage", False)
+    assert "malformed" in failure.message
 
 
 # ── contexts of answers ──

@@ -210,6 +210,17 @@ def test_a_node_with_another_ring_is_asked_again_and_another_one_meanwhile() -> 
     assert not reading.answer("c", status=STATUS_RING)  # nothing is worth asking any more
 
 
+def test_a_node_that_says_again_and_again_to_come_back_is_come_back_to_once() -> None:
+    reading = Reading(r=2)
+    assert reading.answer("b", status=STATUS_RING)
+    assert not reading.answer("b", status=STATUS_RING)
+    reading.asked()
+    reading.get.lost("c", reading.out)
+    reading.get.retry("b", reading.out)
+    assert reading.asked() == "b"
+    assert reading.answer("b", status=STATUS_RING)
+
+
 def test_a_read_under_a_ring_that_is_no_more_fails_with_plan_again() -> None:
     reading = Reading(r=2)
     reading.get.replan(reading.out)

@@ -99,6 +99,17 @@ def test_an_answer_of_a_node_that_owns_nothing_counts_nothing() -> None:
     assert not writing.sink.done_
 
 
+def test_a_node_that_says_again_and_again_to_come_back_is_come_back_to_once() -> None:
+    """Else a peer could have the record sent to it as often as it liked."""
+    writing = Writing(w=3)
+    assert writing.stored("b", STATUS_RING)
+    assert not writing.stored("b", STATUS_RING)
+    writing.sent()
+    writing.put.retry("b", writing.out)
+    assert writing.sent() == "b"
+    assert writing.stored("b", STATUS_RING)
+
+
 def test_the_disk_at_hand_is_one_of_many() -> None:
     writing = Writing(w=2)
     writing.stored("a", STATUS_STORAGE)
