@@ -28,7 +28,10 @@ class Links:
         wanted = dict.fromkeys(addresses)
         for address in [known for known in self._is_up if known not in wanted]:
             del self._is_up[address]
-            out.disconnect.append(address)
+            if address in out.connect:
+                out.connect.remove(address)  # not begun yet
+            else:
+                out.disconnect.append(address)
         for address in wanted:
             if address not in self._is_up:
                 self._is_up[address] = False

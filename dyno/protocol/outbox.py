@@ -19,8 +19,9 @@ class Outbox:
     """sends: (address "host:port", request) for outbound links; dropped when that link is not up.
     replies: (inbound link id, answer). durable_sends, durable_replies: the same, but only to be let go once
     all that was in `meta` with them is on disk. meta: small durable facts by name. datagrams: (address,
-    message). connect, disconnect: addresses to keep an outbound link to (redialled by the runner until
-    disconnected). events: (level, text) for the log. stop: why this process must end, or None."""
+    message). disconnect, connect: addresses to give up, and after that addresses to keep an outbound link to
+    (redialled by the runner until disconnected). events: (level, text) for the log. stop: why this process
+    must end, or None."""
 
     __slots__ = (
         "connect",

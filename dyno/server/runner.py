@@ -223,10 +223,10 @@ class Runner:
         out = self._out
         for level, text in _taken(out.events):
             self._log(level, text)
-        for address in _taken(out.connect):
-            self._outbound.connect(address)
         for address in _taken(out.disconnect):
             self._outbound.disconnect(address)
+        for address in _taken(out.connect):
+            self._outbound.connect(address)
         for number, reply in _taken(out.replies):
             self._inbound.send(number, reply)
         for address, request in _taken(out.sends):
