@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from trio import current_time
 from trio.lowlevel import checkpoint_if_cancelled
 
+from dyno.session.removal import Removal
 from dyno.session.update import Update
 
 if TYPE_CHECKING:
@@ -97,9 +98,16 @@ class Bucket:
         timeout: float | None = None,
         context: bytes | None = None,
     ) -> PutResult:
-        """Delete what `context` covers; without one, what is there now. Deleting what is missing succeeds."""
+        """Delete what `context` covers; without one, what is there now, as a read by the handle's r finds it.
+        Deleting what is missing succeeds."""
         runner = self._client.runner
         await checkpoint_if_cancelled()
+        if context is None and self._options.says_how_to_read:
+            now = current_time()
+            removal = Removal(runner.session, self._options, key, w=w, pw=pw, timeout=timeout, now=now)
+            await self._conclude(removal)
+            assert removal.result is not None
+            return removal.result
         call = runner.session.delete(
             self._options,
             key,
@@ -129,13 +137,18 @@ class Bucket:
         raises passes through. Returns the record as it was left."""
         runner = self._client.runner
         await checkpoint_if_cancelled()
-        session, out = runner.session, runner.out
+        now = current_time()
         update = Update(
-            session, self._options, key, change, r=r, pr=pr, w=w, pw=pw, timeout=timeout, now=current_time()
+            runner.session, self._options, key, change, r=r, pr=pr, w=w, pw=pw, timeout=timeout, now=now
         )
-        call: Call | None = update.start(current_time(), out)
-        while call is not None:
-            await self._client.runner.wait(call)  # asked for anew: the client may have been closed
-            call = update.step(call, current_time(), out)
+        await self._conclude(update)
         assert update.record is not None
         return update.record
+
+    async def _conclude(self, steps: Update | Removal) -> None:
+        """Make one call after another, until there is none."""
+        out = self._client.runner.out
+        call: Call | None = steps.start(current_time(), out)
+        while call is not None:
+            await self._client.runner.wait(call)  # asked for anew: the client may have been closed
+            call = steps.step(call, current_time(), out)

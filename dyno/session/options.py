@@ -41,6 +41,11 @@ class BucketOptions:
         self.pr = quorum(pr, "pr", DEFAULT)
         self.pw = quorum(pw, "pw", DEFAULT)
 
+    @property
+    def says_how_to_read(self) -> bool:
+        """Whether reads are not to be by the bucket's own R and PR."""
+        return self.r != DEFAULT or self.pr != DEFAULT
+
 
 def bucket_name(name: str) -> str:
     if not isinstance(name, str):

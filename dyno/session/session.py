@@ -194,7 +194,9 @@ class Session:
         now: float,
         out: SessionOutbox,
     ) -> Call:
-        """Ends with a PutResult whose context is what was deleted."""
+        """Ends with a PutResult whose context is what was deleted. Without a context the node reads first, by
+        the bucket's own R (see `removal` for another one); b"", which a missing key has, covers nothing, so
+        then nothing is sent."""
         seconds = self.timeout if timeout is None else options.timeout_s(timeout)
         given = b"" if context is None else options.context_token(context, "context")
         request = _new(
@@ -213,6 +215,11 @@ class Session:
         )
         weight = _REQUEST_BYTES + len(given)
         call = Call(request.id, request, bucket=bucket.id, deadline=now + seconds, weight=weight)
+        if context is not None and not given:
+            self._dispatch.hold(call)
+            origin = Origin(self._cluster, request.bucket, request.key)
+            self._dispatch.conclude(call, PutResult(b"", origin, "", ""), now, out)
+            return call
         return self._begin(call, 0.0, now, out)
 
     def status(self, *, timeout: float | None = None, now: float, out: SessionOutbox) -> Call:

@@ -80,8 +80,9 @@ class FakeNode:
                 return self._put(request)
             case Delete():
                 record = self.records.get((request.bucket, request.key), Record.EMPTY)
-                self.records[request.bucket, request.key] = record.delete(record.context)
-                return Done(request.id, record.context.pack(), self.name, "")
+                covered = _context(request) if request.context else record.context
+                self.records[request.bucket, request.key] = record.delete(covered)
+                return Done(request.id, covered.pack(), self.name, "")
             case AskMembers():
                 members = pack_members(node.member() for node in (self, *self.others))
                 return Members(request.id, CLUSTER, 16, 1, members)
@@ -93,7 +94,7 @@ class FakeNode:
 
     def _put(self, put: Put) -> Message:
         record = self.records.get((put.bucket, put.key), Record.EMPTY)
-        context = token.decode(put.context, cluster=CLUSTER, bucket=put.bucket, key=put.key)
+        context = _context(put)
         if put.conditional and (record.context != context if put.context else record.siblings):
             return Failed(put.id, "conflict", "somebody else wrote it", 0, "", False, 0, record.pack())
         dot = Dot(self.name.encode().ljust(16, b"a"), next(self._dots))
@@ -143,6 +144,10 @@ class FakeNode:
         record = self.records.get((bucket, key), Record.EMPTY)
         dot = Dot(b"somebody else---", next(self._dots))
         self.records[bucket, key] = record.write(Context.EMPTY, dot, b"r" * 16, value)
+
+
+def _context(request: Put | Delete) -> Context:
+    return token.decode(request.context, cluster=CLUSTER, bucket=request.bucket, key=request.key)
 
 
 @pytest.fixture

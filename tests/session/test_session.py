@@ -335,6 +335,14 @@ def test_a_delete_with_and_without_context(world):
     assert (second.context, second.w, second.pw, second.budget_ms) == (b"token", 3, 0, 1000)
 
 
+def test_a_delete_with_the_context_of_a_missing_key_deletes_nothing(world):
+    call = world.delete("k", context=b"")
+    assert world.finished() == [call]
+    assert call.result.context == b""
+    assert call.result.replicas == ((), ())
+    assert world.sent() == []
+
+
 @pytest.mark.parametrize(
     "misuse",
     [
