@@ -53,6 +53,11 @@ def slot_partition(slot: bytes) -> int:
     return slot[0] << 8 | slot[1]
 
 
+def slot_bucket(slot: bytes) -> bytes:
+    """The id of the bucket that a slot belongs to."""
+    return slot[3:11]
+
+
 def slot_copies(slot: bytes) -> int:
     """The n of the bucket that a slot belongs to."""
     return slot[2]

@@ -29,6 +29,7 @@ from dyno.protocol.ring import Ring
 from dyno.wire.members import pack_members
 from dyno.wire.messages import (
     STATUS_OK,
+    STATUS_REFUSED,
     STATUS_RING,
     Admit,
     AskJoin,
@@ -313,6 +314,11 @@ class Node:
             raise ValueError(f"a key of {len(message.key)} bytes")
         if not self._same_ring(message.ring) or self.membership.admitting:
             self._answer_store(link, message.id, STATUS_RING, now, out)
+            return
+        assert self._ring is not None
+        if not self._ring.places(message.slot, message.key, self.name):
+            out.events.append(("error", f"a peer sent key {message.key!r} to where it does not belong"))
+            self._answer_store(link, message.id, STATUS_REFUSED, now, out)
             return
         try:
             batch = self._replica.merge(message.slot, message.key, message.record)

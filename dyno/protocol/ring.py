@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dyno.config import BUCKET_NAME_BYTES_MAX, KEY_BYTES_MAX
 from dyno.errors import InvalidRequest
-from dyno.placement.hashing import Keyspace, bucket_id, slot_partition
+from dyno.placement.hashing import Keyspace, bucket_id, slot_bucket, slot_partition
 from dyno.placement.table import Seat, build
 from dyno.wire.members import Member
 
@@ -53,13 +53,21 @@ class Ring:
         if not 1 <= len(key) <= KEY_BYTES_MAX:
             raise InvalidRequest(f"a key is 1 to {KEY_BYTES_MAX} bytes long, not {len(key)}")
         slot = self._keyspace.slot(known, key, self.copies)
-        partition = slot_partition(slot)
+        return Plan(slot, self._owners_of(slot_partition(slot)))
+
+    def places(self, slot: bytes, key: bytes, name: str) -> bool:
+        """Whether this is where a key goes, in whatever bucket, and that node one of its owners. slot: 27
+        bytes of a peer's; a record that is kept under another key's slot would be in that key's way."""
+        expected = self._keyspace.slot(slot_bucket(slot), key, self.copies)
+        return slot == expected and name in self._owners_of(slot_partition(slot))
+
+    def _owners_of(self, partition: int) -> tuple[str, ...]:
         owners = self._owners.get(partition)
         if owners is None:
             names = self._names
             owners = tuple(names[seat] for seat in self._table.owners(partition, self.copies))
             self._owners[partition] = owners
-        return Plan(slot, owners)
+        return owners
 
     def _check_bucket(self, bucket: str) -> bytes:
         size = len(bucket.encode())

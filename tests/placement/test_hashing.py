@@ -5,7 +5,7 @@ from hashlib import blake2b
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyno.placement.hashing import SLOT_BYTES, Keyspace, bucket_id, slot_copies, slot_partition
+from dyno.placement.hashing import SLOT_BYTES, Keyspace, bucket_id, slot_bucket, slot_copies, slot_partition
 
 CLUSTER = bytes(range(16))
 USERS = bucket_id("users")
@@ -40,6 +40,7 @@ def test_what_goes_into_a_slot_can_be_read_from_it(key, partitions, n):
     slot = keys.slot(USERS, key, n)
     assert slot_partition(slot) == keys.partition(USERS, key) < partitions
     assert slot_copies(slot) == n
+    assert slot_bucket(slot) == USERS
 
 
 def test_another_bucket_or_cluster_spreads_the_same_keys_differently():

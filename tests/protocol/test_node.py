@@ -18,6 +18,7 @@ from dyno.wire.messages import (
     DEFAULT,
     PROTOCOL_VERSION,
     STATUS_OK,
+    STATUS_REFUSED,
     STATUS_RING,
     Ack,
     Admit,
@@ -75,6 +76,13 @@ class Driven:
         answers: list[Message] = [reply for number, reply in self.out.replies if number == link]
         self.out.replies.clear()
         return answers
+
+    def of_another_key(self, store: Store) -> Store:
+        """The same record for a key of its own."""
+        key = b"another key"
+        slot = self.node.slot_read_by(a_get()._replace(key=key))
+        assert slot is not None
+        return store._replace(key=key, slot=slot)
 
     def hello_of(self, name: str, *, cluster: bytes | None = None) -> Hello:
         mine = self.node.hello()
@@ -258,6 +266,23 @@ def test_a_key_that_no_cell_takes_does_not_come_in(key: bytes) -> None:
         driven.ask(Store(1, driven.node.membership.fingerprint, b"s" * 27, key, b""))
 
 
+def test_a_copy_is_not_kept_where_its_key_does_not_belong() -> None:
+    """Else the key that does belong there could not be written any more."""
+    driven = Driven()
+    ring = driven.node.membership.fingerprint
+    slot = driven.node.slot_read_by(a_get())
+    record = Record.EMPTY.pack()
+    assert slot is not None
+    assert driven.ask(Store(1, ring, slot, b"another key", record)) == [Stored(1, STATUS_REFUSED)]
+    assert driven.ask(Store(0, ring, slot, b"another key", record)) == []
+    assert "does not belong" in driven.out.events[-1][1]
+    for partition in (slot[0] ^ 0xFF, 0xFF):
+        elsewhere = bytes([partition]) + slot[1:]
+        assert driven.ask(Store(2, ring, elsewhere, KEY, record)) == [Stored(2, STATUS_REFUSED)]
+    (done,) = driven.ask(a_put())
+    assert isinstance(done, Done)
+
+
 def test_strangers_are_judged_at_both_ends_of_a_link() -> None:
     driven = Driven()
     assert driven.node.accept(USER) is None
@@ -343,7 +368,7 @@ def test_a_copy_is_stored_under_the_ring_that_is_ours_and_answered_once_it_is_on
     assert driven.ask(store) == [Stored(store.id, STATUS_OK)]  # we have it
     assert driven.ask(store._replace(id=0)) == []
     assert driven.ask(Read(8, store.ring, store.slot)) == [ReadAnswer(8, STATUS_OK, store.record)]
-    other = store._replace(slot=b"\x00\x00" + store.slot[2:])
+    other = driven.of_another_key(store)
     driven.node.receive(LINK, other, 0.0, driven.out)
     driven.node.receive(LINK, Read(9, store.ring, other.slot), 0.0, driven.out)
     driven.node.receive(LINK, other._replace(id=0), 0.0, driven.out)
@@ -461,6 +486,6 @@ def test_a_copy_for_a_disk_that_rests_is_refused_without_a_word_in_the_log() -> 
     assert driven.node.take_batch() is not None
     driven.node.commit_failed("no room", 0.0, driven.out)
     driven.out = Outbox()
-    other = store._replace(slot=b"\x00\x00" + store.slot[2:])
+    other = driven.of_another_key(store)
     assert driven.ask(other) == [Stored(store.id, 3)]
     assert not driven.out.events

@@ -34,6 +34,18 @@ def test_all_keys_together_are_owned_by_everybody() -> None:
     assert owners == {"a", "b", "c", "d", "e"}
 
 
+def test_a_slot_belongs_to_one_key_of_any_bucket_and_to_its_owners() -> None:
+    ring = a_ring("a", "b", "c", "d", "e")
+    for bucket in ("one", "other"):
+        slot, owners = ring.plan(bucket, b"key")
+        assert [name for name in "abcde" if ring.places(slot, b"key", name)] == sorted(owners)
+        assert not ring.places(slot, b"another key", owners[0])
+        for byte in (0, 1, 2, 10, 26):  # partition, n, bucket and key
+            wrong = bytearray(slot)
+            wrong[byte] ^= 0xFF
+            assert not any(ring.places(bytes(wrong), b"key", name) for name in "abcde")
+
+
 def test_a_small_cluster_owns_everything() -> None:
     assert set(a_ring("a", "b").plan("bucket", b"key").owners) == {"a", "b"}
     assert a_ring("a").plan("bucket", b"key").owners == ("a",)
