@@ -111,6 +111,11 @@ class Node:
     def joined(self) -> bool:
         return self.membership.joined
 
+    @property
+    def ready(self) -> bool:
+        """It has joined, and what it is, and of which cluster, is on the disk."""
+        return self.membership.joined and not self._replica.facts_wait
+
     # ── links ──
 
     def hello(self) -> Hello:

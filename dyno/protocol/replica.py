@@ -106,6 +106,12 @@ class Replica:
             or (committing is not None and bool(committing.writes))
         )
 
+    @property
+    def facts_wait(self) -> bool:
+        """True while facts of `keep` are not on the disk yet."""
+        committing = self._committing
+        return bool(self._gathering.meta) or (committing is not None and bool(committing.meta))
+
     # ── reading ──
 
     def read(self, slot: bytes) -> tuple[bytes, Batch | None]:

@@ -215,8 +215,8 @@ class Runner:
             self._stop = ConfigurationError(out.stop)
         if self._stop is not None:
             raise self._stop
-        if core.joined and self._committing is None and not self.joined.is_set():
-            self.joined.set()  # and what it is, and of which cluster, is on the disk
+        if not self.joined.is_set() and core.ready:
+            self.joined.set()
         self._set_timer()
 
     def _deliver(self) -> None:

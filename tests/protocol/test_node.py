@@ -127,6 +127,20 @@ def a_get(id: int = 2, **fields: int) -> Get:
 # ── alone ──
 
 
+def test_a_node_is_ready_once_the_disk_knows_what_it_is_however_much_else_it_is_told() -> None:
+    birth = Birth("n1", "n1:1", "", 1.0, 16, ())
+    node, out = node_on(MemoryEngine(), birth, config=Config(), random=Random(1)), Outbox()
+    node.start(0.0, out)
+    assert node.joined
+    assert not node.ready
+    assert node.take_batch() is not None
+    assert not node.ready
+    node.receive(LINK, a_put(), 0.0, out)
+    node.committed(0.0, out)
+    assert node.take_batch() is not None  # of the put: there is always one under way
+    assert node.ready
+
+
 def test_a_founder_serves_at_once_and_keeps_what_it_founded() -> None:
     driven = Driven()
     assert driven.node.joined
@@ -357,6 +371,13 @@ def test_a_write_goes_to_the_other_owners_and_is_done_when_one_of_them_has_it() 
     driven.node.answer("n2:1", Stored(store.id, STATUS_OK), 0.0, driven.out)
     driven.node.answer("n3:1", Stored(store.id, STATUS_OK), 0.0, driven.out)
     assert len(driven.out.replies) == 1
+
+
+def elsewhere(driven: Driven, store: Store) -> Store:
+    """The same record as that of another key."""
+    slot = driven.node.slot_read_by(a_get()._replace(key=b"another key"))
+    assert slot is not None
+    return store._replace(slot=slot, key=b"another key")
 
 
 def test_a_copy_is_stored_under_the_ring_that_is_ours_and_answered_once_it_is_on_the_disk() -> None:

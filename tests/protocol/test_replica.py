@@ -358,6 +358,22 @@ def test_facts_are_committed_and_what_depends_on_them_leaves_only_then() -> None
 # ── a commit that fails ──
 
 
+def test_facts_wait_until_they_are_on_the_disk() -> None:
+    copies = Copies()
+    copies.put()
+    assert copies.replica.take_batch() is not None
+    assert not copies.replica.facts_wait
+    copies.out.meta["stamp"] = b"1"
+    copies.replica.keep(copies.out)
+    assert copies.replica.facts_wait
+    copies.replica.committed(0.0, copies.out)
+    assert copies.replica.facts_wait  # that was the batch before
+    assert copies.replica.take_batch() is not None
+    assert copies.replica.facts_wait
+    copies.replica.committed(0.0, copies.out)
+    assert not copies.replica.facts_wait
+
+
 def test_a_failed_commit_fails_all_that_waited_for_it_and_all_that_was_built_on_it() -> None:
     copies = Copies()
     copies.put(b"committed")
