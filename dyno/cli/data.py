@@ -49,12 +49,12 @@ def put(
         raise InvalidRequest("put: --overwrite reads a context of its own; give it or --context, not both")
     options.utf8(bucket, "BUCKET")
     options.utf8(key, "KEY")
-    quorums = {"r": options.quorum(r, "-r"), "w": options.quorum(w, "-w")}
+    reads, writes = options.quorum(r, "-r"), options.quorum(w, "-w")
     token = options.token(context)
     stored = _standard_input() if value == "-" else options.utf8(value, "VALUE")
 
     async def write(client: Client) -> PutResult:
-        handle = client.bucket(bucket, **quorums)
+        handle = client.bucket(bucket, r=reads, w=writes)
         seen = (await handle.get(key)).context if overwrite else token
         return await handle.put(key, stored, context=seen)
 
@@ -100,11 +100,11 @@ def delete(
     """
     options.utf8(bucket, "BUCKET")
     options.utf8(key, "KEY")
-    quorums = {"r": options.quorum(r, "-r"), "w": options.quorum(w, "-w")}
+    reads, writes = options.quorum(r, "-r"), options.quorum(w, "-w")
     token = options.token(context)
 
     async def remove(client: Client) -> PutResult:
-        return await client.bucket(bucket, **quorums).delete(key, context=token)
+        return await client.bucket(bucket, r=reads, w=writes).delete(key, context=token)
 
     _written(converse(node, remove), as_json)
 

@@ -82,9 +82,11 @@ class Client:
         w: int | str | None = None,
         pr: int | str | None = None,
         pw: int | str | None = None,
+        timeout: float | None = None,
     ) -> Bucket:
-        """A handle to a bucket, which needs no creation. The quorums are for its calls that name none."""
-        return Bucket(self, BucketOptions(name, r=r, w=w, pr=pr, pw=pw))
+        """A handle to a bucket, which needs no creation. Quorums and timeout are for its calls that name
+        none."""
+        return Bucket(self, BucketOptions(name, r=r, w=w, pr=pr, pw=pw, timeout=timeout))
 
     async def status(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The cluster as one of its nodes sees it now, in the shape of `dyno status --json`."""

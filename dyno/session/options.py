@@ -21,9 +21,10 @@ _WORDS: Final = {"one": 1, "quorum": QUORUM, "all": ALL}
 
 
 class BucketOptions:
-    """A bucket as a handle knows it: name, id (8 bytes), and the wire quorums that its calls default to."""
+    """A bucket as a handle knows it: name, id (8 bytes), and the wire quorums and the timeout (None: the
+    client's) that its calls default to."""
 
-    __slots__ = ("id", "name", "pr", "pw", "r", "w")
+    __slots__ = ("id", "name", "pr", "pw", "r", "timeout", "w")
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class BucketOptions:
         w: int | str | None = None,
         pr: int | str | None = None,
         pw: int | str | None = None,
+        timeout: float | None = None,
     ) -> None:
         self.name = bucket_name(name)
         self.id = bucket_id(name)
@@ -40,6 +42,7 @@ class BucketOptions:
         self.w = quorum(w, "w", DEFAULT)
         self.pr = quorum(pr, "pr", DEFAULT)
         self.pw = quorum(pw, "pw", DEFAULT)
+        self.timeout = None if timeout is None else timeout_s(timeout)
 
     @property
     def says_how_to_read(self) -> bool:

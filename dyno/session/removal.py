@@ -47,7 +47,8 @@ class Removal:
         self._bucket = bucket
         self._key = key
         self._w, self._pw = w, pw
-        self._timeout = session.timeout if timeout is None else options.timeout_s(timeout)
+        otherwise = bucket.timeout or session.timeout
+        self._timeout = otherwise if timeout is None else options.timeout_s(timeout)
         self._deadline = now + self._timeout
 
     def start(self, now: float, out: SessionOutbox) -> Call:

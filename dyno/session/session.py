@@ -121,7 +121,7 @@ class Session:
         out: SessionOutbox,
     ) -> Call:
         """Ends with a Record. delay: seconds to wait before it is sent."""
-        seconds = self.timeout if timeout is None else options.timeout_s(timeout)
+        seconds = (bucket.timeout or self.timeout) if timeout is None else options.timeout_s(timeout)
         request = _new(
             Get,
             (
@@ -160,7 +160,7 @@ class Session:
             raise InvalidRequest(
                 "give context or if_context, not both: if_context is the write's context too"
             )
-        seconds = self.timeout if timeout is None else options.timeout_s(timeout)
+        seconds = (bucket.timeout or self.timeout) if timeout is None else options.timeout_s(timeout)
         encoded = values.encode(value, bytes_max=RECORD_BYTES_MAX)
         request = _new(
             Put,
@@ -197,7 +197,7 @@ class Session:
         """Ends with a PutResult whose context is what was deleted. Without a context the node reads first, by
         the bucket's own R (see `removal` for another one); b"", which a missing key has, covers nothing, so
         then nothing is sent."""
-        seconds = self.timeout if timeout is None else options.timeout_s(timeout)
+        seconds = (bucket.timeout or self.timeout) if timeout is None else options.timeout_s(timeout)
         given = b"" if context is None else options.context_token(context, "context")
         request = _new(
             Delete,

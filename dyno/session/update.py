@@ -60,7 +60,8 @@ class Update:
         self._change = change
         self._r, self._pr = r, pr
         self._w, self._pw = w, pw
-        self._deadline = now + (session.timeout if timeout is None else options.timeout_s(timeout))
+        otherwise = bucket.timeout or session.timeout
+        self._deadline = now + (otherwise if timeout is None else options.timeout_s(timeout))
         self._conflicts = 0
 
     def start(self, now: float, out: SessionOutbox) -> Call:

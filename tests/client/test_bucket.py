@@ -120,6 +120,20 @@ async def test_call_options_come_before_those_of_the_handle(client, node):
     assert node.requests(Get)[-1].r == DEFAULT
 
 
+async def test_a_handle_has_a_timeout_of_its_own(client, node):
+    carts = client.bucket("carts", timeout=3, r=1)
+    await carts.get("k")
+    await carts.get("k", timeout=2)
+    await carts.put("k", 1)
+    await carts.delete("k", context=(await carts.get("k")).context)
+    assert [m.budget_ms for m in node.requests(Get)] == [3000, 2000, 3000]
+    assert [m.budget_ms for m in (*node.requests(Put), *node.requests(Delete))] == [3000, 3000]
+    await carts.update("k", lambda _: 1)
+    await carts.delete("k")
+    both = node.requests(Get)[3:] + node.requests(Put)[1:] + node.requests(Delete)[1:]
+    assert all(2000 < message.budget_ms <= 3000 for message in both)
+
+
 @pytest.mark.parametrize(
     "misuse",
     [
@@ -143,6 +157,8 @@ async def test_what_can_be_no_bucket_is_refused(client):
         client.bucket("")
     with pytest.raises(dyno.InvalidRequest, match=r"^w="):
         client.bucket("carts", w=0)
+    with pytest.raises(dyno.InvalidRequest, match="timeout"):
+        client.bucket("carts", timeout=0)
 
 
 @pytest.mark.parametrize(
