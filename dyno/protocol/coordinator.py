@@ -25,7 +25,7 @@ from dyno.protocol.get import GetCoordinator
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.put import PutCoordinator
 from dyno.protocol.replica import Refusal, Replica, Written
-from dyno.protocol.sink import Failure, LinkSink, ReadSink, Sink, invalid
+from dyno.protocol.sink import Failure, LinkSink, ReadFirst, ReadSink, Sink, invalid
 from dyno.wire.messages import (
     DEFAULT,
     QUORUM,
@@ -415,10 +415,12 @@ class Coordinator:
             return
         reads = self._count(intent.owners, "r", DEFAULT, DEFAULT)
         if self._enough_live(intent.owners, reads, intent.sink, out):
-            self._read(intent, reads, _Burial(self, intent, refused), now, out)
+            self._read(
+                intent, reads, ReadFirst(partial(self._bury_read, intent, refused), intent.sink), now, out
+            )
 
-    def bury_read(
-        self, intent: Intent, read: bytes, answered: list[str], refused: Refused, now: float, out: Outbox
+    def _bury_read(
+        self, intent: Intent, refused: Refused, read: bytes, answered: list[str], now: float, out: Outbox
     ) -> None:
         """Delete what was read; nothing was, then nothing needs to be written."""
         if not read:
@@ -492,20 +494,3 @@ class Coordinator:
     def _next_id(self) -> int:
         self._last_id += 1
         return self._last_id
-
-
-class _Burial:
-    """A delete without a context, while it reads: what the read finds is what is deleted."""
-
-    __slots__ = ("_coordinator", "_intent", "_refused")
-
-    def __init__(self, coordinator: Coordinator, intent: Intent, refused: Refused) -> None:
-        self._coordinator = coordinator
-        self._intent = intent
-        self._refused = refused
-
-    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
-        self._coordinator.bury_read(self._intent, record, answered, self._refused, now, out)
-
-    def failed(self, failure: Failure, out: Outbox) -> None:
-        self._intent.sink.failed(failure, out)

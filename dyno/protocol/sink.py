@@ -5,6 +5,7 @@ A coordinator does not know whether a client, or a delete that reads first, wait
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from dyno.errors import Code
@@ -74,3 +75,20 @@ class LinkSink:
             record,
         )
         out.replies.append((self._link, answer))
+
+
+class ReadFirst:
+    """A write that has to read before it begins: what the read finds goes to `then`, its failure to whoever
+    waits for the write."""
+
+    __slots__ = ("_then", "_waiting")
+
+    def __init__(self, then: Callable[[bytes, list[str], float, Outbox], None], waiting: WriteSink) -> None:
+        self._then = then
+        self._waiting = waiting
+
+    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
+        self._then(record, answered, now, out)
+
+    def failed(self, failure: Failure, out: Outbox) -> None:
+        self._waiting.failed(failure, out)

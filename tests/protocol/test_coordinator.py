@@ -65,10 +65,11 @@ class Members:
 class At:
     """A coordinator on one of several nodes, all linked, whose disk commits when told to."""
 
-    def __init__(self, me: str = "a", names: str = "abc", **config: float) -> None:
+    def __init__(self, me: str = "a", names: str = "abc", *, copies: int = 3, **config: float) -> None:
         self.now = 0.0
         self.out = Outbox()
         self.engine = MemoryEngine()
+        self.copies = copies
         self.members = Members()
         self.peers = Peers()
         self.config = Config(**config)  # type: ignore[arg-type]
@@ -92,7 +93,9 @@ class At:
             identity = name.encode() * 16
             members.append(Member(name, identity, identity, identity[:8], 1, 0, NORMAL, ALIVE, name, "", 1.0))
         fingerprint = sum(map(ord, names))
-        self.ring = Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=fingerprint, copies=3)
+        self.ring = Ring(
+            members, cluster=b"c" * 16, partitions=16, fingerprint=fingerprint, copies=self.copies
+        )
         self.coordinator.replan(self.ring, self.out)
 
     def ask(self, request: Get | Put | Delete) -> None:
@@ -169,6 +172,20 @@ def test_a_read_is_hedged_and_in_the_end_given_up() -> None:
     at.tick(2.0)
     assert at.failure().message.startswith("1 of 2 needed nodes answered the read in time")
     assert at.coordinator.deadline() is None
+
+
+def test_a_read_is_hedged_again_and_again_until_everybody_is_asked() -> None:
+    at = At(names="abcde", copies=5, hedge_after_s=0.05)
+    at.ask(a_get(r=2))
+    for number in range(1, 4):
+        assert len(at.sent(Read)) == 1
+        at.tick(0.05 * number)
+    ((last, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.tick(0.5)
+    assert at.sent(Read) == []
+    at.hear(last, ReadAnswer(read.id, STATUS_OK, b""))
+    assert isinstance(at.answers()[0], Found)
 
 
 def test_a_read_that_is_answered_needs_no_hedge() -> None:

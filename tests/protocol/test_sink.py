@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dyno.errors import Code
 from dyno.protocol.outbox import Outbox
-from dyno.protocol.sink import Failure, LinkSink, invalid
+from dyno.protocol.sink import Failure, LinkSink, ReadFirst, invalid
 from dyno.wire.messages import Done, Failed, Found
 
 
@@ -28,3 +28,18 @@ def test_a_failure_carries_every_fact() -> None:
 
 def test_an_invalid_request_did_nothing() -> None:
     assert invalid("why") == Failure(Code.INVALID, "why", 0, (), False, 0.0, b"")
+
+
+def test_a_write_that_reads_first_goes_on_with_what_was_found() -> None:
+    out = Outbox()
+    found: list[tuple[bytes, list[str], float]] = []
+
+    def go_on(record: bytes, answered: list[str], now: float, out: Outbox) -> None:
+        found.append((record, answered, now))
+
+    sink = ReadFirst(go_on, LinkSink(7, 42))
+    sink.found(b"record", ["n1"], 2.5, out)
+    assert found == [(b"record", ["n1"], 2.5)]
+    assert not out
+    sink.failed(invalid("why"), out)
+    assert out.replies[0][0] == 7
