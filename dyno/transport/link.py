@@ -2,7 +2,8 @@
 
 Bytes are received into the reactor's one buffer and handed to `on_messages` as whole messages; what is sent
 in a turn leaves in one system call. A peer that reads too slowly fills `backlog_bytes_max` and is cut off, so
-no peer can make a node's memory grow. Everything that ends a link ends in exactly one call of `on_closed`.
+no peer can make a node's memory grow. Everything that ends a link ends in exactly one call of `on_closed`;
+a peer whose machine is gone without a word ends it too, after GONE_AFTER_S.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from dyno.config import FRAME_BYTES_MAX
 from dyno.transport.reactor import Reactor
@@ -20,6 +21,22 @@ from dyno.wire.link import LinkCodec
 from dyno.wire.messages import Message
 
 SocketAddress: TypeAlias = tuple[Any, ...]
+
+# Where the system can be told: an idle link is probed, one that owes acknowledgements is timed. Else clients
+# that vanished would take up the places of live ones for good.
+GONE_AFTER_S: Final = 40
+_PROBE_AFTER_S, _PROBE_EVERY_S, _PROBES = 20, 5, 4
+_TCP_OPTIONS: Final = [
+    (getattr(socket, name), value)
+    for name, value in (
+        ("TCP_NODELAY", 1),
+        ("TCP_KEEPIDLE", _PROBE_AFTER_S),
+        ("TCP_KEEPINTVL", _PROBE_EVERY_S),
+        ("TCP_KEEPCNT", _PROBES),
+        ("TCP_USER_TIMEOUT", GONE_AFTER_S * 1000),
+    )
+    if hasattr(socket, name)
+]
 
 
 class Link:
@@ -55,7 +72,9 @@ class Link:
         owner: Any = None,
     ) -> None:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _TCP_OPTIONS:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
         self._reactor = reactor
         self._sock = sock
         self._codec = LinkCodec()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from dyno.transport.link import Link
+from dyno.transport.link import GONE_AFTER_S, Link
 from dyno.transport.reactor import Reactor
 from dyno.wire.messages import AskMembers, Message, Store
 
@@ -68,6 +68,22 @@ def test_messages_of_one_turn_arrive_in_order(
     turn_until(reactor, lambda: len(far.heard) == 100)
     assert far.heard == sent
     assert not reactor.has_dirty
+
+
+def test_a_peer_that_vanishes_without_a_word_is_found_out_by_the_system(
+    reactor: Reactor, sockets: tuple[socket.socket, socket.socket]
+) -> None:
+    near, _ = (End(reactor, sock) for sock in sockets)
+    assert not near.link.closed
+    sock = sockets[0]
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        timeout_ms = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        idle, interval, probes = (
+            sock.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert timeout_ms == (idle + interval * probes) * 1000 == GONE_AFTER_S * 1000
 
 
 def test_both_directions_at_once(reactor: Reactor, sockets: tuple[socket.socket, socket.socket]) -> None:
