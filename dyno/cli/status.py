@@ -70,6 +70,7 @@ def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _show_table(facts: dict[str, Any]) -> None:
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -82,6 +83,8 @@ def _show_table(facts: dict[str, Any]) -> None:
         cells[_LIVENESS].stylize(_COLOURS.get(member["liveness"], ""))
         table.add_row(*cells)
     console = Console(highlight=False)
+    # A terminal that is too narrow wraps the lines; Rich would cut the addresses short.
+    console.width = max(console.width, *map(cell_len, plain(facts)))
     console.print(Text(_summary(facts), style="dim"))
     console.print(table)
 

@@ -49,9 +49,9 @@ def test_status_of_a_real_node(command: Dyno, node: str) -> None:
     assert ended.lines[2].split() == ["n1", node, "-", "1", "normal", "alive", "0", "100.0%", "0"]
 
 
-def test_a_terminal_gets_colours(node: str) -> None:
+def on_a_terminal(node: str, *, columns: int) -> str:
     ours, its = os.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
     environment.pop("NO_COLOR", None)
     subprocess.run(
         [sys.executable, "-m", "dyno", "status", "--node", node], stdout=its, env=environment, check=True
@@ -59,8 +59,20 @@ def test_a_terminal_gets_colours(node: str) -> None:
     os.close(its)
     shown = os.read(ours, 10_000).decode()
     os.close(ours)
+    return shown
+
+
+def test_a_terminal_gets_colours(node: str) -> None:
+    shown = on_a_terminal(node, columns=120)
     assert "\x1b[32malive\x1b[0m" in shown
     assert node in shown
+
+
+def test_a_narrow_terminal_wraps_lines_rather_than_lose_addresses(node: str) -> None:
+    shown = on_a_terminal(node, columns=40)
+    assert "\x1b[32malive\x1b[0m" in shown
+    assert node in shown
+    assert "100.0%" in shown
 
 
 def test_status_as_json(command: Dyno, node: str) -> None:
