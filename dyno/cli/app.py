@@ -20,7 +20,7 @@ import typer
 from typer.main import get_command
 
 from dyno.cli import output
-from dyno.cli.arguments import TextCommand
+from dyno.cli.arguments import CommandGroup, TextCommand
 from dyno.cli.options import Version
 from dyno.cli.outcome import report
 
@@ -70,7 +70,7 @@ def _alone(name: str) -> Any:
 
 def _whole() -> Any:
     app = typer.Typer(help=_HELP, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-    app.callback(invoke_without_command=True)(_top)
+    app.callback(cls=CommandGroup, invoke_without_command=True)(_top)
     for name in COMMANDS:
         app.command(name, cls=TextCommand)(_function(name))
     return get_command(app)

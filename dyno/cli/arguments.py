@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from dyno.cli.outcome import UsageError
 from dyno.errors import InvalidRequest
@@ -28,7 +28,22 @@ _ATTACHED = re.compile(r"=?(\d+|one|quorum|all)", re.ASCII)
 _EAGER = ("--help", "--version")
 
 
-class TextCommand(TyperCommand):
+class _Terse:
+    """Shows in the help no "<bool>" beside flags, which would look like a value to type."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False) and parameter.metavar is None:
+                parameter.metavar = ""
+        return parameters
+
+
+class CommandGroup(_Terse, TyperGroup):
+    """What `dyno` alone is."""
+
+
+class TextCommand(_Terse, TyperCommand):
     """A command whose parameters are texts, lists of texts and flags."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -33,6 +33,11 @@ def test_help_names_every_command_and_every_command_has_help(command: Dyno) -> N
         assert f"dyno {name}" in command(name, "--help").out.decode()
 
 
+def test_help_gives_no_flag_a_value(command: Dyno) -> None:
+    for words in ((), ("put",), ("status",)):
+        assert "bool" not in command(*words, "--help").out.decode().lower()
+
+
 def test_dyno_alone_shows_the_way(command: Dyno) -> None:
     ended = command()
     assert (ended.code, ended.err) == (0, "")
