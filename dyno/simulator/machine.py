@@ -60,8 +60,9 @@ class Machine:
         return self._process.node
 
     @property
-    def joined(self) -> bool:
-        return self.running and self.node.joined
+    def ready(self) -> bool:
+        """A process runs that has joined, and has on the disk what it joined."""
+        return self.running and self.node.ready
 
     def is_linked(self, address: str) -> bool:
         """Whether a process runs here that can ask the node at that address."""

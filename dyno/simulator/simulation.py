@@ -71,7 +71,7 @@ class Simulation:
         config: Config | None = None,
         wait: bool = True,
     ) -> Machine:
-        """A new machine with a node on it. join: names of machines. wait: until it has joined."""
+        """A new machine with a node on it. join: names of machines. wait: until it is ready."""
         assert name not in self.machines, f"there is a machine {name} already"
         birth = Birth(name, address_of(name), zone, weight, self._partitions, tuple(map(address_of, join)))
         machine = Machine(
@@ -84,7 +84,7 @@ class Simulation:
         self.machines[name] = machine
         machine.start()
         if wait:
-            assert self.run_until(lambda: machine.joined, limit_s=JOIN_LIMIT_S), f"{name} did not join"
+            assert self.run_until(lambda: machine.ready, limit_s=JOIN_LIMIT_S), f"{name} did not join"
         return machine
 
     def add_cluster(self, size: int, **options: Any) -> list[Machine]:
@@ -101,7 +101,7 @@ class Simulation:
         running = [machine for machine in self.machines.values() if machine.running]
         rings = {machine.node.membership.fingerprint for machine in running}
         return len(rings) == 1 and all(
-            machine.joined
+            machine.ready
             and not machine.node.membership.admitting
             and all(machine.is_linked(other.address) for other in running if other is not machine)
             for machine in running

@@ -88,10 +88,10 @@ def test_nodes_join_by_the_names_of_machines() -> None:
     sim = Simulation(seed=1)
     sim.add_node("first")
     second = sim.add_node("second", join=["first"], weight=2.0)
-    assert second.joined
+    assert second.ready
     assert not second.is_linked(address_of("nobody"))
     third = sim.add_node("third", join=["second"], wait=False)
-    assert not third.joined
+    assert not third.ready
     assert sim.run_until(sim.agreed, limit_s=10)
     assert third.is_linked(address_of("first"))
 
@@ -101,7 +101,7 @@ def test_a_node_is_stopped_killed_and_started_again() -> None:
     (machine,) = sim.add_cluster(1)
     sim.client("n1").put("bucket", "key", 1)
     sim.stop("n1")
-    assert (machine.running, machine.joined, machine.ended) == (False, False, "stopped")
+    assert (machine.running, machine.ready, machine.ended) == (False, False, "stopped")
     assert not machine.is_linked(machine.address)
     sim.restart("n1")
     assert (machine.running, machine.ended, machine.starts) == (True, None, 2)

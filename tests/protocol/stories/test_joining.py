@@ -35,7 +35,7 @@ def test_a_joining_node_holds_data_up_and_then_lets_it_through(simulate: Simulat
     assert not pending.done
     sim.heal_all()
     client.wait(pending)
-    assert sim.machines["n3"].joined
+    assert sim.machines["n3"].ready
     assert client.get("bucket", "key", r=3).value == "value"
     assert slot_of(sim, KEY)[1] == ["n1", "n2", "n3"]
 
@@ -95,7 +95,7 @@ def test_a_read_across_a_change_of_the_ring_is_planned_again(simulate: Simulate)
     pending = client.begin_get("bucket", "key", r=2)
     sim.run_for(0.1)
     machine = sim.add_node("n3", join=["n1"], wait=False)
-    assert sim.run_until(lambda: machine.joined, limit_s=10)
+    assert sim.run_until(lambda: machine.ready, limit_s=10)
     assert sim.run_until(lambda: len(user.link.heard) == 2, limit_s=1)
     answer = failed(user.link.heard[1])
     assert (answer.code, answer.message) == ("ring", "the ring changed during the read")
@@ -107,7 +107,7 @@ def test_a_replica_that_is_behind_learns_the_ring_and_is_asked_again(simulate: S
     sim = simulate(2)
     machine = sim.add_node("n3", join=["n1"], wait=False)
     assert sim.run_until(lambda: sim.machines["n2"].node.membership.admitting, limit_s=10)
-    assert sim.run_until(lambda: machine.joined or sim.now > 20, limit_s=10)
+    assert sim.run_until(lambda: machine.ready or sim.now > 20, limit_s=10)
     sim.cut("n3", "n2")
     user = User(sim, "n1")
     for number in range(3):
