@@ -121,28 +121,41 @@ class Node:
             core, self._directory, engine = await trio.to_thread.run_sync(
                 open_core, self._data, birth, self._config, chance
             )
+            runner = self._runner = self._runner_of(core, engine, listener, gossip, chance)
         except BaseException:
             listener.close()
             gossip.close()
             raise
-        await self._begin(core, engine, listener, gossip, chance)
+        await self._begin(runner)
         return self
 
-    async def _begin(
+    def _runner_of(
         self, core: Core, engine: MeteredEngine, listener: socket, gossip: socket, chance: random.Random
-    ) -> None:
+    ) -> Runner:
+        assert self._directory is not None
+        try:
+            return Runner(
+                core=core,
+                engine=engine,
+                config=self._config,
+                listener=listener,
+                gossip=gossip,
+                random=random.Random(chance.getrandbits(64)),
+                spawn=self._spawn,
+                log=self._log,
+            )
+        except BaseException as error:
+            self._directory.close()
+            if isinstance(error, OSError):
+                raise ConfigurationError(f"cannot start: {error.strerror or error}") from None
+            raise
+
+    def _spawn(self, *what: Any) -> None:
+        self._nursery.start_soon(*what)
+
+    async def _begin(self, runner: Runner) -> None:
         self._nursery_manager = trio.open_nursery()
-        nursery = await self._nursery_manager.__aenter__()
-        runner = self._runner = Runner(
-            core=core,
-            engine=engine,
-            config=self._config,
-            listener=listener,
-            gossip=gossip,
-            random=random.Random(chance.getrandbits(64)),
-            spawn=nursery.start_soon,
-            log=self._log,
-        )
+        nursery = self._nursery = await self._nursery_manager.__aenter__()
         self._cancel = nursery.cancel_scope
         nursery.start_soon(runner.run)
         nursery.start_soon(runner.run_timer)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from random import Random
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,7 +37,8 @@ _TIMER_SLACK_S = 0.002  # deadlines this close to the timer's are left to it
 
 
 class Runner:
-    """Owns the sockets and the storage thread of one node. log(level, text)."""
+    """Owns the sockets and the storage thread of one node. log(level, text). Raises OSError, and owns nothing
+    then, when no descriptors are left."""
 
     def __init__(
         self,
@@ -59,14 +61,18 @@ class Runner:
         self._committing: Batch | None = None
         self._timer = trio.CancelScope()
         self._timer_at = math.inf
-        self._reactor = Reactor()
         self._engine = engine
-        self._disk: Worker[Batch, Exception | None] = Worker(
-            self._reactor, name="dyno-disk", do=self._commit, on_done=self._committed
-        )
-        self._cold_reads = ColdReads(
-            engine, self._reactor, waiting_max=config.requests_max, receive=self._receive_warm
-        )
+        with ExitStack() as opened:  # descriptors may run out half-way
+            self._reactor = Reactor()
+            opened.callback(self._reactor.close)
+            self._disk: Worker[Batch, Exception | None] = Worker(
+                self._reactor, name="dyno-disk", do=self._commit, on_done=self._committed
+            )
+            opened.callback(self._disk.close)
+            self._cold_reads = ColdReads(
+                engine, self._reactor, waiting_max=config.requests_max, receive=self._receive_warm
+            )
+            opened.pop_all()
         self._addresses = Addresses(family=listener.family, spawn=spawn, log=log)
         self._gossip = GossipSocket(
             gossip,

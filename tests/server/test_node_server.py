@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -209,6 +210,26 @@ async def test_giving_up_while_joining_leaves_nothing_behind(tmp_path: Path) -> 
         async with a_node(tmp_path, "n1", "127.0.0.1:1"):
             raise AssertionError("it cannot have joined")
     assert scope.cancelled_caught
+
+
+async def test_a_node_that_runs_out_of_descriptors_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with a_node(tmp_path, "n1"):
+        pass
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
+    before = len(list(descriptors.iterdir()))
+    for left in range(1, 20):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before + left, hard))
+        try:
+            async with a_node(tmp_path, "n1"):
+                break
+        except ConfigurationError as error:
+            assert "open files" in str(error)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert len(list(descriptors.iterdir())) == before
+    else:
+        raise AssertionError("a node takes fewer descriptors")
 
 
 async def test_ipv6_and_names_work(tmp_path: Path) -> None:
