@@ -140,7 +140,7 @@ class Words:
         return True
 
     def _unknown(self, word: str) -> str:
-        similar = get_close_matches(word.partition("=")[0], self._flags, n=1)
+        similar = get_close_matches(word.partition("=")[0], self._flags, n=1, cutoff=0.65)
         if similar:
             return f"there is no option {word} (did you mean {similar[0]}?)"
         return f"there is no option {word} (put -- before an argument that begins with dashes)"

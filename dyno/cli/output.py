@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, Never
 
 
 class ReaderGone(Exception):
@@ -36,21 +36,18 @@ def raw(data: bytes) -> None:
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
-    except BrokenPipeError:
-        _gone()
+    except OSError as error:
+        _lost(error)
 
 
 def flush() -> None:
-    """Everything written has reached the reader; raises OSError when it could not."""
+    """Everything written has reached the reader; raises OSError when it could not, as `raw` does."""
     if sys.stdout is None:
         return
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        _gone()
-    except OSError:
-        _discard()
-        raise
+    except OSError as error:
+        _lost(error)
 
 
 def document(value: Any) -> None:
@@ -64,13 +61,11 @@ def is_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
-def _gone() -> None:
-    _discard()
-    raise ReaderGone from None
-
-
-def _discard() -> None:
+def _lost(error: OSError) -> Never:
     """What is still buffered goes nowhere, so that the interpreter's last flush cannot fail aloud."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+    if isinstance(error, BrokenPipeError):
+        raise ReaderGone from None
+    raise OSError(error.errno, error.strerror, "standard output") from None

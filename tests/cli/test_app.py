@@ -61,6 +61,11 @@ def test_what_does_not_exist_is_one_line(command: Dyno, words: tuple[str, ...], 
     assert command(*words) == (2, b"", said)
 
 
+def test_an_option_that_resembles_none_reminds_of_none(command: Dyno) -> None:
+    assert "did you mean" not in command("get", "b", "k", "--overwrite").err
+    assert "did you mean --json?" in command("get", "b", "k", "--jsn").err
+
+
 def test_a_short_command_loads_nothing_of_the_server() -> None:
     code = (
         "import sys; from dyno.cli.app import run; run(['get', 'b', 'k', '--node', '127.0.0.1:1']);"

@@ -74,10 +74,13 @@ def test_announcing_never_fails() -> None:
 
 
 @pytest.mark.skipif(not DEVICE_FULL.exists(), reason="there is no /dev/full")
-def test_a_full_disk_is_an_error_and_not_two() -> None:
+@pytest.mark.parametrize("length", [1, 1_000_000])
+def test_a_full_disk_is_an_error_that_says_where_and_not_two(length: int) -> None:
     with DEVICE_FULL.open("wb") as full:
         ended = run(
-            "try:\n    output.line('x')\n    output.flush()\nexcept OSError as error:\n"
+            f"try:\n    output.line('x' * {length})\n    output.flush()\nexcept OSError as error:\n"
+            "    output.flush()\n"
+            "    assert error.filename == 'standard output'\n"
             "    raise SystemExit(error.errno)",
             stdout=full,
         )
