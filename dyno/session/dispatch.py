@@ -259,5 +259,6 @@ class Dispatch:
         if call.trouble is not None and call.trouble.failure is not None:
             return call.trouble.failure
         if self._links.any_up:
-            return failures.timeout(call, "no link had room for the request in time", indeterminate=False)
+            text = "no node took the request in time: all are silent, or have too much to answer"
+            return failures.timeout(call, text, indeterminate=False)
         return failures.unreachable(self._links.why())

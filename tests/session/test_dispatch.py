@@ -369,7 +369,7 @@ def test_a_call_that_never_gets_room_says_so(a_world):
     world.advance(2.1)
     error = error_of(world, late)
     assert isinstance(error, RequestTimeout)
-    assert "no link had room" in str(error)
+    assert "no node took the request" in str(error)
     assert not error.indeterminate
 
 
