@@ -12,7 +12,7 @@ from dyno.errors import StorageFailed
 from dyno.placement.hashing import SLOT_BYTES
 from dyno.storage.engine import StorageBroken
 from dyno.storage.memory import MemoryEngine
-from dyno.wire.messages import DEFAULT, Found, Get, Message, Put, Read, Store
+from dyno.wire.messages import DEFAULT, Done, Failed, Found, Get, Message, Put, Read, Store
 
 A_GET = Get(1, "bucket", b"key", DEFAULT, DEFAULT, 5000, False)
 A_PUT = Put(2, "bucket", b"key", b"\x01", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
@@ -49,8 +49,7 @@ async def test_a_cold_disk_answers_as_a_warm_one_does(running: Any, peer_of: Any
     async with running(disk) as (_, address):
         peer = await peer_of(address)
         await made_cold(disk, peer)
-        done = await ask(peer, A_PUT)
-        assert type(done).__name__ == "Done"
+        assert isinstance(await ask(peer, A_PUT), Done)
         found = await ask(peer, A_GET)
         assert isinstance(found, Found)
         assert found.record
@@ -91,3 +90,38 @@ async def test_a_disk_that_cannot_be_read_ends_the_node_in_plain_words(running: 
     (error,) = caught.value.exceptions
     assert isinstance(error, StorageFailed)
     assert "input/output error" in str(error)
+
+
+async def test_a_commit_that_fails_with_room_left_is_answered_and_ends_the_node(
+    running: Any, peer_of: Any
+) -> None:
+    disk = Disk()
+    with pytest.raises(ExceptionGroup) as caught:
+        async with running(disk) as (_, address):
+            peer = await peer_of(address)
+            disk.failing = True
+            failed = await ask(peer, A_PUT)
+            assert isinstance(failed, Failed)
+            assert failed.code == "storage"
+            await trio.sleep_forever()
+    (error,) = caught.value.exceptions
+    assert isinstance(error, StorageFailed)
+    assert "the commit failed" in str(error)
+
+
+async def test_a_full_disk_refuses_writes_serves_reads_and_recovers(running: Any, peer_of: Any) -> None:
+    disk = Disk()
+    async with running(disk) as (_, address):
+        peer = await peer_of(address)
+        disk.full = True
+        for _ in range(3):
+            failed = await ask(peer, A_PUT)
+            assert isinstance(failed, Failed)
+            assert failed.code == "storage"
+        found = await ask(peer, A_GET)
+        assert isinstance(found, Found)
+        assert not found.record
+        disk.full = False
+        with trio.fail_after(5):
+            while not isinstance(await ask(peer, A_PUT), Done):
+                pass
