@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.resources import files
 
 import pytest
 
@@ -52,3 +53,7 @@ def test_all_errors_are_dyno_errors():
     assert all(issubclass(error, DynoError) for error in errors)
     assert dyno.DynoError is DynoError
     assert dyno.__version__
+
+
+def test_type_checkers_may_trust_the_annotations():
+    assert files(dyno).joinpath("py.typed").is_file()
