@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from trio import current_time
 from trio.lowlevel import checkpoint_if_cancelled
 
-from dyno.session.removal import Removal
 from dyno.session.update import Update
 
 if TYPE_CHECKING:
@@ -102,12 +101,6 @@ class Bucket:
         Deleting what is missing succeeds."""
         runner = self._client.runner
         await checkpoint_if_cancelled()
-        if context is None and self._options.says_how_to_read:
-            now = current_time()
-            removal = Removal(runner.session, self._options, key, w=w, pw=pw, timeout=timeout, now=now)
-            await self._conclude(removal)
-            assert removal.result is not None
-            return removal.result
         call = runner.session.delete(
             self._options,
             key,
@@ -141,14 +134,9 @@ class Bucket:
         update = Update(
             runner.session, self._options, key, change, r=r, pr=pr, w=w, pw=pw, timeout=timeout, now=now
         )
-        await self._conclude(update)
-        assert update.record is not None
-        return update.record
-
-    async def _conclude(self, steps: Update | Removal) -> None:
-        """Make one call after another, until there is none."""
-        out = self._client.runner.out
-        call: Call | None = steps.start(current_time(), out)
+        call: Call | None = update.start(current_time(), runner.out)
         while call is not None:
             await self._client.runner.wait(call)  # asked for anew: the client may have been closed
-            call = steps.step(call, current_time(), out)
+            call = update.step(call, current_time(), runner.out)
+        assert update.record is not None
+        return update.record

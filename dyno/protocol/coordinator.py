@@ -250,11 +250,11 @@ class Coordinator:
         if not self._takes_data(sink, out) or not self._enough_live(plan.owners, needed, sink, out):
             return
         try:
-            if type(request) is Put:
+            if isinstance(request, Put):
                 self._put(request, context, intent, now, out)
             else:
                 refused = partial(self._refused, link, request, plan, sink)
-                self._delete(context, intent, refused, now, out)
+                self._delete(request, context, intent, refused, now, out)
         except Refusal as refusal:
             self._refused(link, request, plan, sink, refusal, now, out)
 
@@ -409,11 +409,19 @@ class Coordinator:
             text = f"{self._me}: the disk refused another write of this key"
             sink.failed(Failure(Code.STORAGE, text), out)
 
-    def _delete(self, context: Context, intent: Intent, refused: Refused, now: float, out: Outbox) -> None:
+    def _delete(
+        self,
+        request: Delete,
+        context: Context,
+        intent: Intent,
+        refused: Refused,
+        now: float,
+        out: Outbox,
+    ) -> None:
         if context:
             self._bury(intent, context, b"", now, out)
             return
-        reads = self._count(intent.owners, "r", DEFAULT, DEFAULT)
+        reads = self._count(intent.owners, "r", request.r, request.pr)
         if self._enough_live(intent.owners, reads, intent.sink, out):
             self._read(
                 intent, reads, ReadFirst(partial(self._bury_read, intent, refused), intent.sink), now, out

@@ -44,11 +44,6 @@ class BucketOptions:
         self.pw = quorum(pw, "pw", DEFAULT)
         self.timeout = None if timeout is None else timeout_s(timeout)
 
-    @property
-    def says_how_to_read(self) -> bool:
-        """Whether reads are not to be by the bucket's own R and PR."""
-        return self.r != DEFAULT or self.pr != DEFAULT
-
 
 def bucket_name(name: str) -> str:
     if not isinstance(name, str):

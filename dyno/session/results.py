@@ -156,11 +156,6 @@ class PutResult(_Answer):
         return f"<PutResult of {shown(self._origin)}: on {', '.join(self.replicas.answered) or 'no node'}>"
 
 
-def nothing_to_delete(read: Record) -> PutResult:
-    """The result of a delete that read first and found that nobody ever wrote the key."""
-    return PutResult(b"", read._origin, read._answered, read._fallbacks)
-
-
 def encode_token(context: Context, origin: Origin) -> bytes:
     return token.encode(context, cluster=origin.cluster, bucket=origin.bucket, key=origin.key)
 

@@ -195,8 +195,7 @@ class Session:
         out: SessionOutbox,
     ) -> Call:
         """Ends with a PutResult whose context is what was deleted. Without a context the node reads first, by
-        the bucket's own R (see `removal` for another one); b"", which a missing key has, covers nothing, so
-        then nothing is sent."""
+        the handle's r and pr; b"", which a missing key has, covers nothing, so then nothing is sent."""
         seconds = (bucket.timeout or self.timeout) if timeout is None else options.timeout_s(timeout)
         given = b"" if context is None else options.context_token(context, "context")
         request = _new(
@@ -206,6 +205,8 @@ class Session:
                 bucket.name,
                 options.key_bytes(key),
                 given,
+                bucket.r,
+                bucket.pr,
                 bucket.w if w is None else options.quorum(w, "w", 0),
                 bucket.pw if pw is None else options.quorum(pw, "pw", 0),
                 self.random.randbytes(REQUEST_ID_BYTES),

@@ -95,12 +95,14 @@ class Put(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """context: a token; b"" means: read first (bucket's r), then delete what was read."""
+    """context: a token; b"" means: read first, by r and pr, then delete what was read."""
 
     id: int
     bucket: str
     key: bytes
     context: bytes
+    r: int
+    pr: int
     w: int
     pw: int
     request: bytes

@@ -143,7 +143,7 @@ def a_put(id: int = 1, value: bytes = b"value", context: bytes = b"", **fields: 
 
 
 def a_delete(id: int = 1, context: bytes = b"") -> Delete:
-    return Delete(id, "bucket", KEY, context, DEFAULT, DEFAULT, b"d" * 16, 5000, False)
+    return Delete(id, "bucket", KEY, context, DEFAULT, DEFAULT, DEFAULT, DEFAULT, b"d" * 16, 5000, False)
 
 
 def not_owned(at: At) -> bytes:
@@ -303,6 +303,21 @@ def test_data_is_refused_while_somebody_joins() -> None:
     at.ask(a_get(r=1))
     assert isinstance(at.answers()[0], Found)
     assert at.replica.take_batch() is None
+
+
+def test_a_delete_reads_by_the_quorum_that_it_came_with() -> None:
+    at = At()
+    at.ask(a_put())
+    at.commit()
+    at.sent(Store)
+    at.ask(a_delete(2)._replace(r=1))
+    assert [type(message) for _, message in at.out.sends] == [Store, Store]  # its own copy is enough
+    at.out.sends.clear()
+    at.answers()
+    at.ask(a_delete(3)._replace(r=ALL))
+    assert len(at.sent(Read)) == 2
+    at.ask(a_delete(4)._replace(r=4))
+    assert "r=4" in at.failure().message
 
 
 def test_a_delete_that_has_read_writes_nothing_once_somebody_joins() -> None:

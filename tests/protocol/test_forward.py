@@ -11,7 +11,7 @@ from dyno.wire.messages import DEFAULT, Delete, Done, Failed, Found, Get, Put
 
 GET = Get(42, "bucket", b"key", DEFAULT, DEFAULT, 5000, False)
 PUT = Put(42, "bucket", b"key", b"value", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
-DELETE = Delete(42, "bucket", b"key", b"", DEFAULT, DEFAULT, b"r" * 16, 5000, False)
+DELETE = Delete(42, "bucket", b"key", b"", DEFAULT, DEFAULT, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
 LINK = 7
 
 

@@ -167,7 +167,7 @@ def test_nobody_is_answered_before_the_disk_has_spoken() -> None:
 
 def test_a_delete_leaves_nothing_and_deleting_nothing_succeeds() -> None:
     driven = Driven()
-    delete = Delete(3, "bucket", KEY, b"", DEFAULT, DEFAULT, b"d" * 16, 5000, False)
+    delete = Delete(3, "bucket", KEY, b"", DEFAULT, DEFAULT, DEFAULT, DEFAULT, b"d" * 16, 5000, False)
     assert driven.ask(delete) == [Done(3, b"", "n1", "")]
     driven.ask(a_put())
     (done,) = driven.ask(delete)

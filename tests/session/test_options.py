@@ -55,13 +55,6 @@ def test_what_can_be_no_bucket_is_refused(name):
 def test_a_handle_that_says_nothing_leaves_quorums_to_the_bucket():
     bucket = BucketOptions("carts")
     assert (bucket.r, bucket.w, bucket.pr, bucket.pw) == (DEFAULT,) * 4
-    assert not bucket.says_how_to_read
-
-
-def test_a_handle_with_r_or_pr_says_how_to_read():
-    assert BucketOptions("carts", r=1).says_how_to_read
-    assert BucketOptions("carts", pr=0).says_how_to_read
-    assert not BucketOptions("carts", w=1, pw=1).says_how_to_read
 
 
 def test_quorums_are_counts_or_words():

@@ -74,7 +74,7 @@ class User:
     def delete_request(self, key: bytes, context: bytes = b"", *, w: int = DEFAULT) -> Delete:
         number = self._next_id()
         request = self._request_id()
-        return Delete(number, self.bucket, key, context, w, DEFAULT, request, 5000, False)
+        return Delete(number, self.bucket, key, context, DEFAULT, DEFAULT, w, DEFAULT, request, 5000, False)
 
     def ask(self, request: Message) -> Message:
         answers = self.link.ask(request)

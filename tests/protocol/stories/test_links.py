@@ -267,7 +267,7 @@ def test_a_request_whose_caller_has_given_up_is_dropped_unstarted(simulate: Simu
     requests = (
         Get(100, "bucket", KEY, DEFAULT, DEFAULT, 0, False),
         Put(101, "bucket", KEY, b"v", b"", False, DEFAULT, DEFAULT, b"r" * 16, 0, False),
-        Delete(102, "bucket", KEY, b"", DEFAULT, DEFAULT, b"r" * 16, 0, False),
+        Delete(102, "bucket", KEY, b"", DEFAULT, DEFAULT, DEFAULT, DEFAULT, b"r" * 16, 0, False),
     )
     assert user.link.ask(*requests, limit_s=10) == []
     assert not any(on_disk(sim, KEY).values())
