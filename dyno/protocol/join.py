@@ -126,6 +126,11 @@ class Joiner:
         elif self.phase is Phase.ADMITTING and self._roster.claimed_stamp >= self._roster.me.stamp:
             self._roster.stamp_above(self._roster.claimed_stamp, out)
 
+    def refused(self, reason: str, now: float, out: Outbox) -> None:
+        """A seed cannot be talked to, now or ever."""
+        if self.phase in (Phase.ASKING, Phase.ADMITTING):
+            self._withdraw(reason, now, out)
+
     def heard_table(self, address: str, members: list[Member], out: Outbox) -> None:
         """While withdrawing: a member that does not hold this node for a joiner any more was told."""
         if self.phase is not Phase.WITHDRAWING or address not in self._told:

@@ -229,6 +229,22 @@ class Membership:
     def link_down(self, address: str, now: float, out: Outbox) -> None:
         self._roster.links.went_down(address)
 
+    def seed_refused(self, address: str, reason: str, now: float, out: Outbox) -> None:
+        """The node at a seed's address is of another cluster, or cannot talk with us at all. That is an error
+        of whoever named it, and the end of this node; unless it serves in its cluster already."""
+        roster = self._roster
+        if roster.stopped:
+            return
+        text = f"cannot join at {address}: {reason}"
+        if self._joiner is not None:
+            self._joiner.refused(text, now, out)
+        elif roster.introduced:
+            roster.seeds.remove(address)
+            out.events.append(("warning", text))
+        else:
+            roster.stop(text, out)
+        self._settle(now, out)
+
     def tick(self, now: float, out: Outbox) -> None:
         roster = self._roster
         if roster.stopped:

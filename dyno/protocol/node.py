@@ -96,7 +96,8 @@ class Node:
         )
         self._ring: Ring | None = None
         self._ring_version = -1
-        self._exchanged_at: dict[str, float] = {}
+        self._exchanged_at: dict[str, float] = {}  # by address
+        self._refusals: dict[str, str] = {}  # by address
         self._inbound: dict[type, Callable[[int, Message, float, Outbox], None]] = self._doors()
 
     def start(self, now: float, out: Outbox) -> None:
@@ -134,6 +135,7 @@ class Node:
         if hello.directory == self.membership.me.directory:
             out.disconnect.append(address)  # a listed address that is our own
             return
+        self._refusals.pop(address, None)
         self.membership.link_up(address, now, out)
         if self._peers.up(hello.name, address):
             self._coordinator.link_up(hello.name, out)
@@ -142,11 +144,13 @@ class Node:
     def refused(self, address: str, refuse: Refuse, now: float, out: Outbox) -> None:
         """The node at an address and this one cannot talk. Where a user named that address, it is an error
         of his configuration; else the member that lived there has moved away."""
-        final = refuse.code in ("cluster", "partitions", "protocol")
-        if final and address in self.membership.seeds:
-            out.stop = f"cannot join at {address}: {refuse.text}"
-            return
-        if final:
+        if refuse.code not in ("cluster", "partitions", "protocol"):
+            return  # it may be another time
+        if address in self.membership.seeds:
+            self.membership.seed_refused(address, refuse.text, now, out)
+            self._settle(out)
+        elif self._refusals.get(address) != refuse.text:  # it is dialled again and again, and said once
+            self._refusals[address] = refuse.text
             out.events.append(("warning", f"no link to {address}: {refuse.text}"))
 
     def link_down(self, address: str, now: float, out: Outbox) -> None:
@@ -257,14 +261,15 @@ class Node:
             return
         self._ring_version = membership.ring_version
         members = membership.ring_members()
-        self._ring = Ring(
-            members,
-            cluster=membership.cluster,
-            partitions=membership.partitions,
-            fingerprint=membership.fingerprint,
-            copies=COPIES,
-        )
-        self._coordinator.replan(self._ring, out)
+        if not self._same_ring(membership.fingerprint):  # else somebody merely moved to another address
+            self._ring = Ring(
+                members,
+                cluster=membership.cluster,
+                partitions=membership.partitions,
+                fingerprint=membership.fingerprint,
+                copies=COPIES,
+            )
+            self._coordinator.replan(self._ring, out)
         lost, found = self._peers.place({m.name: m.address for m in members if m.name != self.name})
         for name in lost:
             self._coordinator.link_down(name, out)

@@ -268,6 +268,21 @@ def test_a_refused_joiner_tells_all_it_asked_before_it_stops():
     assert applicant.out.stop == "n3 cannot join: because"
 
 
+def test_a_seed_that_is_of_another_cluster_after_all_ends_the_join_in_order():
+    """Else those that assented would wait for this joiner, and take no data, until it starts again."""
+    applicant = admitting(N2)
+    applicant.assent(N1, N2)
+    applicant.joiner.refused("cannot join at seed:1", applicant.now, applicant.out)
+    applicant.settle()
+    assert applicant.joiner.phase is Phase.WITHDRAWING
+    assert [address for address, _ in applicant.sent()] == ["n1:7100", "n2:7100"]
+    applicant.joiner.refused("cannot join at seed:2", applicant.now, applicant.out)
+    me = applicant.roster.me
+    applicant.joiner.heard_table("n1:7100", [N1, me], applicant.out)
+    applicant.joiner.heard_table("n2:7100", [N2, me], applicant.out)
+    assert applicant.out.stop == "cannot join at seed:1"
+
+
 def test_a_member_that_comes_back_is_told_at_once_and_one_that_never_does_is_not_waited_for():
     applicant = admitting(N2)
     applicant.link_down("n2:7100")

@@ -160,6 +160,30 @@ def test_a_seed_that_has_served_is_forgotten():
     assert alone.machine.seeds == []
 
 
+def seed_refused(machine: Membership) -> Outbox:
+    out = Outbox()
+    machine.seed_refused("seed:1", "it belongs elsewhere", 1.0, out)
+    return out
+
+
+def test_a_seed_of_another_cluster_is_the_end_of_a_node_that_no_member_has_met_yet():
+    for known, cluster in (((a_member("n1", stamp=3), N2), CLUSTER), ((), b"")):
+        alone = Alone(*known, cluster=cluster, seeds=("seed:1",))
+        assert seed_refused(alone.machine).stop == "cannot join at seed:1: it belongs elsewhere"
+        out = seed_refused(alone.machine)
+        assert (out.stop, out.events) == (None, [])
+
+
+def test_a_node_that_serves_does_not_end_because_a_seeds_address_changed_hands():
+    alone = Alone(a_member("n1", stamp=3), N2, cluster=CLUSTER, seeds=("seed:1",))
+    alone.got(Ping(1, "n1", N1.start, "n2", b""))
+    out = seed_refused(alone.machine)
+    assert out.stop is None
+    assert out.events == [("warning", "cannot join at seed:1: it belongs elsewhere")]
+    assert out.disconnect == ["seed:1"]
+    assert alone.machine.seeds == []
+
+
 # ── datagrams ──
 
 

@@ -310,12 +310,34 @@ def test_strangers_are_judged_at_both_ends_of_a_link() -> None:
     assert driven.out.stop is None
 
 
+def test_a_refusal_that_is_repeated_is_said_once() -> None:
+    driven = Driven()
+    driven.out.events.clear()
+    for text in ("one", "one", "other"):
+        driven.node.refused("n2:1", Refuse("cluster", text), 0.0, driven.out)
+    assert [text for _, text in driven.out.events] == ["no link to n2:1: one", "no link to n2:1: other"]
+    driven.node.link_up("n2:1", driven.hello_of("n2"), 0.0, driven.out)
+    driven.node.refused("n2:1", Refuse("cluster", "other"), 0.0, driven.out)
+    assert len(driven.out.events) == 3
+
+
 def test_a_seed_of_another_cluster_ends_the_node_and_a_seed_that_is_not_ready_does_not() -> None:
     driven = Driven("n9:1")
     driven.node.refused("n9:1", Refuse("joining", "n9 has not joined a cluster yet"), 0.0, driven.out)
     assert driven.out.stop is None
     driven.node.refused("n9:1", Refuse("cluster", "n9 belongs elsewhere"), 0.0, driven.out)
     assert driven.out.stop == "cannot join at n9:1: n9 belongs elsewhere"
+
+
+def test_a_member_that_moves_to_another_address_changes_no_plan() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    ring = driven.node._ring
+    driven.learn("n2", port=2)
+    assert driven.node._ring is ring
+    driven.link("n2", port=2)
+    driven.ask(a_put(w=2))
+    assert [address for address, _ in driven.sent(Store)] == ["n2:2"]
 
 
 def test_an_address_that_turns_out_to_be_our_own_is_let_go() -> None:
