@@ -261,10 +261,6 @@ class Membership:
         self._exchange(now, out)
         self._settle(now, out)
 
-    def commit_failed(self) -> None:
-        """What was put into `meta` lately may not be on disk: it is written again with the next change."""
-        self._roster.forgot()
-
     def deadline(self) -> float | None:
         if self._roster.stopped:
             return None

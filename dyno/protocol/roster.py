@@ -225,10 +225,6 @@ class Roster:
             self._dialled = (self.table.facts_version, list(self.seeds))
             self.links.want(self._wanted(), out)
 
-    def forgot(self) -> None:
-        """A commit failed, and what it held of this is lost: write it again next time."""
-        self._kept_version = -1
-
     def keep(self, out: Outbox) -> None:
         """Write everything that a restart must know."""
         self._kept_version = self.table.facts_version

@@ -293,13 +293,6 @@ def test_news_that_nobody_is_left_to_hear_keeps_nobody_awake():
     assert deadline > 0.1
 
 
-def test_a_failed_commit_is_made_up_for():
-    alone = member_of_two()
-    alone.machine.commit_failed()
-    out = alone.got(Gossip("n2", b""))
-    assert out.meta["cluster"] == CLUSTER
-
-
 # ── ending ──
 
 

@@ -298,13 +298,6 @@ def test_whoever_ends_on_purpose_says_so_to_all_it_can_reach():
     assert (address, told(message)) == ("n2:7100", [a_member("n1", liveness=DEAD)])
 
 
-def test_what_a_failed_commit_lost_is_written_again():
-    roster, _ = a_roster(ME, N2)
-    assert hear(roster).meta == {}
-    roster.forgot()
-    assert remembered(hear(roster).meta.get, members_max=9).members == [ME, N2]
-
-
 def test_seeds_are_dialled_besides_the_members_but_never_oneself():
     roster, _ = a_roster(ME, N2)
     roster.seeds = ["seed:1", "n2:7100", "n1:7100"]
