@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from dyno.protocol.replica import Batch
     from dyno.wire.messages import Datagram, Hello, Message, Refuse
 
+_DRAIN_TICK_S = 0.1
+# A client that is told that this node stops pauses for longer than this before it tries again, so nothing of
+# it is on the way when its link is closed; of a write that is, it could not know whether it was done.
+_LINGER_S = 0.02
+_TURNS_MAX = 4  # before Trio has its turn: looking once more costs less than waiting once more
 _TIMER_SLACK_S = 0.002  # deadlines this close to the timer's are left to it
 
 
@@ -116,9 +121,11 @@ class Runner:
         descriptor = self._reactor.fileno()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
-            self._now = trio.current_time()
-            self._reactor.turn()
-            self._settle()
+            for _ in range(_TURNS_MAX):
+                self._now = trio.current_time()
+                if not self._reactor.turn():
+                    break
+                self._settle()
 
     async def run_timer(self) -> None:
         """Wakes at the next deadline; `_settle` moves it when an earlier one appears."""
@@ -132,17 +139,25 @@ class Runner:
     # ── a clean stop ──
 
     async def drain(self) -> None:
-        """Take nothing new, say goodbye, commit what is on its way and answer it."""
+        """Take nothing new, say goodbye, finish what is under way and answer it."""
         self._addresses.close()
         self._inbound.stop_listening()
         self._now = trio.current_time()
         self._core.stop(self._now, self._out)
         self._settle()
-        while self._committing is not None:
+        while self._committing is not None or self._core.busy:
+            await self._turn_within(_DRAIN_TICK_S)  # some things are over only when their time is
+        linger_until = trio.current_time() + (_LINGER_S if self._inbound.has_clients else 0)
+        while (left := linger_until - trio.current_time()) > 0:
+            await self._turn_within(left)
+
+    async def _turn_within(self, seconds: float) -> None:
+        """A turn as soon as there is something to do, or else when the time is over."""
+        with trio.move_on_after(seconds):
             await trio.lowlevel.wait_readable(self._reactor.fileno())
-            self._now = trio.current_time()
-            self._reactor.turn()
-            self._settle()
+        self._now = trio.current_time()
+        self._reactor.turn()
+        self._settle()
 
     def close(self) -> None:
         self._inbound.close()

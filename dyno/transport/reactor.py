@@ -55,13 +55,16 @@ class Reactor:
     def unregister(self, sock: socket | int) -> None:
         self._selector.unregister(sock)
 
-    def turn(self) -> None:
-        for key, events in self._selector.select(0):
+    def turn(self) -> bool:
+        """Visit every socket that is ready, without waiting. False when none was."""
+        ready = self._selector.select(0)
+        for key, events in ready:
             handler: Handler = key.data
             if events & selectors.EVENT_WRITE and not handler.closed:
                 handler.on_writable()
             if events & selectors.EVENT_READ and not handler.closed:
                 handler.on_readable()
+        return bool(ready)
 
     def mark_dirty(self, link: Flushable) -> None:
         """The caller sees to it that a link is marked once between two flushes."""
