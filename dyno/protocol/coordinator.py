@@ -90,6 +90,7 @@ class Coordinator:
         self._replica = replica
         self._peers = peers
         self._membership = membership
+        self._stopping = False
         self._last_id = 0
         self._standings: dict[tuple[str, ...], _Standing] = {}  # at most one per partition of the ring
         self._standings_version = -1
@@ -99,6 +100,15 @@ class Coordinator:
         self._forwardings: dict[int, Forwarding] = {}
         self._hedges: deque[tuple[float, GetCoordinator]] = deque()
         self._retries: deque[tuple[float, str, GetCoordinator | PutCoordinator]] = deque()
+
+    def stop(self) -> None:
+        """Begin nothing any more; what is under way goes on."""
+        self._stopping = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return bool(self._gets or self._puts or self._forwardings)
 
     # ── what comes in ──
 
@@ -201,8 +211,9 @@ class Coordinator:
 
     def _admit(self, link: int, request: Request, sink: Sink, now: float, out: Outbox) -> None:
         ring = self.ring
-        if ring is None:
-            sink.failed(Failure(Code.RING, f"{self._me} has not joined a cluster yet"), out)
+        if ring is None or self._stopping:
+            reason = "is stopping" if self._stopping else "has not joined a cluster yet"
+            sink.failed(Failure(Code.RING, f"{self._me} {reason}"), out)
             return
         if len(self._gets) + len(self._puts) + len(self._forwardings) >= self._config.requests_max:
             self._overloaded("too many requests are under way", sink, out)

@@ -105,8 +105,15 @@ class Node:
         self._settle(out)
 
     def stop(self, now: float, out: Outbox) -> None:
-        """A clean stop: tell the others, so that they need not find out."""
+        """A clean stop: tell the others, so that they need not find out, and begin nothing more. The runner
+        goes on while this node is `busy`."""
+        self._coordinator.stop()
         self.membership.leave_quietly(now, out)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a client waits for an answer."""
+        return self._coordinator.busy
 
     @property
     def joined(self) -> bool:

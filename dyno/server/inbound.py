@@ -66,6 +66,10 @@ class Inbound:
             except ValueError as error:
                 self._log("error", f"dropped an answer: {error}")
 
+    @property
+    def has_clients(self) -> bool:
+        return bool(self._clients)
+
     def hang_up(self, number: int, reason: str) -> None:
         link = self._links.get(number)
         if link is not None:

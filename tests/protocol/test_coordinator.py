@@ -459,6 +459,23 @@ def test_a_delete_of_what_is_malformed_on_all_others_is_answered_too() -> None:
     assert "malformed" in failure.message
 
 
+def test_one_that_stops_begins_nothing_and_finishes_what_is_under_way() -> None:
+    at = At()
+    at.ask(a_put(1))
+    (_, store), _ = at.sent(Store)
+    assert isinstance(store, Store)
+    at.coordinator.stop()
+    for request in (a_get(2), a_put(3), a_delete(4)):
+        at.ask(request)
+        assert at.failure().code == "ring"
+        assert not at.out.sends
+    assert at.coordinator.busy
+    at.commit()
+    at.hear("b", Stored(store.id, STATUS_OK))
+    assert isinstance(at.answers()[0], Done)
+    assert not at.coordinator.busy
+
+
 # ── contexts of answers ──
 
 

@@ -346,13 +346,19 @@ def test_an_address_that_turns_out_to_be_our_own_is_let_go() -> None:
     assert driven.out.disconnect == ["alias:1"]
 
 
-def test_a_clean_stop_says_goodbye() -> None:
+def test_a_clean_stop_says_goodbye_and_finishes_what_is_under_way() -> None:
     driven = Driven()
     driven.learn("n2")
     driven.link("n2")
-    driven.sent(PushPull)
+    driven.ask(a_put(w=2))
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
     driven.node.stop(0.0, driven.out)
     assert [address for address, _ in driven.sent(PushPull)] == ["n2:1"]
+    assert driven.node.busy
+    driven.node.answer("n2:1", Stored(store.id, STATUS_OK), 0.0, driven.out)
+    assert [type(reply) for _, reply in driven.out.replies] == [Done]
+    assert not driven.node.busy
 
 
 def test_datagrams_go_to_the_membership() -> None:
