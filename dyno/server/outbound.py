@@ -27,16 +27,17 @@ _LOOKUP_PAUSE_S = 0.05  # until a name that is being looked up is asked for agai
 
 
 class _Peer:
-    """One address that the core wants a link to. dial_at: None while a link exists."""
+    """One address that the core wants a link to. dial_at: None while a link exists. up_since: when the other
+    side said hello on it, None before that."""
 
-    __slots__ = ("dial_at", "failures", "greet_by", "link", "said", "up")
+    __slots__ = ("dial_at", "failures", "greet_by", "link", "said", "up_since")
 
     def __init__(self, dial_at: float) -> None:
         self.dial_at: float | None = dial_at
         self.greet_by: float | None = None
         self.failures = 0
         self.link: Link | None = None
-        self.up = False
+        self.up_since: float | None = None
         self.said = ""
 
 
@@ -87,7 +88,7 @@ class Outbound:
 
     def send(self, address: str, message: Message) -> None:
         peer = self._peers.get(address)
-        if peer is not None and peer.up and peer.link is not None:
+        if peer is not None and peer.up_since is not None and peer.link is not None:
             try:
                 peer.link.send(message)
             except ValueError as error:
@@ -156,9 +157,7 @@ class Outbound:
             return
         self._changed = True
         peer.greet_by = None
-        peer.failures = 0
-        peer.up = True
-        peer.said = ""
+        peer.up_since = self._now()
         link.welcome(self._messages)
         self._log("debug", f"link to {first.name} at {address} is up")
         self._up(address, first)
@@ -184,15 +183,19 @@ class Outbound:
             self._down(address)
 
     def _failed(self, address: str, peer: _Peer, reason: str) -> None:
-        """Dial again after 50 ms, 100 ms, … up to reconnect_max_s, each ± half of it."""
-        was_up, peer.up, peer.link, peer.greet_by = peer.up, False, None, None
+        """Dial again after 50 ms, 100 ms, … up to reconnect_max_s, each ± half of it. Only a link that lasted
+        ends that row: there may be a node that takes every link and closes it for what it hears."""
+        config, now = self._config, self._now()
+        up_since, peer.up_since, peer.link, peer.greet_by = peer.up_since, None, None, None
         self._changed = True
-        config = self._config
+        if up_since is not None and now - up_since >= config.reconnect_max_s:
+            peer.failures = 0
+            peer.said = ""
         pause = min(config.reconnect_max_s, config.reconnect_min_s * 2 ** min(peer.failures, 16))
         peer.failures += 1
-        peer.dial_at = self._now() + pause * (0.5 + self._random.random())
+        peer.dial_at = now + pause * (0.5 + self._random.random())
         if reason != peer.said:  # the same failure again and again is said once
             peer.said = reason
             self._log("info", f"no link to {address}: {reason}")
-        if was_up:
+        if up_since is not None:
             self._down(address)
