@@ -78,6 +78,7 @@ def node_on(engine: Engine, birth: Birth, *, config: Config, random: Random) -> 
         minter=Minter(start),
         config=config,
         random=random,
+        former=own.address if own is not None and own.address != birth.address else None,
     )
 
 

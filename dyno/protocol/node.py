@@ -22,6 +22,7 @@ from dyno.config import COPIES, KEY_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
 from dyno.placement.hashing import SLOT_BYTES
 from dyno.protocol import handshake
+from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import Coordinator
 from dyno.protocol.peers import Peers
 from dyno.protocol.replica import Batch, Refusal, Replica
@@ -70,7 +71,8 @@ _EXCHANGE_INTERVAL_S = 0.2  # how often one peer is asked for its ring because w
 
 class Node:
     """membership: built by the runner from what the engine remembers. minter: its start id is the member
-    record's. random: for new start ids after a failed commit."""
+    record's. random: for new start ids after a failed commit. former: the address at which this directory
+    lived last, if it was another one than now."""
 
     def __init__(
         self,
@@ -80,12 +82,15 @@ class Node:
         minter: Minter,
         config: Config,
         random: Random,
+        former: str | None = None,
     ) -> None:
         self._config = config
         self._random = random
         self._replica = Replica(engine=engine, minter=minter, config=config)
         self.membership = membership(lambda: self._replica.holds_data)
-        self.name = self.membership.me.name
+        me = self.membership.me
+        self.name = me.name
+        self._claim = Claim(name=me.name, start=me.start, former=former, wait_s=config.probe_timeout_s)
         self._peers = Peers()
         self._coordinator = Coordinator(
             me=self.name,
@@ -101,6 +106,9 @@ class Node:
         self._inbound: dict[type, Callable[[int, Message, float, Outbox], None]] = self._doors()
 
     def start(self, now: float, out: Outbox) -> None:
+        if not self._claim.free:
+            self._claim.begin(now, out)
+            return
         self.membership.start(now, out)
         self._settle(out)
 
@@ -131,10 +139,15 @@ class Node:
 
     def accept(self, hello: Hello) -> Refuse | None:
         """An inbound link begins. None: answer with `hello()`, and its messages are welcome."""
+        if not self._claim.free:
+            return Refuse("joining", f"{self.name} is looking whether its name is free")
         return handshake.judge(self._self(), hello)
 
     def link_up(self, address: str, hello: Hello, now: float, out: Outbox) -> None:
         """An outbound link's handshake is done; hello is what the other side said of itself."""
+        if not self._claim.free:
+            self._claim.link_up(address, hello, now, out)
+            return
         refuse = handshake.judge(self._self(), hello)
         if refuse is not None:
             self.refused(address, refuse, now, out)
@@ -151,6 +164,9 @@ class Node:
     def refused(self, address: str, refuse: Refuse, now: float, out: Outbox) -> None:
         """The node at an address and this one cannot talk. Where a user named that address, it is an error
         of his configuration; else the member that lived there has moved away."""
+        if not self._claim.free:
+            self._claim.refused(address, now, out)
+            return
         if refuse.code not in ("cluster", "partitions", "protocol"):
             return  # it may be another time
         if address in self.membership.seeds:
@@ -161,6 +177,8 @@ class Node:
             out.events.append(("warning", f"no link to {address}: {refuse.text}"))
 
     def link_down(self, address: str, now: float, out: Outbox) -> None:
+        if not self._claim.free:
+            return  # the one that was asked whether it has our name
         name = self._peers.down(address)
         self.membership.link_down(address, now, out)
         if name is not None:
@@ -204,8 +222,9 @@ class Node:
             raise ValueError(f"a {type(message).__name__} is no answer")
 
     def receive_datagram(self, source: str, datagram: Datagram, now: float, out: Outbox) -> None:
-        self.membership.receive_datagram(source, datagram, now, out)
-        self._settle(out)
+        if self._claim.free:
+            self.membership.receive_datagram(source, datagram, now, out)
+            self._settle(out)
 
     # ── disk and time ──
 
@@ -221,6 +240,10 @@ class Node:
         self._replica.commit_failed(self._random.randbytes(_START_ID_BYTES), now, out)
 
     def tick(self, now: float, out: Outbox) -> None:
+        if not self._claim.free:
+            if self._claim.tick(now, out):
+                self.start(now, out)
+            return
         self._replica.tick(now)
         self._coordinator.tick(now, out)
         membership = self.membership
@@ -230,6 +253,8 @@ class Node:
             self._settle(out)
 
     def deadline(self) -> float | None:
+        if not self._claim.free:
+            return self._claim.deadline()
         earliest = self.membership.deadline()
         for at in (self._coordinator.deadline(), self._replica.deadline()):
             if at is not None and (earliest is None or at < earliest):

@@ -48,6 +48,9 @@ def test_the_address_and_the_seeds_may_change() -> None:
     engine = MemoryEngine()
     started(engine)
     node = started(engine, WORDS._replace(address="elsewhere:2", seeds=("n9:1",)), seed=2)
+    assert not node.joined  # somebody may live at the old address still
+    node.tick(Config().probe_timeout_s, Outbox())
+    node.tick(Config().probe_timeout_s, Outbox())
     assert node.joined
     assert node.membership.me.address == "elsewhere:2"
 

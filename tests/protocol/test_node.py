@@ -538,3 +538,53 @@ def test_a_copy_for_a_disk_that_rests_is_refused_without_a_word_in_the_log() -> 
     other = driven.of_another_key(store)
     assert driven.ask(other) == [Stored(store.id, 3)]
     assert not driven.out.events
+
+
+# ── returning at another address ──
+
+
+def moved(driven: Driven) -> Driven:
+    """The same directory, started at another address; it looks after the old one first."""
+    again = Driven.__new__(Driven)
+    again.engine, again.now, again.out = driven.engine, 100.0, Outbox()
+    birth = Birth("n1", "new:1", "", 1.0, 16, ())
+    again.node = node_on(again.engine, birth, config=Config(), random=Random(2))
+    again.node.start(again.now, again.out)
+    assert again.out.connect == ["n1:1"]
+    return again
+
+
+def test_a_node_that_moved_says_nothing_before_its_name_is_free() -> None:
+    again = moved(Driven())
+    stranger = again.hello_of("n2")
+    refuse = again.node.accept(stranger)
+    assert refuse is not None
+    assert refuse.code == "joining"
+    again.node.receive_datagram("n2:1", Ping(1, "n1", b"", "n2", b""), again.now, again.out)
+    again.node.link_down("n1:1", again.now, again.out)
+    again.node.tick(again.now, again.out)
+    assert not again.out.datagrams
+    assert not again.node.ready
+    again.node.link_up("n1:1", stranger, again.now, again.out)
+    assert again.node.deadline() == again.now
+    again.node.tick(again.now, again.out)
+    again.commit()
+    assert again.node.ready
+    assert again.node.accept(stranger) is None
+
+
+def test_a_node_that_moved_is_not_led_astray_by_one_that_refuses_it() -> None:
+    again = moved(Driven())
+    again.node.refused("n1:1", Refuse("cluster", "elsewhere"), again.now, again.out)
+    again.node.tick(again.now, again.out)
+    again.commit()
+    assert again.out.stop is None
+    assert again.node.ready
+
+
+def test_a_copy_of_a_living_nodes_directory_stops() -> None:
+    original = Driven()
+    again = moved(original)
+    again.node.link_up("n1:1", original.node.hello(), again.now, again.out)
+    assert again.out.stop is not None
+    assert "copy" in again.out.stop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -247,3 +248,16 @@ async def test_ipv6_and_names_work(tmp_path: Path) -> None:
         assert len((await client.bucket("b").put("k", 1, w=2)).replicas.answered) == 2
     async with a_node(tmp_path, "m1", listen="localhost:0") as node, dyno.connect(node.address) as client:
         await client.bucket("b").put("k", 1)
+
+
+async def test_a_copy_of_a_living_nodes_directory_is_refused(tmp_path: Path) -> None:
+    async with a_node(tmp_path, "n1") as node:
+        address = node.address
+    shutil.copytree(tmp_path / "n1", tmp_path / "copy")
+    async with a_node(tmp_path, "n1", listen=address):
+        for join in ([], [address]):
+            with pytest.raises(ConfigurationError, match=f"the name n1 is taken: .*{address}"):
+                async with dyno.Node(
+                    name="n1", listen="127.0.0.1:0", data=str(tmp_path / "copy"), join=join, config=QUICK
+                ):
+                    pass
