@@ -11,6 +11,7 @@ inside an ExceptionGroup, as an exception of the block itself does.
 from __future__ import annotations
 
 import logging
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from dyno.server.reads import MeteredEngine
     from dyno.storage.lmdb.directory import DataDirectory
 
+_EVERY_INTERFACE = ("0.0.0.0", "::", "")  # noqa: S104 - to be refused as addresses, not to be used
 _DRAIN_S = 5.0  # a clean stop takes no longer than this
+# A library stays silent unless its user listens.
+logging.getLogger("dyno").addHandler(logging.NullHandler())
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -54,8 +58,8 @@ class Node:
         *,
         name: str,
         listen: str,
-        data: str,
-        join: Sequence[str] = (),
+        data: str | os.PathLike[str],
+        join: Sequence[str] | str = (),
         advertise: str | None = None,
         zone: str = "",
         weight: float = 1.0,
@@ -63,6 +67,7 @@ class Node:
         config: Config | Mapping[str, Any] | None = None,
         log: Callable[[str, str], None] | None = None,
     ) -> None:
+        _check_types(name=name, listen=listen, zone=zone, weight=weight, partitions=partitions)
         if not valid_name(name):
             raise ConfigurationError(
                 f"the name {name!r} is not usable: 1 to 64 letters, digits, dots, dashes or underscores"
@@ -75,21 +80,26 @@ class Node:
             raise ConfigurationError(f"there are 1 to {PARTITIONS_MAX} partitions, not {partitions}")
         if not valid_zone(zone):
             raise ConfigurationError("a zone's name has at most 64 characters, all of them printable")
+        if not os.fspath(data):
+            raise ConfigurationError("name a data directory")
+        join = (join,) if isinstance(join, str) else tuple(join)
         for address in join:
             _check_address("join", address)
         host, port = _check_address("listen", listen, lowest_port=0)
-        if advertise is not None:
-            _check_address("advertise", advertise)
-        elif host in ("0.0.0.0", "::", ""):  # noqa: S104 - it is refused, not used
+        if advertise is not None and _check_address("advertise", advertise)[0] in _EVERY_INTERFACE:
+            raise ConfigurationError(
+                f"advertise: others cannot reach {advertise}; name an address of this host"
+            )
+        if advertise is None and host in _EVERY_INTERFACE:
             raise ConfigurationError(
                 f"listening on every interface ({listen}) needs --advertise HOST:PORT, "
                 f"the address that others use"
             )
         self.name = name
         self._host, self._port = host, port
-        self._data = data
+        self._data = os.fspath(data)
         self._advertise = advertise
-        self._join = tuple(join)
+        self._join = join
         self._zone = zone
         self._weight = float(weight)
         self._partitions = partitions
@@ -212,9 +222,21 @@ def _first(
     return None
 
 
+def _check_types(*, name: object, listen: object, zone: object, weight: object, partitions: object) -> None:
+    """For embedders without a type checker; the command line gives the right ones."""
+    for what, value in (("name", name), ("listen", listen), ("zone", zone)):
+        if not isinstance(value, str):
+            raise ConfigurationError(f"{what} is a str, not {type(value).__name__}")
+    for what, number, kinds in (("weight", weight, (int, float)), ("partitions", partitions, (int,))):
+        if not isinstance(number, kinds) or isinstance(number, bool):
+            raise ConfigurationError(f"{what} is a number, not {type(number).__name__}")
+
+
 def _check_address(what: str, address: str, *, lowest_port: int = 1) -> tuple[str, int]:
     try:
         return parse_address(address, lowest_port=lowest_port)
+    except (TypeError, AttributeError):
+        raise ConfigurationError(f"{what}: an address is a str, not {type(address).__name__}") from None
     except ValueError as error:
         raise ConfigurationError(f"{what}: {error}") from None
 
@@ -225,7 +247,7 @@ def _check_config(config: Config | Mapping[str, Any] | None) -> Config:
     try:
         if isinstance(config, Config):  # built directly, so its bounds were not checked yet
             config = msgspec.structs.asdict(config)
-        return msgspec.convert(dict(config), Config)
+        return msgspec.convert(config, Config)
     except msgspec.ValidationError as error:
         raise ConfigurationError(f"configuration: {error}") from None
 

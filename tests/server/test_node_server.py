@@ -166,6 +166,15 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         ({"listen": "127.0.0.1:70000"}, "listen"),
         ({"listen": "0.0.0.0:0"}, "advertise"),
         ({"advertise": "host:0"}, "advertise"),
+        ({"advertise": "0.0.0.0:7000"}, "advertise"),
+        ({"advertise": "[::]:7000"}, "advertise"),
+        ({"name": 7}, "name is a str"),
+        ({"zone": None}, "zone is a str"),
+        ({"weight": "2"}, "weight is a number"),
+        ({"partitions": True}, "partitions is a number"),
+        ({"join": [7]}, "an address is a str"),
+        ({"data": ""}, "data directory"),
+        ({"config": 7}, "configuration"),
         ({"join": ["host"]}, "join"),
         ({"name": "a/b"}, "name"),
         ({"name": ""}, "name"),
@@ -248,6 +257,13 @@ async def test_ipv6_and_names_work(tmp_path: Path) -> None:
         assert len((await client.bucket("b").put("k", 1, w=2)).replicas.answered) == 2
     async with a_node(tmp_path, "m1", listen="localhost:0") as node, dyno.connect(node.address) as client:
         await client.bucket("b").put("k", 1)
+
+
+async def test_paths_and_single_addresses_will_do(tmp_path: Path) -> None:
+    async with dyno.Node(name="n1", listen="127.0.0.1:0", data=tmp_path / "n1") as node:
+        other = dyno.Node(name="n2", listen="127.0.0.1:0", data=tmp_path / "n2", join=node.address)
+        async with other, dyno.connect(other.address) as client:
+            assert (await client.bucket("b").put("k", 1, w=2)).replicas.answered
 
 
 async def test_a_copy_of_a_living_nodes_directory_is_refused(tmp_path: Path) -> None:
