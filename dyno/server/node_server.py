@@ -164,7 +164,8 @@ class Node:
         self._nursery.start_soon(*what)
 
     async def _begin(self, runner: Runner) -> None:
-        self._nursery_manager = trio.open_nursery()
+        # Whatever mode the program runs Trio in: what comes out of this nursery is looked through at the end.
+        self._nursery_manager = trio.open_nursery(strict_exception_groups=True)
         nursery = self._nursery = await self._nursery_manager.__aenter__()
         self._cancel = nursery.cancel_scope
         nursery.start_soon(runner.run)

@@ -205,6 +205,20 @@ async def test_an_exception_of_the_block_leaves_as_it_is(tmp_path: Path) -> None
         pass
 
 
+def test_a_node_that_must_not_go_on_ends_in_order_in_a_program_without_strict_groups(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with a_node(tmp_path, "m1") as other:
+            async with a_node(tmp_path, "n1"):
+                pass
+            for _ in range(2):  # the first one let go of its directory
+                with pytest.raises(ConfigurationError, match="cluster"):
+                    async with a_node(tmp_path, "n1", other.address):
+                        await trio.sleep(10)
+
+    with pytest.warns(trio.TrioDeprecationWarning):
+        trio.run(main, strict_exception_groups=False)
+
+
 async def test_cancelling_the_block_stops_the_node(tmp_path: Path) -> None:
     with trio.CancelScope() as scope:
         async with a_node(tmp_path, "n1") as node:
