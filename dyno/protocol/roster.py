@@ -287,8 +287,8 @@ class Roster:
             # It can be reached after all; let it know, so that it can refute.
             self.sends(out).append((record.address, PushPull(pack_members([self.me, record]), False)))
         if (ALIVE if before is None else before.liveness) != record.liveness:
-            level = "info" if record.liveness == ALIVE else "warning"
-            out.events.append((level, f"{record.name} is {LIVENESS_NAMES[record.liveness]}"))
+            # Who reads of a death is to read of the return, too: one level for both.
+            out.events.append(("warning", f"{record.name} is {LIVENESS_NAMES[record.liveness]}"))
 
     def _to_all_up(self) -> list[tuple[str, PeerMessage | ClientRequest]]:
         message = PushPull(pack_members([self.me]), False)

@@ -77,7 +77,7 @@ def test_liveness_is_gossiped_and_logged_but_not_written():
     roster, _ = a_roster(ME, N2)
     out = hear(roster, a_member("n2", liveness=SUSPECT), a_member("n2", incarnation=1))
     assert out.meta == {}
-    assert out.events == [("warning", "n2 is suspect"), ("info", "n2 is alive")]
+    assert out.events == [("warning", "n2 is suspect"), ("warning", "n2 is alive")]
     assert len(roster.gossip) == 1
 
 
