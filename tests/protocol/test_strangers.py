@@ -1,0 +1,341 @@
+"""Well-formed nonsense from everywhere, by dice: whatever peers and clients send, and whenever disks fail and
+links break, a node raises nothing but ValueError (which closes a link), answers every request exactly once,
+says nothing that cannot be encoded, and is idle when all is over."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from dyno.causality import token
+from dyno.causality.context import Context
+from dyno.causality.dots import Dot
+from dyno.causality.record import DotConflict, Record
+from dyno.config import Config
+from dyno.errors import InvalidRequest
+from dyno.protocol.birth import Birth, node_on
+from dyno.protocol.outbox import Outbox
+from dyno.storage.memory import MemoryEngine
+from dyno.wire import datagram
+from dyno.wire.link import LinkCodec
+from dyno.wire.members import Member, pack_members
+from dyno.wire.messages import (
+    ALL,
+    DEFAULT,
+    QUORUM,
+    Ack,
+    Admit,
+    AskJoin,
+    AskMembers,
+    Assent,
+    Datagram,
+    Delete,
+    Done,
+    Failed,
+    Found,
+    Get,
+    Gossip,
+    Hello,
+    Introduce,
+    Message,
+    Ping,
+    PingRequest,
+    PushPull,
+    Put,
+    Read,
+    ReadAnswer,
+    Refuse,
+    Reject,
+    Store,
+    Stored,
+)
+
+HUGE = (0, 1, 2**32, 2**62 - 1, 2**62, 2**63, 2**64 - 1)
+ADDRESSES = ("n1:1", "n2:1", "n3:1", "127.0.0.1:9", "a..b:1", "seed:1")
+NAMES = ("n1", "n2", "n3", "stranger")
+IDS = tuple(bytes([number]) * 16 for number in range(4))
+KEYS = (b"k0", b"k1", b"k2")
+LINKS = 3
+
+
+class Nonsense:
+    """Messages that decode, about a node's own ids, keys and requests as often as about anybody's."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.node: Any = None
+        self.ids = [1]  # of what the node asked lately
+
+    def message(self) -> Message:
+        make: Any = self.random.choice([getattr(self, name) for name in dir(self) if name.startswith("a_")])
+        message: Message = make()
+        return message
+
+    def datagram(self) -> Datagram:
+        flip, start = self.random.choice, self.node.membership.me.start
+        return flip(
+            [
+                Ping(self.id(), flip(NAMES), flip([b"", start, b"s" * 8]), "x", self.table()),
+                Ack(self.id(), flip(NAMES), flip([b"", start, b"s" * 8]), self.table()),
+                PingRequest(self.id(), flip([*NAMES, "?" * 70]), b"s" * 8, flip(ADDRESSES), "x", b""),
+                Gossip("x", self.table()),
+            ]
+        )
+
+    # ── what clients send ──
+
+    def a_get(self) -> Message:
+        return Get(0, "b", self.key(), self.quorum(), self.quorum(), *self.tail())
+
+    def a_put(self) -> Message:
+        key, conditional = self.key(), self.random.random() < 0.3
+        quorums = (self.quorum(), self.quorum())
+        request = self.random.choice([b"q" * 16] * 9 + [b""])
+        return Put(0, "b", key, b"\x01", self.context(key), conditional, *quorums, request, *self.tail())
+
+    def a_delete(self) -> Message:
+        key = self.key()
+        quorums = (self.quorum(), self.quorum(), self.quorum(), self.quorum())
+        return Delete(0, "b", key, self.context(key), *quorums, b"q" * 16, *self.tail())
+
+    def a_question(self) -> Message:
+        return AskMembers(self.id())
+
+    # ── what replicas send ──
+
+    def a_read(self) -> Message:
+        return Read(self.id(), self.ring(), self.slot(self.key()))
+
+    def a_store(self) -> Message:
+        key = self.key()
+        return Store(self.id(), self.ring(), self.slot(key), key, self.record())
+
+    def a_read_answer(self) -> Message:
+        return ReadAnswer(self.id(), self.status(), self.record())
+
+    def a_stored(self) -> Message:
+        return Stored(self.id(), self.status())
+
+    def a_found(self) -> Message:
+        return Found(self.id(), self.record(), "n2", "")
+
+    def a_done(self) -> Message:
+        return Done(self.id(), b"", "n2", "")
+
+    def a_failure(self) -> Message:
+        code = self.random.choice(["ring", "quorum", "?"])
+        return Failed(self.id(), code, "because", 0, "", False, 0, b"")
+
+    # ── what members and joiners send ──
+
+    def a_table(self) -> Message:
+        return PushPull(self.table(), self.random.random() < 0.5)
+
+    def an_application(self) -> Message:
+        return self.random.choice([AskJoin, Admit])(self.id(), self.table())
+
+    def an_introduction(self) -> Message:
+        flip = self.random.choice
+        cluster = flip([b"c" * 16, self.node.membership.cluster, b""])
+        return Introduce(flip([1, 2]), cluster, flip([16, 0, 2**64 - 1]), flip(HUGE), flip([b"", b"x"]), b"")
+
+    def an_assent(self) -> Message:
+        return Assent(self.random.choice([1, 2, 3]), self.table())
+
+    def a_rejection(self) -> Message:
+        return Reject(self.random.choice([1, 2, 3]), self.random.choice(["data", "name", "busy", "?"]), "no")
+
+    def a_hello(self) -> Hello:
+        flip = self.random.choice
+        cluster = flip([b"", self.node.membership.cluster, b"c" * 16])
+        return Hello(1, 1, "peer", cluster, flip([0, 16]), flip(NAMES), flip(IDS), b"s" * 8, "")
+
+    def a_refusal(self) -> Message:
+        return Refuse("cluster", "no")
+
+    # ── of what they are made ──
+
+    def id(self) -> int:
+        return self.random.choice([*self.ids[-20:], *HUGE])
+
+    def key(self) -> bytes:
+        return self.random.choice(KEYS)
+
+    def quorum(self) -> int:
+        return self.random.choice([0, 1, 2, 3, 4, DEFAULT, QUORUM, ALL, 2**64 - 1])
+
+    def tail(self) -> tuple[int, bool]:
+        return self.random.choice([0, 1, 5000]), self.random.random() < 0.3
+
+    def status(self) -> int:
+        return self.random.choice([0, 0, 0, 1, 2, 3, 4, 77])
+
+    def ring(self) -> int:
+        ours: int = self.node.membership.fingerprint
+        return ours if self.random.random() < 0.9 else self.random.choice(HUGE)
+
+    def slot(self, key: bytes) -> bytes:
+        ours: bytes | None = self.node.slot_read_by(Get(1, "b", key, 1, 0, 1, False))
+        return self.random.choice([ours or b"s" * 27] * 9 + [b"", b"s" * 27, b"s" * 28])
+
+    def record(self) -> bytes:
+        if self.random.random() < 0.1:
+            return self.random.randbytes(20)
+        record = Record.EMPTY
+        for _ in range(self.random.randrange(4)):
+            dot = Dot(self.random.choice([b"a" * 16, b"b" * 16]), self.random.randrange(1, 4))
+            try:
+                record = record.write(record.context, dot, b"r" * 16, self.random.choice([b"x", b"y"]))
+            except DotConflict:
+                continue
+        return record.pack()
+
+    def context(self, key: bytes) -> bytes:
+        if self.random.random() < 0.4:
+            return self.random.randbytes(self.random.randrange(60))
+        context = Context.EMPTY.add(Dot(self.random.choice([b"a" * 16, b"b" * 16]), 1))
+        return token.encode(context, cluster=self.node.membership.cluster or b"c", bucket="b", key=key)
+
+    def table(self) -> bytes:
+        if self.random.random() < 0.05:
+            return self.random.randbytes(10)
+        return pack_members([self.member() for _ in range(self.random.randrange(4))])
+
+    def member(self) -> Member:
+        flip, me = self.random.choice, self.node.membership.me
+        return Member(
+            name=flip(NAMES),
+            directory=flip([*IDS, me.directory]),
+            seat=flip([*IDS, me.seat]),
+            start=flip([b"s" * 8, b"t" * 8, me.start]),
+            stamp=flip([0, 1, 2, 3, me.stamp, me.stamp + 1]) if self.random.random() < 0.9 else 2**62 - 1,
+            incarnation=flip([0, 1, 2, me.incarnation + 1]),
+            state=self.random.randrange(4),
+            liveness=self.random.randrange(3),
+            address=flip(ADDRESSES),
+            zone=flip(["", "z"]),
+            weight=flip([0.001, 1.0, 1000.0]),
+        )
+
+
+class Besieged:
+    """A node in the middle of it."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.nonsense = Nonsense(self.random)
+        self.engine = MemoryEngine()
+        self.codec = LinkCodec()
+        self.now = 0.0
+        self.last_id = 1000
+        self.seeds = self.random.choice([(), (), ("seed:1",)])
+        self.start()
+
+    def start(self) -> None:
+        birth = Birth("n1", "n1:1", "", 1.0, 16, self.seeds)
+        config = Config(requests_max=50, batch_count_max=30)
+        self.node = node_on(self.engine, birth, config=config, random=Random(self.random.random()))
+        self.nonsense.node = self.node
+        self.out = Outbox()
+        self.answers: dict[tuple[int, int], int] = {}  # to (link, request)
+        self.node.start(self.now, self.out)
+
+    def step(self) -> None:
+        """One thing happens."""
+        happens: list[Any] = [self.hear] * 9 + [self.hear_answer] * 3 + [self.hear_datagram] * 3
+        happens += [self.link, self.unlink, self.pass_time, self.commit, self.commit]
+        self.random.choice(happens)()
+        self.carry_out()
+        if self.out.stop is not None or self.random.random() < 0.005:
+            self.start()
+
+    def hear(self) -> None:
+        link, message = self.random.randrange(LINKS), self.nonsense.message()
+        if isinstance(message, Get | Put | Delete):
+            self.last_id += 1
+            message = message._replace(id=self.last_id)
+            if message.budget_ms:
+                self.answers[link, message.id] = 0
+        try:
+            self.node.receive(link, message, self.now, self.out)
+        except ValueError as error:
+            assert not isinstance(error, InvalidRequest)
+
+    def hear_answer(self) -> None:
+        message = self.nonsense.message()
+        try:
+            self.node.answer(self.random.choice(ADDRESSES), message, self.now, self.out)
+        except ValueError as error:
+            assert "is no answer" in str(error)
+
+    def hear_datagram(self) -> None:
+        self.node.receive_datagram("127.0.0.1:5", self.nonsense.datagram(), self.now, self.out)
+
+    def link(self) -> None:
+        self.node.link_up(self.random.choice(ADDRESSES), self.nonsense.a_hello(), self.now, self.out)
+
+    def unlink(self) -> None:
+        self.node.link_down(self.random.choice(ADDRESSES), self.now, self.out)
+
+    def pass_time(self) -> None:
+        deadline = self.node.deadline()
+        if deadline is not None and self.random.random() < 0.7:
+            self.now = max(self.now, deadline)
+        else:
+            self.now += self.random.choice([0.01, 1.0, 5.0])
+        self.tick()
+
+    def tick(self) -> None:
+        for _ in range(5):
+            self.node.tick(self.now, self.out)
+            deadline = self.node.deadline()
+            if deadline is None or deadline > self.now:
+                return
+        raise AssertionError("the loop would spin")
+
+    def commit(self) -> None:
+        batch = self.node.take_batch()
+        if batch is None:
+            return
+        if self.random.random() < 0.8:
+            self.engine.write_batch(batch.writes, batch.meta)
+            self.node.committed(self.now, self.out)
+        else:
+            self.node.commit_failed("no room", self.now, self.out)
+
+    def carry_out(self) -> None:
+        out = self.out
+        for link, reply in out.replies:
+            if isinstance(reply, Found | Done | Failed):
+                self.answers[link, reply.id] += 1
+        for _, message in (*out.sends, *out.replies):
+            self.codec.send(message)
+            if isinstance(message, Read | Store | Get | Put | Delete):
+                self.nonsense.ids.append(message.id)
+        self.codec.drain()
+        for _, message in out.datagrams:
+            datagram.encode(self.node.membership.cluster, message)
+        for done in (out.replies, out.sends, out.datagrams, out.connect, out.disconnect, out.events):
+            done.clear()
+
+    def come_to_rest(self) -> None:
+        """The node is told to stop; time passes, and the disk works again."""
+        self.node.stop(self.now, self.out)
+        while self.node.busy:
+            self.now += 0.5
+            self.node.tick(self.now, self.out)
+            if (batch := self.node.take_batch()) is not None:
+                self.engine.write_batch(batch.writes, batch.meta)
+                self.node.committed(self.now, self.out)
+            self.carry_out()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_nonsense_of_all_kinds_is_survived(seed: int) -> None:
+    besieged = Besieged(seed)
+    for _ in range(300):
+        besieged.step()
+    besieged.come_to_rest()
+    assert all(count == 1 for count in besieged.answers.values())
