@@ -20,7 +20,7 @@ from dyno.protocol.outbox import Outbox
 from dyno.storage.memory import MemoryEngine
 from dyno.wire import datagram
 from dyno.wire.link import LinkCodec
-from dyno.wire.members import Member, pack_members
+from dyno.wire.members import ALIVE, DEAD, NORMAL, SUSPECT, Member, pack_members
 from dyno.wire.messages import (
     ALL,
     DEFAULT,
@@ -53,8 +53,8 @@ from dyno.wire.messages import (
 )
 
 HUGE = (0, 1, 2**32, 2**62 - 1, 2**62, 2**63, 2**64 - 1)
-ADDRESSES = ("n1:1", "n2:1", "n3:1", "127.0.0.1:9", "a..b:1", "seed:1")
-NAMES = ("n1", "n2", "n3", "stranger")
+ADDRESSES = ("n1:1", "n2:1", "n3:1", "n4:1", "n5:1", "127.0.0.1:9", "a..b:1", "seed:1")
+NAMES = ("n1", "n2", "n3", "n4", "n5")
 IDS = tuple(bytes([number]) * 16 for number in range(4))
 KEYS = (b"k0", b"k1", b"k2")
 LINKS = 3
@@ -138,8 +138,11 @@ class Nonsense:
 
     def an_introduction(self) -> Message:
         flip = self.random.choice
-        cluster = flip([b"c" * 16, self.node.membership.cluster, b""])
-        return Introduce(flip([1, 2]), cluster, flip([16, 0, 2**64 - 1]), flip(HUGE), flip([b"", b"x"]), b"")
+        cluster = flip([b"c" * 16] * 5 + [self.node.membership.cluster, b""])
+        partitions = flip([16] * 5 + [0, 2**64 - 1])
+        introducer = self.member()._replace(name=flip(NAMES[1:]), state=NORMAL)
+        seat = flip([b"", b"", b"x", b"s" * 16])
+        return Introduce(flip([1, 2]), cluster, partitions, flip(HUGE), seat, pack_members([introducer]))
 
     def an_assent(self) -> Message:
         return Assent(self.random.choice([1, 2, 3]), self.table())
@@ -149,6 +152,8 @@ class Nonsense:
 
     def a_hello(self) -> Hello:
         flip = self.random.choice
+        if self.random.random() < 0.8:
+            return self.greeting(flip(NAMES))
         cluster = flip([b"", self.node.membership.cluster, b"c" * 16])
         return Hello(1, 1, "peer", cluster, flip([0, 16]), flip(NAMES), flip(IDS), b"s" * 8, "")
 
@@ -157,17 +162,22 @@ class Nonsense:
 
     # ── of what they are made ──
 
+    def greeting(self, name: str) -> Hello:
+        """What a member says, as it should."""
+        cluster = self.node.membership.cluster
+        return Hello(1, 1, "peer", cluster, 16 if cluster else 0, name, b"d" * 16, b"s" * 8, "")
+
     def id(self) -> int:
-        return self.random.choice([*self.ids[-20:], *HUGE])
+        return self.random.choice([*self.ids[-3:], *self.ids[-3:], *self.ids[-20:], *HUGE])
 
     def key(self) -> bytes:
         return self.random.choice(KEYS)
 
     def quorum(self) -> int:
-        return self.random.choice([0, 1, 2, 3, 4, DEFAULT, QUORUM, ALL, 2**64 - 1])
+        return self.random.choice([0, 1, 1, 2, 2, 3, DEFAULT, DEFAULT, DEFAULT, QUORUM, ALL, 4, 2**64 - 1])
 
     def tail(self) -> tuple[int, bool]:
-        return self.random.choice([0, 1, 5000]), self.random.random() < 0.3
+        return self.random.choice([0, 1, 5000, 5000]), self.random.random() < 0.1
 
     def status(self) -> int:
         return self.random.choice([0, 0, 0, 1, 2, 3, 4, 77])
@@ -193,8 +203,9 @@ class Nonsense:
         return record.pack()
 
     def context(self, key: bytes) -> bytes:
-        if self.random.random() < 0.4:
-            return self.random.randbytes(self.random.randrange(60))
+        dice = self.random.random()
+        if dice < 0.5:
+            return b"" if dice < 0.4 else self.random.randbytes(self.random.randrange(60))
         context = Context.EMPTY.add(Dot(self.random.choice([b"a" * 16, b"b" * 16]), 1))
         return token.encode(context, cluster=self.node.membership.cluster or b"c", bucket="b", key=key)
 
@@ -205,6 +216,13 @@ class Nonsense:
 
     def member(self) -> Member:
         flip, me = self.random.choice, self.node.membership.me
+        if self.random.random() < 0.8:
+            name = flip(NAMES[1:])
+            identity = name.encode() * 8
+            liveness = flip([ALIVE, ALIVE, ALIVE, SUSPECT, DEAD])
+            incarnation = self.random.randrange(3)
+            address, start = f"{name}:1", identity[:8]
+            return Member(name, identity, identity, start, 1, incarnation, NORMAL, liveness, address, "", 1.0)
         return Member(
             name=flip(NAMES),
             directory=flip([*IDS, me.directory]),
@@ -244,8 +262,8 @@ class Besieged:
 
     def step(self) -> None:
         """One thing happens."""
-        happens: list[Any] = [self.hear] * 9 + [self.hear_answer] * 3 + [self.hear_datagram] * 3
-        happens += [self.link, self.unlink, self.pass_time, self.commit, self.commit]
+        happens: list[Any] = [self.hear] * 8 + [self.hear_answer] * 4 + [self.hear_datagram]
+        happens += [self.link, self.link, self.unlink, self.pass_time, self.commit, self.commit]
         self.random.choice(happens)()
         self.carry_out()
         if self.out.stop is not None or self.random.random() < 0.005:
@@ -253,6 +271,8 @@ class Besieged:
 
     def hear(self) -> None:
         link, message = self.random.randrange(LINKS), self.nonsense.message()
+        if self.random.random() < 0.5:
+            message = self.random.choice([self.nonsense.a_get, self.nonsense.a_put, self.nonsense.a_delete])()
         if isinstance(message, Get | Put | Delete):
             self.last_id += 1
             message = message._replace(id=self.last_id)
@@ -265,6 +285,8 @@ class Besieged:
 
     def hear_answer(self) -> None:
         message = self.nonsense.message()
+        if self.random.random() < 0.5:
+            message = self.random.choice([self.nonsense.a_read_answer, self.nonsense.a_stored])()
         try:
             self.node.answer(self.random.choice(ADDRESSES), message, self.now, self.out)
         except ValueError as error:
@@ -274,7 +296,11 @@ class Besieged:
         self.node.receive_datagram("127.0.0.1:5", self.nonsense.datagram(), self.now, self.out)
 
     def link(self) -> None:
-        self.node.link_up(self.random.choice(ADDRESSES), self.nonsense.a_hello(), self.now, self.out)
+        address = self.random.choice(ADDRESSES)
+        hello = self.nonsense.greeting(address.partition(":")[0])
+        if self.random.random() < 0.2:
+            hello = self.nonsense.a_hello()
+        self.node.link_up(address, hello, self.now, self.out)
 
     def unlink(self) -> None:
         self.node.link_down(self.random.choice(ADDRESSES), self.now, self.out)
