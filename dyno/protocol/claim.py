@@ -56,6 +56,10 @@ class Claim:
         if address == self._former:
             self._let_go(now, out)
 
+    def give_up(self) -> None:
+        """The process ends before it knew."""
+        self._until = None
+
     def tick(self, now: float, out: Outbox) -> bool:
         """True once, when the name has turned out to be free."""
         if self.free or self._until is None or now < self._until:

@@ -116,7 +116,10 @@ class Node:
         """A clean stop: tell the others, so that they need not find out, and begin nothing more. The runner
         goes on while this node is `busy`."""
         self._coordinator.stop()
-        self.membership.leave_quietly(now, out)
+        if self._claim.free:
+            self.membership.leave_quietly(now, out)
+        else:
+            self._claim.give_up()  # nobody was told of this start
 
     @property
     def busy(self) -> bool:

@@ -49,6 +49,14 @@ def test_a_silent_address_is_given_its_time() -> None:
     assert not looking.claim.tick(10.6, looking.out)  # that is told once
 
 
+def test_one_that_gave_up_never_finds_out() -> None:
+    looking = Looking()
+    looking.claim.give_up()
+    assert looking.claim.deadline() is None
+    assert not looking.claim.tick(11.0, looking.out)
+    assert not looking.claim.free
+
+
 def test_our_name_under_another_start_is_taken() -> None:
     looking = Looking()
     looking.claim.link_up("old:1", hello("n1", b"other"), 10.1, looking.out)

@@ -582,6 +582,17 @@ def test_a_node_that_moved_is_not_led_astray_by_one_that_refuses_it() -> None:
     assert again.node.ready
 
 
+def test_a_node_that_is_stopped_while_it_looks_has_nothing_to_take_back_and_does_not_begin() -> None:
+    again = moved(Driven())
+    again.node.stop(again.now, again.out)
+    again.node.tick(again.now + 10, again.out)
+    assert again.node.deadline() is None
+    assert again.node.take_batch() is None
+    assert not again.out.meta
+    assert not again.out.sends
+    assert not again.node.joined
+
+
 def test_a_copy_of_a_living_nodes_directory_stops() -> None:
     original = Driven()
     again = moved(original)
