@@ -233,14 +233,14 @@ class Process:
             events, out.events = out.events, []
             for level, text in events:
                 self._trace.note(now, self._name, "", f"{level}: {text}")
-        if out.connect:
-            connect, out.connect = out.connect, []
-            for address in connect:
-                self._dialler.connect(address)
         if out.disconnect:
             disconnect, out.disconnect = out.disconnect, []
             for address in disconnect:
                 self._dialler.disconnect(address)
+        if out.connect:
+            connect, out.connect = out.connect, []
+            for address in connect:
+                self._dialler.connect(address)
         if out.replies or out.sends:
             self._send()
         if out.datagrams:
