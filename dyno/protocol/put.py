@@ -110,9 +110,8 @@ class PutCoordinator:
         nodes = tuple(self._tally.yes)
         refusals = self._refusals.values()
         if len(refusals) > len(self._others) and all(status == STATUS_STORAGE for status in refusals):
-            # A full disk has kept nothing, but a commit that broke may be there after a restart.
             text = "no owner of the key can write to its disk"
-            self._sink.failed(Failure(Code.STORAGE, text, self._needed, indeterminate=True), out)
+            self._sink.failed(Failure(Code.STORAGE, text, self._needed), out)
             return
         silent = [name for name in (self._me, *self._others) if name not in self._tally.yes]
         text = f"{len(nodes)} of {self._needed} needed nodes stored the write{how}; "

@@ -149,7 +149,7 @@ def test_a_write_that_no_disk_took_was_surely_not_done() -> None:
     for node in "abc":
         writing.stored(node, STATUS_STORAGE)
     text = "no owner of the key can write to its disk"
-    assert writing.sink.failures == [Failure(Code.STORAGE, text, 1, indeterminate=True)]
+    assert writing.sink.failures == [Failure(Code.STORAGE, text, 1)]
 
 
 def test_one_full_disk_that_says_so_twice_is_one_full_disk() -> None:
