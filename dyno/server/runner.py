@@ -209,10 +209,11 @@ class Runner:
         self._committing = None
         if error is None:
             self._core.committed(self._now, self._out)
-            return
-        self._core.commit_failed(str(error), self._now, self._out)
-        if not isinstance(error, StorageFull):
-            # An fsync that failed may have dropped pages: it is never tried again (fsyncgate).
+        elif isinstance(error, StorageFull):
+            self._core.commit_failed(str(error), self._now, self._out)
+        else:
+            # An fsync that failed may have dropped pages, and is never tried again (fsyncgate). What became
+            # of the batch nobody knows, so nobody is told anything: to all others this is a crash.
             self._stop = StorageFailed(f"the disk failed, and this node stops: {error}")
 
     # ── the end of a turn ──

@@ -192,10 +192,10 @@ class Process:
         error = self._write(batch)
         if error is None:
             self.node.committed(self._kernel.now, self._out)
-        else:
+        elif isinstance(error, StorageFull):
             self.node.commit_failed(str(error), self._kernel.now, self._out)
-            if not isinstance(error, StorageFull):
-                self._out.stop = str(StorageFailed(f"the disk failed, and this node stops: {error}"))
+        else:  # what became of the batch nobody knows, so nobody is told anything
+            self._out.stop = str(StorageFailed(f"the disk failed, and this node stops: {error}"))
         self._settle()
 
     def _write(self, batch: Batch) -> Exception | None:
