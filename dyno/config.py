@@ -52,7 +52,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     put_timeout_s: Seconds = 3.0
     hedge_after_s: Seconds = 0.05  # a read answer later than this is overtaken by another replica
     requests_max: Count = 10_000  # under way at once on one coordinator
-    retry_after_s: Seconds = 0.1  # what an Overloaded answer advises
+    retry_after_s: Seconds = 0.1  # what an Overloaded answer advises at least
+    write_delay_max_s: Seconds = 0.5  # expected until the commit of a client's write; more is Overloaded
+    read_delay_max_s: Seconds = 0.25  # expected before a slow disk; twice both for what peers ask
 
     # ── storage ──
     storage_bytes_max: Bytes = 1 << 38  # LMDB's map size, address space only

@@ -23,6 +23,7 @@ from dyno.protocol import quorum
 from dyno.protocol.forward import Forwarding
 from dyno.protocol.get import GetCoordinator
 from dyno.protocol.outbox import Outbox
+from dyno.protocol.overload import PeerLoads, ReadLine
 from dyno.protocol.put import PutCoordinator
 from dyno.protocol.replica import Refusal, Replica, Written
 from dyno.protocol.sink import Failure, LinkSink, ReadFirst, ReadSink, Sink, invalid
@@ -54,6 +55,7 @@ Refused: TypeAlias = Callable[[Refusal, float, Outbox], None]
 
 _REQUEST_ID_BYTES = 16
 _RETRY_AFTER_S = 0.05  # how long a replica is given to learn the ring before it is asked again
+_MANY_PUTS = 64  # under way: with fewer nobody needs to ask whether peers keep up
 _TRAILING_MAX = 1000  # reads that are answered but still wait for somebody's copy, to repair it
 
 
@@ -82,7 +84,14 @@ class Coordinator:
     """me: this node's name. ring: None until it joined."""
 
     def __init__(
-        self, *, me: str, config: Config, replica: Replica, peers: Peers, membership: Membership
+        self,
+        *,
+        me: str,
+        config: Config,
+        replica: Replica,
+        peers: Peers,
+        membership: Membership,
+        read_line: ReadLine | None = None,
     ) -> None:
         self.ring: Ring | None = None
         self._me = me
@@ -90,6 +99,8 @@ class Coordinator:
         self._replica = replica
         self._peers = peers
         self._membership = membership
+        self._read_line = ReadLine(config) if read_line is None else read_line
+        self._loads = PeerLoads(config)
         self._stopping = False
         self._last_id = 0
         self._standings: dict[tuple[str, ...], _Standing] = {}  # at most one per partition of the ring
@@ -132,6 +143,7 @@ class Coordinator:
             if get is not None:
                 self._answered(get, node, message.status, message.record, now, out)
         elif type(message) is Stored:
+            self._loads.answered(node, message.status, now)
             put = self._puts.get(message.id)
             if put is not None:
                 self._stored(put, node, message.status, now, out)
@@ -144,12 +156,14 @@ class Coordinator:
 
     def link_up(self, node: str, out: Outbox) -> None:
         """What could not be sent to a node is sent now."""
+        self._loads.lost(node)
         for get in self._gets.values():
             get.retry(node, out)
         for put in self._puts.values():
             put.retry(node, out)
 
     def link_down(self, node: str, out: Outbox) -> None:
+        self._loads.lost(node)
         for get in self._gets.values():
             get.lost(node, out)
         for get in list(self._trailing.values()):
@@ -166,6 +180,7 @@ class Coordinator:
         """The ring is another one now. What reads found out under the old one counts no more: they fail
         with "plan again", which harms nobody. A write is on some disks already, and goes on."""
         before, self.ring = self.ring, ring
+        self._loads.keep(ring.names)
         if before is not None and before.fingerprint != ring.fingerprint:
             for get in list(self._gets.values()):
                 get.replan(out)
@@ -174,7 +189,7 @@ class Coordinator:
     def tick(self, now: float, out: Outbox) -> None:
         while self._hedges and self._hedges[0][0] <= now:
             get = self._hedges.popleft()[1]
-            if get.hedge(out):
+            if (self._read_line.hurries_nobody and not get.answered) or get.hedge(out):
                 self._hedges.append((now + self._config.hedge_after_s, get))
         while self._retries and self._retries[0][0] <= now:
             _, node, operation = self._retries.popleft()
@@ -260,6 +275,8 @@ class Coordinator:
         context = token.decode(request.context, cluster=ring.cluster, bucket=request.bucket, key=request.key)
         if not self._takes_data(sink, out) or not self._enough_live(plan.owners, needed, sink, out):
             return
+        if not self._has_room(plan.owners, needed, request.budget_ms, sink, now, out):
+            return
         try:
             if isinstance(request, Put):
                 self._put(request, context, intent, now, out)
@@ -304,6 +321,21 @@ class Coordinator:
             text += f"; dead: {', '.join(dead)}"
         sink.failed(Failure(Code.QUORUM, text, needed), out)
         return False
+
+    def _has_room(
+        self, owners: tuple[str, ...], needed: int, budget_ms: int, sink: Sink, now: float, out: Outbox
+    ) -> bool:
+        """Whether a write would be on enough disks soon enough, as far as can be seen beforehand."""
+        delay_s = self._replica.delay_s(now)
+        if delay_s and delay_s > min(self._config.write_delay_max_s, budget_ms / 1000):
+            self._overloaded(f"writes wait {delay_s:.2f} s for the disk", sink, out, delay_s)
+            return False
+        if not self._loads.pressed and len(self._puts) <= _MANY_PUTS:
+            return True
+        if self._loads.room(self._standing(owners).others, now) < needed - 1:
+            self._overloaded(f"fewer than {needed} owners of the key keep up with writes", sink, out)
+            return False
+        return True
 
     def _standing(self, owners: tuple[str, ...]) -> _Standing:
         """How owners stand now. Every request asks and the answer changes rarely, so it is kept."""
@@ -470,6 +502,7 @@ class Coordinator:
             sink=intent.sink,
         )
         self._puts[put.id] = put
+        self._loads.sent(self._standing(intent.owners).others, now)
         written.batch.waiters.append(partial(self._stored, put, self._me))
         put.start(out)
 
@@ -506,9 +539,10 @@ class Coordinator:
             )
         return Failure(Code.STORAGE, f"{self._me}: {refusal}")
 
-    def _overloaded(self, text: str, sink: Sink, out: Outbox) -> None:
-        failure = Failure(Code.OVERLOADED, f"{self._me}: {text}", retry_after_s=self._config.retry_after_s)
-        sink.failed(failure, out)
+    def _overloaded(self, text: str, sink: Sink, out: Outbox, delay_s: float = 0.0) -> None:
+        """delay_s: how long what waits already will take."""
+        retry_after_s = max(self._config.retry_after_s, delay_s)
+        sink.failed(Failure(Code.OVERLOADED, f"{self._me}: {text}", retry_after_s=retry_after_s), out)
 
     def _next_id(self) -> int:
         self._last_id += 1

@@ -19,7 +19,9 @@ from dyno.protocol.peers import Peers
 from dyno.protocol.quorum import Tally, Verdict
 from dyno.protocol.replica import Refusal, Replica
 from dyno.protocol.sink import Failure, ReadSink
-from dyno.wire.messages import STATUS_OK, STATUS_RING, Read, Store
+from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, STATUS_RING, Read, Store
+
+_RETRY_AFTER_S = 0.1  # where owners are overloaded: they answer at once, so this is a pause for them
 
 
 class GetCoordinator:
@@ -33,6 +35,7 @@ class GetCoordinator:
         "_late",
         "_me",
         "_needed",
+        "_overloaded",
         "_owners",
         "_peers",
         "_replica",
@@ -76,6 +79,7 @@ class GetCoordinator:
         self._asked: dict[str, bool] = {me: True}  # owner -> an answer is on its way
         self._late = False  # whether answers are so late that any owner may be asked
         self._tally = Tally(needed=needed, candidates=len(owners))
+        self._overloaded = False  # whether an owner said so
 
     def start(self, out: Outbox) -> None:
         """Ask the others; `answer` for `me` follows as soon as its own copy is read."""
@@ -91,6 +95,7 @@ class GetCoordinator:
             self._answers[node] = record
             self._tally.did(node)
         elif status != STATUS_RING:
+            self._overloaded = self._overloaded or status == STATUS_OVERLOADED
             self._tally.cannot(node)
         if not self.answered:
             self._judge(now, out)
@@ -182,7 +187,12 @@ class GetCoordinator:
         nodes = tuple(self._answers)
         silent = ", ".join(name for name in self._owners if name not in self._answers)
         text = f"{len(nodes)} of {self._needed} needed nodes answered the read{how}; no answer from {silent}"
-        self._sink.failed(Failure(Code.QUORUM, text, self._needed, nodes), out)
+        if self._overloaded:
+            text += ", some of which are overloaded"
+            failure = Failure(Code.OVERLOADED, text, self._needed, nodes, retry_after_s=_RETRY_AFTER_S)
+        else:
+            failure = Failure(Code.QUORUM, text, self._needed, nodes)
+        self._sink.failed(failure, out)
 
     def _merged(self, out: Outbox) -> bytes | None:
         """One record out of all answers; None where a dot has two values (already reported)."""

@@ -8,6 +8,8 @@ runner (server or simulator) owns sockets, disk and clock:
 - outbound links have addresses: `link_up`, `answer`, `link_down`, and `refused` when the other side
   would not have us;
 - `take_batch` gives what the disk is to commit, one batch at a time; `committed` or `commit_failed` follow;
+- where reading takes long, requests whose `slot_read_by` is known join the `read_line`, are received once
+  their record is in memory, and leave it; those that must not join go to `overloaded`;
 - `tick` at `deadline`.
 
 Nothing here raises for what a remote did: it is answered with a refusal, or reported and dropped.
@@ -24,12 +26,14 @@ from dyno.placement.hashing import SLOT_BYTES
 from dyno.protocol import handshake
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import Coordinator
+from dyno.protocol.overload import PEERS_ROOM, ReadLine, answer_to
 from dyno.protocol.peers import Peers
 from dyno.protocol.replica import Batch, Refusal, Replica
 from dyno.protocol.ring import Ring
 from dyno.wire.members import pack_members
 from dyno.wire.messages import (
     STATUS_OK,
+    STATUS_OVERLOADED,
     STATUS_REFUSED,
     STATUS_RING,
     Admit,
@@ -92,12 +96,14 @@ class Node:
         self.name = me.name
         self._claim = Claim(name=me.name, start=me.start, former=former, wait_s=config.probe_timeout_s)
         self._peers = Peers()
+        self.read_line = ReadLine(config)
         self._coordinator = Coordinator(
             me=self.name,
             config=config,
             replica=self._replica,
             peers=self._peers,
             membership=self.membership,
+            read_line=self.read_line,
         )
         self._ring: Ring | None = None
         self._ring_version = -1
@@ -210,6 +216,14 @@ class Node:
             return plan.slot if self.name in plan.owners else None
         return None
 
+    def overloaded(self, link: int, message: Message, out: Outbox) -> None:
+        """Refuse a request that would wait too long for a slow disk, unstarted."""
+        why = f"reads wait {self.read_line.delay_s:.2f} s for the disk"
+        retry_after_s = max(self._config.retry_after_s, self.read_line.delay_s)
+        answer = answer_to(message, name=self.name, why=why, retry_after_s=retry_after_s)
+        if answer is not None:
+            out.replies.append((link, answer))
+
     def answer(self, address: str, message: Message, now: float, out: Outbox) -> None:
         """An answer on an outbound link. Raises ValueError as `receive` does."""
         if isinstance(message, ReadAnswer | Stored | Found | Done | Failed):
@@ -231,8 +245,9 @@ class Node:
 
     # ── disk and time ──
 
-    def take_batch(self) -> Batch | None:
-        return self._replica.take_batch()
+    def take_batch(self, now: float | None = None) -> Batch | None:
+        """now: when the disk gets it, so that its pace is known from `committed`."""
+        return self._replica.take_batch(now)
 
     def committed(self, now: float, out: Outbox) -> None:
         self._replica.committed(now, out)
@@ -364,6 +379,11 @@ class Node:
         if not self._ring.places(message.slot, message.key, self.name):
             out.events.append(("error", f"a peer sent key {message.key!r} to where it does not belong"))
             self._answer_store(link, message.id, STATUS_REFUSED, now, out)
+            return
+        # Read repair, which nobody waits for, yields to clients.
+        room = PEERS_ROOM if message.id else 1.0
+        if self._replica.delay_s(now) > self._config.write_delay_max_s * room:
+            self._answer_store(link, message.id, STATUS_OVERLOADED, now, out)
             return
         try:
             batch = self._replica.merge(message.slot, message.key, message.record)

@@ -26,6 +26,7 @@ from dyno.causality.record import DotConflict, Record
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
 from dyno.protocol.outbox import Outbox
+from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.engine import CorruptRecord, Engine
 from dyno.wire.messages import (
@@ -58,9 +59,10 @@ class Refusal(Exception):
 
 
 class Batch:
-    """Cells and small facts that are committed together, and who waits for that."""
+    """Cells and small facts that are committed together, and who waits for that. taken_at: when the disk got
+    it, None before that or where nobody measures."""
 
-    __slots__ = ("bytes", "meta", "replies", "sends", "waiters", "writes")
+    __slots__ = ("bytes", "meta", "replies", "sends", "taken_at", "waiters", "writes")
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes] = {}
@@ -69,6 +71,12 @@ class Batch:
         self.waiters: list[Waiter] = []
         self.sends: list[tuple[str, PeerMessage | ClientRequest]] = []
         self.replies: list[tuple[int, ClientAnswer | PeerMessage]] = []
+        self.taken_at: float | None = None
+
+    @property
+    def pages(self) -> float:
+        """How much work it is for the disk: one page for a record, and one for every so many bytes."""
+        return len(self.writes) + self.bytes / PAGE_BYTES
 
     def __bool__(self) -> bool:
         return bool(self.writes or self.meta or self.sends or self.replies)
@@ -91,6 +99,9 @@ class Replica:
         self._minter = minter
         self._batch_bytes_max = config.batch_bytes_max
         self._batch_count_max = config.batch_count_max
+        self._gathers_max = config.batch_count_max  # the same, or less where that many would take too long
+        self._commit_max_s = config.write_delay_max_s * PEERS_ROOM
+        self._pace = DiskPace(config.write_delay_max_s)
         self._gathering = Batch()
         self._committing: Batch | None = None
         self._rests_until: float | None = None
@@ -185,11 +196,23 @@ class Replica:
 
     # ── the disk ──
 
-    def take_batch(self) -> Batch | None:
+    def delay_s(self, now: float) -> float:
+        """How long it will probably take until what is written now is on the disk; 0.0 where that need not
+        be asked, for little gathers."""
+        pages = self._gathering.pages
+        if pages < ALWAYS_PAGES:
+            return 0.0
+        committing = self._committing
+        if committing is None or committing.taken_at is None:
+            return self._pace.delay_s(pages)
+        return self._pace.delay_s(pages, ahead=committing.pages, elapsed_s=now - committing.taken_at)
+
+    def take_batch(self, now: float | None = None) -> Batch | None:
         """The next batch to commit; None while one is being committed or nothing waits."""
         batch = self._gathering
         if self._committing is not None or not batch or self._rests_until is not None:
             return None
+        batch.taken_at = now
         self._committing, self._gathering = batch, Batch()
         return batch
 
@@ -197,6 +220,10 @@ class Replica:
         batch = self._committing
         assert batch is not None
         self._committing = None
+        if batch.taken_at is not None:
+            self._pace.committed(batch.pages, now - batch.taken_at)
+            at_once = max(self._pace.pages_in(self._commit_max_s), ALWAYS_PAGES)
+            self._gathers_max = int(min(at_once, self._batch_count_max))
         self._holds_data = self._holds_data or bool(batch.writes)
         out.sends += batch.sends
         out.replies += batch.replies
@@ -252,7 +279,7 @@ class Replica:
             raise Refusal(STATUS_STORAGE, "the disk refused the last writes", is_news=False)
         batch = self._gathering
         size = len(record) + len(key) + _CELL_OVERHEAD_BYTES
-        if batch.bytes + size > self._batch_bytes_max or len(batch.writes) >= self._batch_count_max:
+        if batch.bytes + size > self._batch_bytes_max or len(batch.writes) >= self._gathers_max:
             raise Refusal(STATUS_OVERLOADED, "too many writes wait for the disk", is_news=False)
         batch.bytes += size
         batch.writes[slot] = pack_cell(key, note, record)

@@ -45,6 +45,11 @@ class Ring:
         self._owners: dict[int, tuple[str, ...]] = {}
         self._bucket_ids: dict[str, bytes] = {}
 
+    @property
+    def names(self) -> list[str]:
+        """Of all that own anything."""
+        return self._names
+
     def plan(self, bucket: str, key: bytes) -> Plan:
         """Raises InvalidRequest for a bucket name or a key that no client of ours would send."""
         known = self._bucket_ids.get(bucket)

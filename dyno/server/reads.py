@@ -3,7 +3,8 @@
 A warm LMDB read takes two microseconds, so the loop does it itself. Where pages have to come from the disk
 it takes milliseconds, and a loop that waits for them answers no ping. So reads are measured; when they are
 slow on average, a request that reads is first walked through by a thread, which pulls its pages into memory,
-and only then handed to the core, whose own read is warm again.
+and only then handed to the core, whose own read is warm again. How many may wait for that is the core's to
+say (`protocol.overload.ReadLine`): as many as the thread is done with soon enough.
 """
 
 from __future__ import annotations
@@ -17,23 +18,26 @@ from dyno.server.worker import Worker
 from dyno.storage.engine import CorruptRecord, Engine, Scanned, StorageBroken
 
 if TYPE_CHECKING:
+    from dyno.protocol.overload import ReadLine
     from dyno.transport.reactor import Reactor
     from dyno.wire.messages import Message
 
 _COLD_S = 0.001
 _WARM_S = 0.000_25
 _WEIGHT_OF_LAST = 0.05  # in the running mean
+_SURPRISE_MAX = 8.0  # times the mean: one read that hangs says little about the next ones
+_WARMED_PER_TURN_MAX = 32  # so that a turn, and with it refusals and pings, is not held up for long
 
 
 class MeteredEngine(Engine):
-    """An engine whose reads are measured. cold: whether they are slow on average. A read that breaks the
-    engine ends the node, so it raises StorageFailed, in the words of errors.py."""
+    """An engine whose reads are measured. mean_s: of the last ones. cold: whether they are slow on average. A
+    read that breaks the engine ends the node, so it raises StorageFailed, in the words of errors.py."""
 
-    __slots__ = ("_engine", "_mean_s", "cold", "commit_number")
+    __slots__ = ("_engine", "cold", "commit_number", "mean_s")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._mean_s = 0.0
+        self.mean_s = 0.0
         self.cold = False
         self.commit_number = engine.commit_number
 
@@ -59,11 +63,12 @@ class MeteredEngine(Engine):
             self._took(perf_counter() - started)
 
     def _took(self, seconds: float) -> None:
-        self._mean_s += (seconds - self._mean_s) * _WEIGHT_OF_LAST
+        seconds = min(seconds, _COLD_S + self.mean_s * _SURPRISE_MAX)
+        self.mean_s += (seconds - self.mean_s) * _WEIGHT_OF_LAST
         if self.cold:
-            self.cold = self._mean_s > _WARM_S
+            self.cold = self.mean_s > _WARM_S
         else:
-            self.cold = self._mean_s > _COLD_S
+            self.cold = self.mean_s > _COLD_S
 
     def write_batch(self, writes: Mapping[bytes, bytes | None], meta: Mapping[str, bytes]) -> int:
         self.commit_number = self._engine.write_batch(writes, meta)
@@ -86,33 +91,41 @@ class _Waiting(NamedTuple):
     slot: bytes
     link: int
     message: Message
+    until: float  # when nobody waits for an answer any more
 
 
 class ColdReads:
-    """receive(link, message): the core's ear, called once the message's record is in memory."""
+    """line: the core's. receive(link, message): the core's ear, called once the message's record is in
+    memory, unless nobody waits any more. now(): the runner's clock at this turn."""
 
     def __init__(
         self,
         engine: MeteredEngine,
         reactor: Reactor,
         *,
-        waiting_max: int,
+        line: ReadLine,
+        now: Callable[[], float],
         receive: Callable[[int, Message], None],
     ) -> None:
         self._engine = engine
-        self._waiting = 0
-        self._waiting_max = waiting_max
+        self._line = line
+        self._now = now
         self._receive = receive
         self._worker: Worker[_Waiting, _Waiting] = Worker(
-            reactor, name="dyno-reads", do=self._warm, on_done=self._warmed
+            reactor,
+            name="dyno-reads",
+            do=self._warm,
+            on_done=self._warmed,
+            per_turn_max=_WARMED_PER_TURN_MAX,
         )
 
     def take(self, slot: bytes, link: int, message: Message) -> bool:
-        """False when too many wait already: a stalled loop then slows down who asks for so much."""
-        if self._waiting >= self._waiting_max:
+        """False when it would wait too long."""
+        self._line.mean_s = self._engine.mean_s
+        until = self._line.join(message, self._now())
+        if until is None:
             return False
-        self._waiting += 1
-        self._worker.submit(_Waiting(slot, link, message))
+        self._worker.submit(_Waiting(slot, link, message, until))
         return True
 
     def close(self) -> None:
@@ -123,5 +136,6 @@ class ColdReads:
         return waiting
 
     def _warmed(self, waiting: _Waiting) -> None:
-        self._waiting -= 1
-        self._receive(waiting.link, waiting.message)
+        self._line.leave()
+        if waiting.until > self._now():
+            self._receive(waiting.link, waiting.message)

@@ -75,7 +75,11 @@ class Runner:
             )
             opened.callback(self._disk.close)
             self._cold_reads = ColdReads(
-                engine, self._reactor, waiting_max=config.requests_max, receive=self._receive_warm
+                engine,
+                self._reactor,
+                line=core.read_line,
+                now=lambda: self._now,
+                receive=self._receive_warm,
             )
             opened.pop_all()
         self._addresses = Addresses(family=listener.family, spawn=spawn, log=log)
@@ -172,7 +176,9 @@ class Runner:
     def _receive(self, link: int, message: Message) -> None:
         if self._engine.cold:
             slot = self._core.slot_read_by(message)
-            if slot is not None and self._cold_reads.take(slot, link, message):
+            if slot is not None:
+                if not self._cold_reads.take(slot, link, message):
+                    self._core.overloaded(link, message, self._out)
                 return
         self._core.receive(link, message, self._now, self._out)
 
@@ -230,7 +236,7 @@ class Runner:
         while out:  # flushing may have closed a link, of which the core heard
             self._deliver()
             self._reactor.flush()
-        if self._committing is None and (batch := core.take_batch()) is not None:
+        if self._committing is None and (batch := core.take_batch(trio.current_time())) is not None:
             self._committing = batch
             self._disk.submit(batch)
         if out.stop is not None:

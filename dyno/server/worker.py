@@ -21,15 +21,22 @@ Out = TypeVar("Out")
 
 class Worker(Generic[In, Out]):
     """do(work) runs on the thread and must not raise; on_done(result) runs on the loop, in the order of the
-    work."""
+    work, for at most `per_turn_max` results a turn. Who submits bounds how much waits."""
 
     def __init__(
-        self, reactor: Reactor, *, name: str, do: Callable[[In], Out], on_done: Callable[[Out], None]
+        self,
+        reactor: Reactor,
+        *,
+        name: str,
+        do: Callable[[In], Out],
+        on_done: Callable[[Out], None],
+        per_turn_max: int = 1024,
     ) -> None:
         self.closed = False
         self._reactor = reactor
         self._do = do
         self._on_done = on_done
+        self._per_turn_max = per_turn_max
         self._work: queue.SimpleQueue[tuple[In] | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Out] = queue.SimpleQueue()
         self._awake, self._wake = os.pipe()
@@ -42,8 +49,8 @@ class Worker(Generic[In, Out]):
         self._work.put((work,))
 
     def on_readable(self) -> None:
-        os.read(self._awake, 4096)
-        while not self._results.empty():
+        # A byte for each result: what is left of them keeps the pipe readable for the next turn.
+        for _ in os.read(self._awake, self._per_turn_max):
             self._on_done(self._results.get())
 
     def on_writable(self) -> None:

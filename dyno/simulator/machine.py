@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 class Machine:
     """birth: the words that every process here is started with. engine: the disk. commit_s: least and most
-    seconds that a commit takes."""
+    seconds that a commit takes, and seconds_per_record more for each record in it. seconds_per_read: where it
+    is not 0, requests wait in line until the disk has read their record."""
 
     def __init__(
         self, birth: Birth, *, config: Config, kernel: Kernel, network: Network, trace: Trace
@@ -32,6 +33,8 @@ class Machine:
         self.config = config
         self.engine = MemoryEngine()
         self.commit_s = COMMIT_S
+        self.seconds_per_record = 0.0
+        self.seconds_per_read = 0.0
         self.starts = 0
         self._kernel = kernel
         self._network = network

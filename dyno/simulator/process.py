@@ -2,7 +2,8 @@
 
 It runs the very same `protocol.node.Node`: hands it messages, link events, finished commits and the time,
 and carries out its outbox. Links are dialled, greeted and dialled again as in `server.outbound`; one batch
-at a time is on its way to the disk, and written when its time has come; it wakes by the node's deadline.
+at a time is on its way to the disk, and written when its time has come; before a disk that reads slowly
+requests stand in line, as in `server.reads`; it wakes by the node's deadline.
 Everything that happens at one instant of one arrival is one turn.
 
 In: a node that was not started, and the machine that it runs on. Out: frames, datagrams and commits. A
@@ -13,6 +14,7 @@ commit under way the dice say whether the disk had it), or by the node's own wil
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from dyno.errors import StorageFailed
@@ -62,6 +64,7 @@ class Process:
         self._settling = False
         self._stopping = False
         self._committing: Batch | None = None
+        self._reading: deque[tuple[int, Message, float]] = deque()  # link, request, until when it is wanted
         self._inbound: dict[int, End] = {}
         self._number_of: dict[End, int] = {}  # 0 until its Hello was judged
         self._last_number = 0
@@ -139,12 +142,44 @@ class Process:
         self._network.flush(end)
 
     def _requests(self, end: End, messages: Sequence[Message]) -> None:
-        number, now, receive, out = self._number_of[end], self._kernel.now, self.node.receive, self._out
+        number, now, out = self._number_of[end], self._kernel.now, self._out
+        receive = self.node.receive if not self._machine.seconds_per_read else self._receive_slowly
         try:
             for message in messages:
                 receive(number, message, now, out)
         except ValueError as error:
             self._hang_up(end, f"not understood: {error}")
+        self._settle()
+
+    def _receive_slowly(self, number: int, message: Message, now: float, out: Outbox) -> None:
+        """What reads waits until the disk has done so, one after the other."""
+        node = self.node
+        if node.slot_read_by(message) is None:
+            node.receive(number, message, now, out)
+            return
+        node.read_line.mean_s = self._machine.seconds_per_read
+        until = node.read_line.join(message, now)
+        if until is None:
+            node.overloaded(number, message, out)
+            return
+        self._reading.append((number, message, until))
+        if len(self._reading) == 1:
+            self._kernel.after(self._machine.seconds_per_read, self._read_next)
+
+    def _read_next(self) -> None:
+        if self.ended is not None:
+            return
+        number, message, until = self._reading.popleft()
+        self.node.read_line.leave()
+        if until > self._kernel.now:
+            try:
+                self.node.receive(number, message, self._kernel.now, self._out)
+            except ValueError as error:
+                end = self._inbound.get(number)
+                if end is not None:
+                    self._hang_up(end, f"not understood: {error}")
+        if self._reading:
+            self._kernel.after(self._machine.seconds_per_read, self._read_next)
         self._settle()
 
     def _hang_up(self, end: End, reason: str) -> None:
@@ -215,10 +250,12 @@ class Process:
         while out:
             self._deliver()
         self._settling = False
-        if self._committing is None and (batch := node.take_batch()) is not None:
+        if self._committing is None and (batch := node.take_batch(self._kernel.now)) is not None:
             self._committing = batch
             least, most = self._machine.commit_s
-            self._kernel.after(least + (most - least) * self._random.random(), self._commit, batch)
+            seconds = least + (most - least) * self._random.random()
+            seconds += self._machine.seconds_per_record * len(batch.writes)
+            self._kernel.after(seconds, self._commit, batch)
         if out.stop is not None:
             self._end(out.stop)
         elif self._stopping and self._committing is None:

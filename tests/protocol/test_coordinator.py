@@ -14,6 +14,7 @@ from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX, Config
 from dyno.protocol.coordinator import Coordinator
 from dyno.protocol.outbox import Outbox
+from dyno.protocol.overload import ReadLine
 from dyno.protocol.peers import Peers
 from dyno.protocol.replica import Replica
 from dyno.protocol.ring import Ring
@@ -23,6 +24,7 @@ from dyno.wire.messages import (
     ALL,
     DEFAULT,
     STATUS_OK,
+    STATUS_OVERLOADED,
     STATUS_RING,
     Delete,
     Done,
@@ -65,7 +67,15 @@ class Members:
 class At:
     """A coordinator on one of several nodes, all linked, whose disk commits when told to."""
 
-    def __init__(self, me: str = "a", names: str = "abc", *, copies: int = 3, **config: float) -> None:
+    def __init__(
+        self,
+        me: str = "a",
+        names: str = "abc",
+        *,
+        copies: int = 3,
+        read_line: ReadLine | None = None,
+        **config: float,
+    ) -> None:
         self.now = 0.0
         self.out = Outbox()
         self.engine = MemoryEngine()
@@ -80,6 +90,7 @@ class At:
             replica=self.replica,
             peers=self.peers,
             membership=self.members,  # type: ignore[arg-type]
+            read_line=read_line,
         )
         self.turn(names)
         self.peers.place({name: name for name in names if name != me})
@@ -523,3 +534,100 @@ def test_before_there_is_a_ring_nobody_is_served(a_request: Callable[[], Get | P
     at.coordinator.ring = None
     at.ask(a_request())
     assert at.failure().message == "a has not joined a cluster yet"
+
+
+# ── overload ──
+
+
+def write_many(at: At, count: int) -> list[Store]:
+    """The copies that go to b and c."""
+    for number in range(count):
+        at.ask(a_put(number, key=b"key %d" % number))
+    return [store for name, store in at.sent(Store) if name == "b" and isinstance(store, Store)]
+
+
+def slow_down(at: At) -> None:
+    """The disk takes a millisecond for a record from now on, as far as anybody knows."""
+    write_many(at, 200)
+    assert at.replica.take_batch(at.now) is not None
+    at.now += 0.2
+    at.replica.committed(at.now, at.out)
+    for store in [store for name, store in at.sent(Store) if name == "b"]:
+        at.hear("b", Stored(store.id, STATUS_OK))  # type: ignore[union-attr]
+    at.answers()
+
+
+def test_a_write_that_would_wait_too_long_for_the_disk_is_refused_before_it_begins() -> None:
+    at = At(names="a")
+    slow_down(at)
+    write_many(at, 600)
+    answers = at.answers()
+    assert 50 < len(answers) < 150
+    refused = answers[-1]
+    assert isinstance(refused, Failed)
+    assert (refused.code, refused.indeterminate) == ("overloaded", False)
+    assert refused.message.startswith("a: writes wait 0.5")
+    assert 500 <= refused.retry_after_ms <= 550
+    at.ask(a_delete(context=b""))  # reads first, and then would write
+    assert at.failure().code == "overloaded"
+    at.commit()
+    assert len(at.answers()) + len(answers) == 600
+    at.ask(a_put(1000))
+    at.commit()
+    assert isinstance(at.answers()[0], Done)
+
+
+def test_a_write_whose_caller_waits_for_less_is_refused_earlier() -> None:
+    at = At(names="a")
+    slow_down(at)
+    write_many(at, 100)
+    at.ask(a_put(1000, budget_ms=50))
+    assert at.failure().code == "overloaded"
+    at.ask(a_put(1001, budget_ms=200))
+    assert at.answers() == []
+
+
+def test_a_write_is_not_begun_when_too_many_of_its_owners_refused_copies_lately() -> None:
+    at = At()
+    stores = write_many(at, 100)
+    for name in "bc":
+        at.hear(name, Stored(stores[-1].id, STATUS_OVERLOADED))
+    at.answers()
+    at.ask(a_put(1000))
+    failed = at.failure()
+    assert (failed.code, failed.indeterminate) == ("overloaded", False)
+    assert failed.message == "a: fewer than 2 owners of the key keep up with writes"
+    at.ask(a_put(1001, w=1))
+    assert at.answers() == []
+    for store in stores[:50]:
+        at.hear("b", Stored(store.id, STATUS_OK))
+    at.ask(a_put(1002))
+    assert at.answers() == []
+
+
+def test_a_peer_that_owes_many_answers_and_gives_none_is_not_waited_for() -> None:
+    at = At()
+    write_many(at, 65)
+    at.now = 0.9
+    at.ask(a_put(1000))
+    assert at.answers() == []
+    at.now = 1.1
+    at.ask(a_put(1001))
+    assert at.failure().code == "overloaded"
+    at.coordinator.link_down("b", at.out)
+    at.ask(a_put(1002))
+    assert at.answers() == []
+
+
+def test_reads_that_are_late_because_the_disk_is_slow_are_not_hedged() -> None:
+    line = ReadLine(Config())
+    at = At(hedge_after_s=0.05, read_line=line)
+    line.mean_s = 0.001
+    line.waiting = 100
+    at.ask(a_get())
+    assert len(at.sent(Read)) == 1
+    at.tick(1.0)
+    assert at.sent(Read) == []
+    line.waiting = 0
+    at.tick(1.1)
+    assert len(at.sent(Read)) == 1

@@ -181,8 +181,8 @@ def test_the_read_fails_at_once_when_too_few_are_left() -> None:
     reading = Reading(r=3)
     reading.answer("a", NEW)
     reading.answer("b", status=STATUS_OVERLOADED)
-    text = "1 of 3 needed nodes answered the read; no answer from b, c"
-    assert reading.sink.failures == [Failure(Code.QUORUM, text, 3, ("a",))]
+    text = "1 of 3 needed nodes answered the read; no answer from b, c, some of which are overloaded"
+    assert reading.sink.failures == [Failure(Code.OVERLOADED, text, 3, ("a",), retry_after_s=0.1)]
     assert not reading.get.finished  # c may still say something
     reading.answer("c", NEW)
     assert reading.get.finished

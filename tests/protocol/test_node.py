@@ -18,6 +18,7 @@ from dyno.wire.messages import (
     DEFAULT,
     PROTOCOL_VERSION,
     STATUS_OK,
+    STATUS_OVERLOADED,
     STATUS_REFUSED,
     STATUS_RING,
     Ack,
@@ -114,14 +115,14 @@ class Driven:
         return sent
 
 
-def a_put(id: int = 1, **fields: int) -> Put:
+def a_put(id: int = 1, **fields: int | bytes) -> Put:
     return Put(id, "bucket", KEY, b"value", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)._replace(
         **fields
     )
 
 
-def a_get(id: int = 2, **fields: int) -> Get:
-    return Get(id, "bucket", KEY, DEFAULT, DEFAULT, 5000, False)._replace(**fields)
+def a_get(id: int = 2, **fields: int | bytes) -> Get:
+    return Get(id, "bucket", KEY, DEFAULT, DEFAULT, 5000, False)._replace(**fields)  # type: ignore[arg-type]
 
 
 # ── alone ──
@@ -599,3 +600,61 @@ def test_a_copy_of_a_living_nodes_directory_stops() -> None:
     again.node.link_up("n1:1", original.node.hello(), again.now, again.out)
     assert again.out.stop is not None
     assert "copy" in again.out.stop
+
+
+# ── overload ──
+
+
+def slow(driven: Driven) -> Store:
+    """Its disk takes a millisecond for a record, as far as anybody knows. A copy of some key."""
+    driven.ask(a_put())
+    ((_, store), *_) = driven.sent(Store)
+    assert isinstance(store, Store)
+    fill(driven, 200, like=store)
+    assert driven.node.take_batch(0.0) is not None
+    driven.node.committed(0.2, driven.out)
+    driven.out = Outbox()
+    return store
+
+
+def fill(driven: Driven, count: int, *, like: Store) -> None:
+    """So many copies of keys of their own come from a peer."""
+    for number in range(count):
+        key = b"fill %d" % number
+        slot = driven.node.slot_read_by(a_get(key=key))
+        assert slot is not None
+        driven.node.receive(LINK, like._replace(id=100 + number, key=key, slot=slot), 0.2, driven.out)
+
+
+def test_copies_for_a_slow_disk_have_twice_the_room_of_clients_and_repairs_the_same() -> None:
+    driven = three()
+    store = slow(driven)
+    other = driven.of_another_key(store)
+    fill(driven, 550, like=store)
+    driven.out = Outbox()
+    now = 0.2
+    driven.node.receive(LINK, a_put(7, key=b"more"), now, driven.out)
+    ((_, failed),) = driven.out.replies
+    assert isinstance(failed, Failed)
+    assert failed.code == "overloaded"
+    driven.node.receive(LINK, other._replace(id=0), now, driven.out)  # refused without a word
+    driven.node.receive(LINK, other._replace(id=8), now, driven.out)
+    assert len(driven.out.replies) == 1
+    fill(driven, 1100, like=store)
+    driven.out = Outbox()
+    driven.node.receive(LINK, other._replace(id=9, key=KEY, slot=store.slot), now, driven.out)
+    assert driven.out.replies == [(LINK, Stored(9, STATUS_OVERLOADED))]
+
+
+def test_a_request_that_must_not_join_the_line_is_refused_unstarted() -> None:
+    driven = Driven()
+    line = driven.node.read_line
+    line.mean_s, line.waiting = 0.01, 50
+    driven.node.overloaded(LINK, a_get(), driven.out)
+    driven.node.overloaded(LINK, Store(0, 1, b"slot", KEY, b""), driven.out)
+    text = "n1: reads wait 0.50 s for the disk"
+    assert driven.out.replies == [(LINK, Failed(2, "overloaded", text, 0, "", False, 500, b""))]
+    line.waiting = 0
+    driven.out = Outbox()
+    driven.node.overloaded(LINK, a_get(), driven.out)
+    assert driven.out.replies[0][1].retry_after_ms == 100  # type: ignore[union-attr]

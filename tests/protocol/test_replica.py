@@ -453,3 +453,67 @@ def test_a_cell_keeps_the_note_beside_the_record() -> None:
     key, note, record = unpack_cell(copies.commit().writes[SLOT])
     assert pack_cell(key, note, record) == copies.engine.get(SLOT)
     assert note.startswith(START)
+
+
+# ── the pace of the disk ──
+
+
+def write_many(copies: Copies, count: int) -> None:
+    for number in range(count):
+        copies.put(slot=b"slot %d" % number)
+
+
+def commit_within(copies: Copies, seconds: float, *, at: float) -> None:
+    batch = copies.replica.take_batch(at)
+    assert batch is not None
+    copies.replica.committed(at + seconds, copies.out)
+
+
+def test_a_disk_that_is_idle_or_unknown_keeps_nobody_waiting() -> None:
+    copies = Copies()
+    assert copies.replica.delay_s(0.0) == 0.0
+    write_many(copies, 1000)
+    assert copies.replica.delay_s(0.0) == 0.0
+
+
+def test_what_gathers_waits_for_the_commit_under_way_and_its_own() -> None:
+    copies = Copies()
+    write_many(copies, 200)
+    commit_within(copies, 0.2, at=0.0)
+    write_many(copies, 10)
+    assert copies.replica.delay_s(1.0) == 0.0  # so few are always welcome
+    write_many(copies, 100)
+    assert copies.replica.delay_s(1.0) == pytest.approx(0.1, rel=0.05)
+    assert copies.replica.take_batch(1.0) is not None
+    write_many(copies, 50)
+    assert copies.replica.delay_s(1.0) == pytest.approx(0.15, rel=0.05)
+    assert copies.replica.delay_s(1.08) == pytest.approx(0.07, rel=0.05)
+
+
+def test_a_commit_that_nobody_measures_teaches_nothing() -> None:
+    copies = Copies()
+    write_many(copies, 200)
+    copies.commit()
+    write_many(copies, 200)
+    assert copies.replica.take_batch() is not None
+    write_many(copies, 200)
+    assert copies.replica.delay_s(100.0) == 0.0
+
+
+def test_no_more_gathers_than_a_commit_may_take() -> None:
+    copies = Copies()
+    write_many(copies, 5000)
+    commit_within(copies, 5.0, at=0.0)
+    with pytest.raises(Refusal, match="too many writes wait for the disk") as refused:
+        write_many(copies, 5000)
+    assert refused.value.status == STATUS_OVERLOADED
+    batch = copies.replica.take_batch(5.0)
+    assert batch is not None
+    assert len(batch.writes) == pytest.approx(1000, rel=0.1)
+
+
+def test_a_few_may_gather_for_a_disk_however_slow() -> None:
+    copies = Copies()
+    write_many(copies, 100)
+    commit_within(copies, 1000.0, at=0.0)
+    write_many(copies, 16)

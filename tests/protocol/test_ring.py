@@ -82,3 +82,7 @@ def test_of_two_names_on_one_seat_one_sits() -> None:
     members = [a_member("a"), a_member("b"), a_member("forger", seat=a_member("b").seat)]
     ring = Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=7, copies=3)
     assert set(ring.plan("bucket", b"key").owners) == {"a", "b"}
+
+
+def test_a_ring_names_its_owners() -> None:
+    assert sorted(a_ring("a", "b", "c").names) == ["a", "b", "c"]

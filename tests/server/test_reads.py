@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
+from dyno.config import Config
 from dyno.errors import StorageFailed
+from dyno.protocol.overload import ReadLine
 from dyno.server.reads import ColdReads, MeteredEngine
 from dyno.storage.engine import CorruptRecord, StorageBroken
 from dyno.storage.memory import MemoryEngine
 from dyno.transport.reactor import Reactor
-from dyno.wire.messages import AskMembers, Message
+from dyno.wire.messages import DEFAULT, AskMembers, Get, Message
 
 
 class Disk(MemoryEngine):
@@ -32,6 +34,20 @@ class Disk(MemoryEngine):
         if self.fault is not None:
             raise self.fault(key)
         return super().get(key)
+
+
+def reads_of(
+    disk: Disk, reactor: Reactor, received: list[tuple[int, Message]], *, times: Sequence[float] = (0.0,)
+) -> ColdReads:
+    """times: what the clock says, one after the other; the last one from then on."""
+    clock = list(times)
+    return ColdReads(
+        MeteredEngine(disk),
+        reactor,
+        line=ReadLine(Config(requests_max=2)),
+        now=lambda: clock.pop(0) if len(clock) > 1 else clock[0],
+        receive=lambda *what: received.append(what),
+    )
 
 
 @pytest.fixture
@@ -64,6 +80,16 @@ def test_slow_reads_make_it_cold_and_quick_ones_warm_again() -> None:
     assert not engine.cold
 
 
+def test_one_read_that_hangs_does_not_make_it_cold() -> None:
+    disk = Disk()
+    engine = MeteredEngine(disk)
+    engine.get(b"k")
+    disk.seconds_per_read = 0.2
+    engine.get(b"k")
+    assert not engine.cold
+    assert engine.mean_s < 0.0002
+
+
 def test_it_is_the_engine_that_it_measures() -> None:
     disk = Disk()
     engine = MeteredEngine(disk)
@@ -77,9 +103,7 @@ def test_it_is_the_engine_that_it_measures() -> None:
 def test_a_request_waits_for_its_pages_and_is_received_in_order(reactor: Reactor) -> None:
     disk = Disk()
     received: list[tuple[int, Message]] = []
-    reads = ColdReads(
-        MeteredEngine(disk), reactor, waiting_max=2, receive=lambda *what: received.append(what)
-    )
+    reads = reads_of(disk, reactor, received)
     assert reads.take(b"k", 1, AskMembers(1))
     assert reads.take(b"k", 1, AskMembers(2))
     assert not reads.take(b"k", 1, AskMembers(3))  # too many wait
@@ -97,9 +121,7 @@ def test_what_is_wrong_is_left_to_the_core_to_find(reactor: Reactor, fault: type
     disk = Disk()
     disk.fault = fault
     received: list[tuple[int, Message]] = []
-    reads = ColdReads(
-        MeteredEngine(disk), reactor, waiting_max=2, receive=lambda *what: received.append(what)
-    )
+    reads = reads_of(disk, reactor, received)
     for number in range(3):
         assert reads.take(b"k", 1, AskMembers(number))
         while len(received) <= number:
@@ -115,3 +137,17 @@ def test_a_read_that_breaks_the_engine_is_the_end_of_the_node() -> None:
     disk.fault = CorruptRecord
     with pytest.raises(CorruptRecord):
         MeteredEngine(disk).get(b"k")
+
+
+def test_what_nobody_waits_for_any_more_is_dropped_unstarted(reactor: Reactor) -> None:
+    received: list[tuple[int, Message]] = []
+    reads = reads_of(Disk(), reactor, received, times=(10.0, 10.0, 10.2))
+    late, in_time = (Get(budget, "b", b"k", DEFAULT, DEFAULT, budget, False) for budget in (199, 201))
+    assert reads.take(b"k", 1, late)
+    assert reads.take(b"k", 1, in_time)
+    while not received:
+        reactor.turn()
+    assert received == [(1, in_time)]
+    assert reads.take(b"k", 1, late)  # both have left the line
+    assert reads.take(b"k", 1, late)
+    reads.close()

@@ -5,8 +5,20 @@ from __future__ import annotations
 import pytest
 
 from dyno.config import Config
+from dyno.placement.hashing import SLOT_BYTES
 from dyno.simulator.simulation import Simulation, address_of
-from dyno.wire.messages import AskMembers, Hello, Ping, Refuse, Stored
+from dyno.wire.messages import (
+    DEFAULT,
+    AskMembers,
+    Failed,
+    Get,
+    Hello,
+    Ping,
+    Put,
+    Refuse,
+    Store,
+    Stored,
+)
 from tests.simulator.fake_node import FakeNode
 
 
@@ -193,3 +205,78 @@ def test_what_a_node_sends_to_a_link_that_is_gone_is_dropped() -> None:
     sim.drop_links("n1", client.machine)
     sim.run_for(1)
     assert not machine.engine.empty()
+
+
+# ── a disk that reads slowly ──
+
+A_GET = Get(1, "bucket", b"key", DEFAULT, DEFAULT, 5000, False)
+
+
+def test_requests_stand_in_line_before_a_disk_that_reads_slowly() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    machine.seconds_per_read = 0.01
+    stranger = sim.stranger("n1")
+    sim.run_for(0.1)
+    stranger.send(AskMembers(7), *[A_GET._replace(id=number) for number in range(1, 6)])
+    sim.run_for(0.035)
+    assert [message.id for message in stranger.heard[1:]] == [7, 1, 2, 3]  # type: ignore[union-attr]
+    assert machine.node.read_line.waiting == 2
+    sim.run_for(0.02)
+    assert len(stranger.heard) == 7
+
+
+def test_who_would_wait_too_long_is_told_so_and_who_has_given_up_is_not_served() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    machine.seconds_per_read = 0.02
+    stranger = sim.stranger("n1")
+    sim.run_for(0.1)
+    impatient = [A_GET._replace(id=number, budget_ms=90) for number in range(1, 11)]
+    stranger.send(*impatient, *[A_GET._replace(id=number) for number in range(11, 21)])
+    sim.run_for(0.002)
+    refused = stranger.heard[1:]
+    assert [message.id for message in refused] == [17, 18, 19, 20]  # type: ignore[union-attr]
+    assert all(isinstance(message, Failed) and message.code == "overloaded" for message in refused)
+    sim.run_for(1)
+    served = [message.id for message in stranger.heard[5:]]  # type: ignore[union-attr]
+    assert served == [1, 2, 3, 4, 11, 12, 13, 14, 15, 16]
+
+
+def test_a_process_that_ended_reads_no_more_and_nonsense_in_line_closes_its_link() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    machine.seconds_per_read = 0.01
+    stranger, gone = sim.stranger("n1"), sim.stranger("n1")
+    sim.run_for(0.1)
+    nonsense = Store(1, 1, b"s" * SLOT_BYTES, b"", b"")
+    gone.send(nonsense)
+    sim.run_for(0.002)
+    gone.close()
+    sim.run_for(0.02)
+    stranger.send(nonsense)
+    sim.run_for(0.02)
+    assert stranger.closed == "not understood: a key of 0 bytes"
+    other = sim.stranger("n1")
+    sim.run_for(0.1)
+    other.send(A_GET)
+    sim.run_for(0.002)
+    sim.kill("n1")
+    sim.run_for(0.1)
+    assert len(other.heard) == 1
+
+
+def test_a_commit_takes_longer_for_more_records() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    machine.seconds_per_record = 0.01
+    stranger = sim.stranger("n1")
+    sim.run_for(0.1)
+    puts = [
+        Put(n, "b", b"%d" % n, b"v", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False) for n in range(20)
+    ]
+    stranger.send(*puts)
+    sim.run_for(0.19)
+    assert len(stranger.heard) == 1
+    sim.run_for(0.02)
+    assert len(stranger.heard) == 21
