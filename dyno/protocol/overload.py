@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dyno.config import Config
     from dyno.wire.messages import Message
 
-PEERS_ROOM: Final = 2.0
+PEERS_ROOM: Final = 3.0  # as many coordinators may find room in the same instant as a key has owners
 PAGE_BYTES: Final = 4096
 ALWAYS_PAGES: Final = 16.0  # may gather for the disk whatever is expected: an idle node never refuses
 ALWAYS_READS: Final = 16  # likewise
