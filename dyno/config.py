@@ -61,10 +61,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     storage_reserve_bytes: Bytes = 64 << 20  # writes are refused when less of the disk is free
     batch_bytes_max: Bytes = 64 << 20  # waiting for the disk; more is Overloaded
     batch_count_max: Count = 20_000
+    batch_waiters_max: Count = 50_000  # answers that wait for one commit
 
     # ── links ──
     link_backlog_bytes_max: Bytes = 64 << 20  # a peer or client that reads slower is cut off
+    links_bytes_max: Bytes = 512 << 20  # half-arrived and unsent on all links; past it the heaviest is closed
     client_links_max: Count = 1000
+    peer_links_max: Count = 1000
     handshake_timeout_s: Seconds = 5.0
     reconnect_min_s: Seconds = 0.05
     reconnect_max_s: Seconds = 2.0

@@ -182,12 +182,15 @@ class Node:
             self.membership.seed_refused(address, refuse.text, now, out)
             self._settle(out)
         elif self._refusals.get(address) != refuse.text:  # it is dialled again and again, and said once
+            if len(self._refusals) >= self._config.members_max:
+                del self._refusals[next(iter(self._refusals))]
             self._refusals[address] = refuse.text
             out.events.append(("warning", f"no link to {address}: {refuse.text}"))
 
     def link_down(self, address: str, now: float, out: Outbox) -> None:
         if not self._claim.free:
             return  # the one that was asked whether it has our name
+        self._exchanged_at.pop(address, None)
         name = self._peers.down(address)
         self.membership.link_down(address, now, out)
         if name is not None:
@@ -357,6 +360,8 @@ class Node:
             return
         if batch is None:
             out.replies.append((link, ReadAnswer(message.id, STATUS_OK, record)))
+        elif self._replica.crowded:
+            out.replies.append((link, ReadAnswer(message.id, STATUS_OVERLOADED, b"")))
         else:
             batch.waiters.append(partial(self._read_waited, link, message, record))
 
@@ -382,7 +387,7 @@ class Node:
             return
         # Read repair, which nobody waits for, yields to clients.
         room = PEERS_ROOM if message.id else 1.0
-        if self._replica.delay_s(now) > self._config.write_delay_max_s * room:
+        if self._replica.crowded or self._replica.delay_s(now) > self._config.write_delay_max_s * room:
             self._answer_store(link, message.id, STATUS_OVERLOADED, now, out)
             return
         try:

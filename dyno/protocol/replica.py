@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 Waiter: TypeAlias = Callable[[int, float, Outbox], object]  # (status, now, out); the result is not looked at
 
 _CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a batch is weighed
+_DURABLE_MAX = 1024  # messages that wait for the facts they are about; who gets none asks again
 _REST_S = 1.0  # after a failed commit, until the disk is tried again
 
 
@@ -99,6 +100,7 @@ class Replica:
         self._minter = minter
         self._batch_bytes_max = config.batch_bytes_max
         self._batch_count_max = config.batch_count_max
+        self._waiters_max = config.batch_waiters_max
         self._gathers_max = config.batch_count_max  # the same, or less where that many would take too long
         self._commit_max_s = config.write_delay_max_s * PEERS_ROOM
         self._pace = DiskPace(config.write_delay_max_s)
@@ -122,6 +124,14 @@ class Replica:
         """True while facts of `keep` are not on the disk yet."""
         committing = self._committing
         return bool(self._gathering.meta) or (committing is not None and bool(committing.meta))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether as many wait for a commit as may."""
+        committing, most = self._committing, self._waiters_max
+        return len(self._gathering.waiters) >= most or (
+            committing is not None and len(committing.waiters) >= most
+        )
 
     # ── reading ──
 
@@ -189,9 +199,9 @@ class Replica:
         batch = self._gathering
         batch.meta.update(out.meta)
         out.meta.clear()
-        batch.sends += out.durable_sends
+        batch.sends += out.durable_sends[: max(0, _DURABLE_MAX - len(batch.sends))]
         out.durable_sends.clear()
-        batch.replies += out.durable_replies
+        batch.replies += out.durable_replies[: max(0, _DURABLE_MAX - len(batch.replies))]
         out.durable_replies.clear()
 
     # ── the disk ──

@@ -151,8 +151,8 @@ class Inbound:
             link.close("the first message was no hello")
             return
         refuse = self._core.accept(hello)
-        if refuse is None and hello.role == CLIENT and len(self._clients) >= self._config.client_links_max:
-            refuse = Refuse("overloaded", f"{self._core.name} has {len(self._clients)} clients already")
+        if refuse is None:
+            refuse = self._no_room(hello.role)
         if refuse is not None:
             self._log("info", f"refused a {hello.role}: {refuse.text}")
             link.send(refuse)
@@ -166,6 +166,15 @@ class Inbound:
             self._clients[number] = True
         link.welcome(self._messages)
         link.send(self._core.hello())
+
+    def _no_room(self, role: str) -> Refuse | None:
+        config, clients = self._config, len(self._clients)
+        if role == CLIENT:
+            if clients >= config.client_links_max:
+                return Refuse("overloaded", f"{self._core.name} has {clients} clients already")
+        elif len(self._links) - clients >= config.peer_links_max:
+            return Refuse("overloaded", f"{self._core.name} has links from {config.peer_links_max} peers")
+        return None
 
     # ── links in use ──
 

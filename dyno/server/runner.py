@@ -68,7 +68,7 @@ class Runner:
         self._timer_at = math.inf
         self._engine = engine
         with ExitStack() as opened:  # descriptors may run out half-way
-            self._reactor = Reactor()
+            self._reactor = Reactor(held_bytes_max=config.links_bytes_max)
             opened.callback(self._reactor.close)
             self._disk: Worker[Batch, Exception | None] = Worker(
                 self._reactor, name="dyno-disk", do=self._commit, on_done=self._committed

@@ -1,8 +1,9 @@
 """A TCP link: a non-blocking socket joined to a `LinkCodec`.
 
 Bytes are received into the reactor's one buffer and handed to `on_messages` as whole messages; what is sent
-in a turn leaves in one system call. A peer that reads too slowly fills `backlog_bytes_max` and is cut off, so
-no peer can make a node's memory grow. Everything that ends a link ends in exactly one call of `on_closed`;
+in a turn leaves in one system call. A peer that reads too slowly fills `backlog_bytes_max` and is cut off;
+what all links hold, half-arrived or unsent, is on the reactor's ledger. So no peer and no crowd of them can
+make a node's memory grow. Everything that ends a link ends in exactly one call of `on_closed`;
 a peer whose machine is gone without a word ends it too, after GONE_AFTER_S.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from dyno.config import FRAME_BYTES_MAX
+from dyno.transport.ledger import LITTLE_BYTES
 from dyno.transport.reactor import Reactor
 from dyno.wire.codec import ProtocolError
 from dyno.wire.link import LinkCodec
@@ -49,6 +51,7 @@ class Link:
         "_backlog_bytes_max",
         "_codec",
         "_connecting",
+        "_counted",
         "_dirty",
         "_on_closed",
         "_on_connected",
@@ -86,6 +89,7 @@ class Link:
         self._connecting = on_connected is not None
         self._watching_writable = self._connecting
         self._dirty = False
+        self._counted = False  # whether it holds enough to be on the ledger
         self.closed = False
         self.owner = owner
         reactor.register(sock, self, writable=self._connecting)
@@ -150,8 +154,11 @@ class Link:
             return
         if not self._backlog and not self._send_some(self._codec.drain()):
             return
-        if len(self._backlog) + self._codec.queued_bytes > self._backlog_bytes_max:
+        unsent = len(self._backlog) + self._codec.queued_bytes
+        if unsent > self._backlog_bytes_max:
             self.close("the other side reads too slowly")
+            return
+        if (unsent > LITTLE_BYTES or self._counted) and not self._account():
             return
         wanted = bool(self._backlog) or self._codec.pending
         if wanted != self._watching_writable:
@@ -163,6 +170,8 @@ class Link:
         if self.closed:
             return
         self.closed = True
+        if self._counted:
+            self._reactor.ledger.hold(self, 0)
         self._reactor.unregister(self._sock)
         self._sock.close()
         self._on_closed(self, reason)
@@ -183,6 +192,8 @@ class Link:
         except ProtocolError as error:
             self.close(f"not understood: {error}")
             return
+        if (self._codec.arriving_bytes > LITTLE_BYTES or self._counted) and not self._account():
+            return
         if messages:
             self._on_messages(self, messages)
 
@@ -192,6 +203,13 @@ class Link:
             return
         if not self._backlog or (self._send_some(self._backlog) and not self._backlog):
             self.flush()
+
+    def _account(self) -> bool:
+        """Tell the ledger what this link holds; it may close another one for that, or, then False, this."""
+        codec = self._codec
+        held = codec.arriving_bytes + codec.queued_bytes + len(self._backlog)
+        self._counted = self._reactor.ledger.hold(self, held)
+        return not self.closed
 
     def _finish_connecting(self) -> None:
         failed = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

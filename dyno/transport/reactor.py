@@ -10,6 +10,8 @@ from __future__ import annotations
 import selectors
 from typing import TYPE_CHECKING, Protocol
 
+from dyno.transport.ledger import UNBOUNDED, Ledger
+
 if TYPE_CHECKING:
     from socket import socket
 
@@ -31,9 +33,11 @@ class Flushable(Protocol):
 
 
 class Reactor:
-    """register, watch_writable and unregister sockets; `turn` polls without waiting and calls handlers."""
+    """register, watch_writable and unregister sockets; `turn` polls without waiting and calls handlers.
+    held_bytes_max: what all links may hold together."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, held_bytes_max: int = UNBOUNDED) -> None:
+        self.ledger = Ledger(held_bytes_max)
         # All links of a reactor receive into this one, for what was received is decoded before the next one
         # does. It is no wider shared: receiving lets go of the interpreter lock, so two threads would mix.
         self.buffer = memoryview(bytearray(_RECEIVE_BYTES))

@@ -169,6 +169,11 @@ class LinkCodec:
         self._large_bytes += size
 
     @property
+    def arriving_bytes(self) -> int:
+        """How many bytes are kept of a frame, and of a large message, that are not here as a whole."""
+        return len(self._partial) + len(self._pieces)
+
+    @property
     def queued_bytes(self) -> int:
         """About how many bytes wait for `drain`; rather more than fewer."""
         return self._fields_bytes + self._full_bytes + self._large_bytes + len(self._rest)

@@ -12,6 +12,7 @@ from dyno.config import Config
 from dyno.protocol.birth import Birth, node_on
 from dyno.protocol.handshake import CLIENT
 from dyno.protocol.outbox import Outbox
+from dyno.protocol.overload import PEERS_ROOM
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members, unpack_members
 from dyno.wire.messages import (
@@ -54,10 +55,12 @@ LINK = 1
 class Driven:
     """A node that does nothing by itself: its messages are looked at, its disk commits when told to."""
 
-    def __init__(self, *seeds: str, engine: MemoryEngine | None = None, seed: int = 1) -> None:
+    def __init__(
+        self, *seeds: str, engine: MemoryEngine | None = None, seed: int = 1, config: Config | None = None
+    ) -> None:
         self.engine = MemoryEngine() if engine is None else engine
         birth = Birth("n1", "n1:1", "", 1.0, 16, seeds)
-        self.node = node_on(self.engine, birth, config=Config(), random=Random(seed))
+        self.node = node_on(self.engine, birth, config=config or Config(), random=Random(seed))
         self.out = Outbox()
         self.now = 0.0
         self.node.start(self.now, self.out)
@@ -320,6 +323,19 @@ def test_a_refusal_that_is_repeated_is_said_once() -> None:
     driven.node.link_up("n2:1", driven.hello_of("n2"), 0.0, driven.out)
     driven.node.refused("n2:1", Refuse("cluster", "other"), 0.0, driven.out)
     assert len(driven.out.events) == 3
+
+
+def test_what_was_refused_is_remembered_of_so_many_addresses() -> None:
+    driven = Driven(config=Config(members_max=2))
+    driven.out.events.clear()
+    for number in (2, 3, 4, 3, 2):
+        driven.node.refused(f"n{number}:1", Refuse("cluster", "no"), 0.0, driven.out)
+    assert [text[:13] for _, text in driven.out.events] == [
+        "no link to n2",
+        "no link to n3",
+        "no link to n4",
+        "no link to n2",
+    ]
 
 
 def test_a_seed_of_another_cluster_ends_the_node_and_a_seed_that_is_not_ready_does_not() -> None:
@@ -626,7 +642,7 @@ def fill(driven: Driven, count: int, *, like: Store) -> None:
         driven.node.receive(LINK, like._replace(id=100 + number, key=key, slot=slot), 0.2, driven.out)
 
 
-def test_copies_for_a_slow_disk_have_twice_the_room_of_clients_and_repairs_the_same() -> None:
+def test_copies_for_a_slow_disk_have_more_room_than_clients_and_repairs_have_not() -> None:
     driven = three()
     store = slow(driven)
     other = driven.of_another_key(store)
@@ -640,7 +656,7 @@ def test_copies_for_a_slow_disk_have_twice_the_room_of_clients_and_repairs_the_s
     driven.node.receive(LINK, other._replace(id=0), now, driven.out)  # refused without a word
     driven.node.receive(LINK, other._replace(id=8), now, driven.out)
     assert len(driven.out.replies) == 1
-    fill(driven, 1100, like=store)
+    fill(driven, int(550 * PEERS_ROOM), like=store)
     driven.out = Outbox()
     driven.node.receive(LINK, other._replace(id=9, key=KEY, slot=store.slot), now, driven.out)
     assert driven.out.replies == [(LINK, Stored(9, STATUS_OVERLOADED))]
@@ -658,3 +674,22 @@ def test_a_request_that_must_not_join_the_line_is_refused_unstarted() -> None:
     driven.out = Outbox()
     driven.node.overloaded(LINK, a_get(), driven.out)
     assert driven.out.replies[0][1].retry_after_ms == 100  # type: ignore[union-attr]
+
+
+def test_as_many_answers_wait_for_a_commit_and_no_more() -> None:
+    driven = Driven(config=Config(batch_waiters_max=3))
+    driven.learn("n2", "n3")
+    driven.link("n2")
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    other = driven.of_another_key(store)
+    read = Read(7, other.ring, other.slot)
+    for number in range(2):
+        driven.node.receive(LINK, other._replace(id=number + 10), 0.0, driven.out)
+        driven.node.receive(LINK, read._replace(id=number + 20), 0.0, driven.out)
+    assert driven.out.replies == [(LINK, ReadAnswer(21, STATUS_OVERLOADED, b""))]
+    driven.node.receive(LINK, other._replace(id=12), 0.0, driven.out)
+    assert driven.out.replies[1:] == [(LINK, Stored(12, STATUS_OVERLOADED))]
+    driven.commit()
+    assert len(driven.out.replies) == 5

@@ -13,6 +13,7 @@ from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX, Config
 from dyno.errors import InvalidRequest
 from dyno.protocol.outbox import Outbox
+from dyno.protocol.overload import PEERS_ROOM
 from dyno.protocol.replica import Batch, Refusal, Replica
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.memory import MemoryEngine
@@ -509,7 +510,7 @@ def test_no_more_gathers_than_a_commit_may_take() -> None:
     assert refused.value.status == STATUS_OVERLOADED
     batch = copies.replica.take_batch(5.0)
     assert batch is not None
-    assert len(batch.writes) == pytest.approx(1000, rel=0.1)
+    assert len(batch.writes) == pytest.approx(500 * PEERS_ROOM, rel=0.1)
 
 
 def test_a_few_may_gather_for_a_disk_however_slow() -> None:
@@ -517,3 +518,28 @@ def test_a_few_may_gather_for_a_disk_however_slow() -> None:
     write_many(copies, 100)
     commit_within(copies, 1000.0, at=0.0)
     write_many(copies, 16)
+
+
+def test_as_many_may_wait_for_a_commit_and_no_more() -> None:
+    copies = Copies(batch_waiters_max=2)
+    for _ in range(2):
+        assert not copies.replica.crowded
+        copies.wait(copies.put())
+    assert copies.replica.crowded
+    assert copies.replica.take_batch() is not None
+    assert copies.replica.crowded  # who repeats what is being committed waits for that
+    copies.replica.committed(1.0, copies.out)
+    assert not copies.replica.crowded
+
+
+def test_messages_that_wait_for_facts_are_bounded_and_the_facts_are_kept() -> None:
+    copies = Copies()
+    for number in range(3000):
+        copies.out.meta["stamp"] = b"%d" % number
+        copies.out.durable_replies.append((7, Stored(number, 0)))
+        copies.out.durable_sends.append(("n2:1", AskMembers(number)))
+        copies.replica.keep(copies.out)
+    batch = copies.commit()
+    assert batch.meta == {"stamp": b"2999"}
+    assert [reply.id for _, reply in copies.out.replies] == list(range(1024))  # type: ignore[union-attr]
+    assert len(copies.out.sends) == 1024

@@ -28,12 +28,19 @@ from dyno.wire.messages import (
     Stored,
 )
 
+PEERS = 10
 CLIENT = Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, "client", b"", 0, "", b"", b"", "")
 
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[dyno.Node]:
-    config = {"handshake_timeout_s": 1.0, "client_links_max": 20, "link_backlog_bytes_max": 4 << 20}
+    config = {
+        "handshake_timeout_s": 1.0,
+        "client_links_max": 20,
+        "peer_links_max": PEERS,
+        "link_backlog_bytes_max": 4 << 20,
+        "links_bytes_max": 16 << 20,
+    }
     async with dyno.Node(name="n1", listen="127.0.0.1:0", data=str(tmp_path / "n1"), config=config) as node:
         yield node
         # Whatever the test did to it, it serves.
@@ -296,3 +303,44 @@ async def test_datagrams_of_all_kinds_are_survived(door: Door) -> None:
     raw = await door.greeted()
     await raw.send(AskMembers(1))
     assert isinstance(await raw.hear(), Members)
+
+
+A_PEER = CLIENT._replace(role="peer", name="n9", directory=b"d" * 16, start=b"s" * 8)
+
+
+async def test_links_from_peers_are_bounded_and_take_no_room_from_clients(door: Door) -> None:
+    for _ in range(PEERS):
+        await door.greeted(A_PEER)
+    raw = await door.dial()
+    await raw.send(A_PEER)
+    refuse = await raw.hear()
+    assert isinstance(refuse, Refuse)
+    assert (refuse.code, refuse.text) == ("overloaded", f"n1 has links from {PEERS} peers")
+    await door.greeted()
+    await door.visitors[0].stream.aclose()
+    with trio.fail_after(5):
+        while True:  # the node has to hear of it first
+            again = await door.dial()
+            await again.send(A_PEER)
+            if isinstance(await again.hear(), Hello):
+                break
+
+
+async def test_many_messages_in_pieces_that_are_never_finished_fill_no_memory(door: Door) -> None:
+    """Each is within its link's bound; all together are not, and the longest one has to go."""
+    codec = LinkCodec()
+    codec.send(A_PUT._replace(value=bytes(30 << 20)))
+    piece = codec.drain()
+    slow = [await door.greeted() for _ in range(4)]
+    with trio.fail_after(10):
+        try:
+            for _ in range(30):
+                for raw in slow:
+                    await raw.stream.send_all(piece)
+        except trio.BrokenResourceError:
+            pass
+        else:
+            raise AssertionError("all of them were taken")
+    honest = await door.greeted()
+    await honest.send(A_PUT._replace(value=cbor2.dumps(bytes(900_000))))
+    assert isinstance(await honest.hear(), Done)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
 from dyno.transport.link import GONE_AFTER_S, Link
 from dyno.transport.reactor import Reactor
+from dyno.wire.link import LinkCodec
 from dyno.wire.messages import AskMembers, Message, Store
 
+Sockets = tuple[socket.socket, socket.socket]
 MIB = 1 << 20
 
 
@@ -37,14 +40,26 @@ def reactor() -> Iterator[Reactor]:
     reactor.close()
 
 
-@pytest.fixture
-def sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
+@contextmanager
+def connection() -> Iterator[Sockets]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         near = socket.create_connection(server.getsockname())
         far, _ = server.accept()
     yield near, far
     near.close()
     far.close()
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    with connection() as sockets:
+        yield sockets
+
+
+@pytest.fixture
+def more_sockets() -> Iterator[Sockets]:
+    with connection() as sockets:
+        yield sockets
 
 
 def turn_until(reactor: Reactor, done: Callable[[], bool]) -> None:
@@ -265,3 +280,72 @@ def test_reactors_in_two_threads_do_not_mix_what_they_receive() -> None:
     for thread in threads:
         thread.join()
     assert not failures
+
+
+# ── what all links hold together ──
+
+
+def test_links_that_send_large_messages_slowly_hold_no_more_than_all_may(
+    sockets: Sockets, more_sockets: Sockets
+) -> None:
+    reactor = Reactor(held_bytes_max=3 * MIB)
+    near, more = sockets[0], more_sockets[0]
+    end, second = End(reactor, sockets[1]), End(reactor, more_sockets[1])
+    pieces = pieces_of(Store(1, 2, b"slot", b"key", bytes(8 * MIB)))
+    for piece in pieces[:8]:
+        send_turning(reactor, near, piece)
+    for piece in pieces[:3]:
+        send_turning(reactor, more, piece)
+    turn_until(reactor, lambda: reactor.ledger.total > 2.6 * MIB)
+    for piece in pieces[8:10]:
+        send_turning(reactor, near, piece)
+    turn_until(reactor, lambda: end.link.closed)
+    assert end.closed_because == ["all links together hold too much that is sent or read slowly"]
+    assert not second.link.closed
+    assert reactor.ledger.total < MIB
+    second.link.close("done")
+    assert reactor.ledger.total == 0
+    reactor.close()
+
+
+def test_a_large_message_that_is_complete_is_held_no_more(sockets: Sockets) -> None:
+    reactor = Reactor(held_bytes_max=20 * MIB)
+    near, far = (End(reactor, sock) for sock in sockets)
+    near.link.send(Store(1, 2, b"slot", b"key", bytes(8 * MIB)))
+    turn_until(reactor, lambda: bool(far.heard))
+    near.link.send(AskMembers(1))
+    turn_until(reactor, lambda: len(far.heard) == 2)
+    assert reactor.ledger.total == 0
+
+
+def test_links_that_read_slowly_hold_no_more_than_all_may(sockets: Sockets, more_sockets: Sockets) -> None:
+    reactor = Reactor(held_bytes_max=6 * MIB)
+    end, second = End(reactor, sockets[0]), End(reactor, more_sockets[0])
+    second.link.send(Store(1, 2, b"slot", b"key", bytes(2 * MIB)))
+    second.link.flush()
+    for _ in range(20):
+        end.link.send(Store(1, 2, b"slot", b"key", bytes(MIB)))
+    end.link.flush()
+    assert end.closed_because == ["all links together hold too much that is sent or read slowly"]
+    assert not second.link.closed
+    reactor.close()
+
+
+def send_turning(reactor: Reactor, sock: socket.socket, data: bytes) -> None:
+    """All of it, while the other end reads."""
+    sock.setblocking(False)
+    sent = 0
+    while sent < len(data):
+        try:
+            sent += sock.send(data[sent:])
+        except BlockingIOError:
+            reactor.turn()
+
+
+def pieces_of(message: Message) -> list[bytes]:
+    codec = LinkCodec()
+    codec.send(message)
+    pieces = []
+    while codec.pending:
+        pieces.append(codec.drain())
+    return pieces

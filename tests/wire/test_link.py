@@ -293,6 +293,16 @@ def test_tiny_pieces_cost_no_more_memory_than_their_bytes():
         tracemalloc.stop()
 
 
+def test_what_is_kept_of_what_is_not_here_as_a_whole_is_told():
+    codec = LinkCodec()
+    whole = body(SMALL)
+    assert codec.arriving_bytes == 0
+    codec.feed(chunk(whole[:500], last=False) + b"\0\0")
+    assert codec.arriving_bytes == 502
+    assert codec.feed(chunk(whole[500:], last=True)[2:]) == [SMALL]
+    assert codec.arriving_bytes == 0
+
+
 def test_the_next_message_in_pieces_begins_anew():
     codec = LinkCodec()
     whole = body(SMALL)
