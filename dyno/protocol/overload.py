@@ -128,8 +128,14 @@ class ReadLine:
         self.waiting += 1
         return now + budget_s
 
-    def leave(self) -> None:
+    def leave(self, message: Message, until: float, now: float) -> Message | None:
+        """Its record is read. The request with the time that is left, or None when nobody waits any more."""
         self.waiting -= 1
+        if until <= now:
+            return None
+        if isinstance(message, Get | Put | Delete):
+            return message._replace(budget_ms=max(1, int((until - now) * 1000)))
+        return message
 
     @property
     def delay_s(self) -> float:
@@ -196,7 +202,7 @@ class PeerLoads:
             if now - load.shrunk_at >= _SHRINK_PAUSE_S:
                 load.shrunk_at = now
                 load.window = max(WINDOW_MIN, min(load.window, load.waiting) * _SHRINK)
-        else:
+        elif self.pressed:
             load.window += 1.0 / load.window
         if load.waiting:  # what was sent again is answered twice and was counted once
             load.waiting -= 1

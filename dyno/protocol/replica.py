@@ -209,7 +209,8 @@ class Replica:
     def delay_s(self, now: float) -> float:
         """How long it will probably take until what is written now is on the disk; 0.0 where that need not
         be asked, for little gathers."""
-        pages = self._gathering.pages
+        gathering = self._gathering
+        pages = len(gathering.writes) + gathering.bytes / PAGE_BYTES  # as `pages`, for every write asks
         if pages < ALWAYS_PAGES:
             return 0.0
         committing = self._committing

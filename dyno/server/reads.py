@@ -136,6 +136,6 @@ class ColdReads:
         return waiting
 
     def _warmed(self, waiting: _Waiting) -> None:
-        self._line.leave()
-        if waiting.until > self._now():
-            self._receive(waiting.link, waiting.message)
+        message = self._line.leave(waiting.message, waiting.until, self._now())
+        if message is not None:
+            self._receive(waiting.link, message)

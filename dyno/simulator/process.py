@@ -169,9 +169,9 @@ class Process:
     def _read_next(self) -> None:
         if self.ended is not None:
             return
-        number, message, until = self._reading.popleft()
-        self.node.read_line.leave()
-        if until > self._kernel.now:
+        number, waiting, until = self._reading.popleft()
+        message = self.node.read_line.leave(waiting, until, self._kernel.now)
+        if message is not None:
             try:
                 self.node.receive(number, message, self._kernel.now, self._out)
             except ValueError as error:

@@ -608,10 +608,10 @@ def test_a_write_is_not_begun_when_too_many_of_its_owners_refused_copies_lately(
 def test_a_peer_that_owes_many_answers_and_gives_none_is_not_waited_for() -> None:
     at = At()
     write_many(at, 65)
-    at.now = 0.9
+    at.now = 1.4
     at.ask(a_put(1000))
     assert at.answers() == []
-    at.now = 1.1
+    at.now = 1.6
     at.ask(a_put(1001))
     assert at.failure().code == "overloaded"
     at.coordinator.link_down("b", at.out)

@@ -143,8 +143,21 @@ def test_who_leaves_makes_room() -> None:
     line = a_line(requests_max=1)
     assert line.join(A_GET, 0.0) is not None
     assert line.join(A_GET, 0.0) is None
-    line.leave()
+    line.leave(A_GET, 5.0, 1.0)
     assert line.join(A_GET, 0.0) is not None
+
+
+@pytest.mark.parametrize("request_", [A_GET, A_PUT, A_DELETE], ids=repr)
+def test_who_leaves_in_time_goes_on_with_the_time_that_is_left(request_: Get | Put | Delete) -> None:
+    line = a_line(3)
+    assert line.leave(request_, 15.0, 12.5) == request_._replace(budget_ms=2500)
+    assert line.leave(request_, 15.0, 14.9999) == request_._replace(budget_ms=1)
+    assert line.leave(request_, 15.0, 15.0) is None
+    assert line.waiting == 0
+
+
+def test_what_peers_ask_for_goes_on_as_it_is() -> None:
+    assert a_line(1).leave(A_READ, math.inf, 100.0) == A_READ
 
 
 def test_a_long_line_hurries_nobody() -> None:
@@ -208,12 +221,12 @@ def test_the_window_never_closes_for_good() -> None:
 
 def test_a_peer_that_owes_answers_and_gives_none_has_no_room() -> None:
     loads = loads_of(a=1)
-    assert loads.room(["a"], 0.9) == 1
-    assert loads.room(["a"], 1.1) == 0
-    loads.answered("a", STATUS_OK, 1.2)
+    assert loads.room(["a"], 1.4) == 1
+    assert loads.room(["a"], 1.6) == 0
+    loads.answered("a", STATUS_OK, 1.7)
     assert loads.room(["a"], 100.0) == 1  # it owes nothing
     loads.sent(["a"], 100.0)
-    assert loads.room(["a"], 100.9) == 1
+    assert loads.room(["a"], 101.4) == 1
 
 
 def test_what_was_on_its_way_over_a_link_that_broke_is_not_any_more() -> None:
