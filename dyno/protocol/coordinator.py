@@ -55,6 +55,7 @@ Refused: TypeAlias = Callable[[Refusal, float, Outbox], None]
 
 _REQUEST_ID_BYTES = 16
 _RETRY_AFTER_S = 0.05  # how long a replica is given to learn the ring before it is asked again
+_OTHERS_TAKE = 2.0  # times as long as this node's own disk, as a rule, until W owners have a write
 _MANY_PUTS = 64  # under way: with fewer nobody needs to ask whether peers keep up
 _TRAILING_MAX = 1000  # reads that are answered but still wait for somebody's copy, to repair it
 
@@ -327,7 +328,7 @@ class Coordinator:
     ) -> bool:
         """Whether a write would be on enough disks soon enough, as far as can be seen beforehand."""
         delay_s = self._replica.delay_s(now)
-        if delay_s and delay_s > min(self._config.write_delay_max_s, budget_ms / 1000):
+        if delay_s and delay_s > min(self._config.write_delay_max_s, budget_ms / 1000 / _OTHERS_TAKE):
             self._overloaded(f"writes wait {delay_s:.2f} s for the disk", sink, out, delay_s)
             return False
         if not self._loads.pressed and len(self._puts) <= _MANY_PUTS:

@@ -581,9 +581,9 @@ def test_a_write_whose_caller_waits_for_less_is_refused_earlier() -> None:
     at = At(names="a")
     slow_down(at)
     write_many(at, 100)
-    at.ask(a_put(1000, budget_ms=50))
+    at.ask(a_put(1000, budget_ms=150))
     assert at.failure().code == "overloaded"
-    at.ask(a_put(1001, budget_ms=200))
+    at.ask(a_put(1001, budget_ms=250))
     assert at.answers() == []
 
 
