@@ -249,11 +249,12 @@ class Node:
     # ── disk and time ──
 
     def take_batch(self, now: float | None = None) -> Batch | None:
-        """now: when the disk gets it, so that its pace is known from `committed`."""
+        """now: when the disk gets it."""
         return self._replica.take_batch(now)
 
-    def committed(self, now: float, out: Outbox) -> None:
-        self._replica.committed(now, out)
+    def committed(self, now: float, out: Outbox, took_s: float | None = None) -> None:
+        """took_s: how long the disk was at it, so that it is known what may wait for it."""
+        self._replica.committed(now, out, took_s)
 
     def commit_failed(self, reason: str, now: float, out: Outbox) -> None:
         """The disk refused the batch and all that waits behind it; reads go on."""

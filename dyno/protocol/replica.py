@@ -227,12 +227,13 @@ class Replica:
         self._committing, self._gathering = batch, Batch()
         return batch
 
-    def committed(self, now: float, out: Outbox) -> None:
+    def committed(self, now: float, out: Outbox, took_s: float | None = None) -> None:
+        """took_s: how long the disk was at it, None where nobody measures."""
         batch = self._committing
         assert batch is not None
         self._committing = None
-        if batch.taken_at is not None:
-            self._pace.committed(batch.pages, now - batch.taken_at)
+        if took_s is not None:
+            self._pace.committed(batch.pages, took_s)
             at_once = max(self._pace.pages_in(self._commit_max_s), ALWAYS_PAGES)
             self._gathers_max = int(min(at_once, self._batch_count_max))
         self._holds_data = self._holds_data or bool(batch.writes)

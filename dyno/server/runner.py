@@ -12,7 +12,8 @@ import socket
 from collections.abc import Callable
 from contextlib import ExitStack
 from random import Random
-from typing import TYPE_CHECKING, TypeVar
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import trio
 
@@ -39,6 +40,13 @@ _DRAIN_TICK_S = 0.1
 _LINGER_S = 0.02
 _TURNS_MAX = 4  # before Trio has its turn: looking once more costs less than waiting once more
 _TIMER_SLACK_S = 0.002  # deadlines this close to the timer's are left to it
+
+
+class _Outcome(NamedTuple):
+    """Of a commit. took_s: how long it took, where it went well."""
+
+    error: Exception | None
+    took_s: float
 
 
 class Runner:
@@ -70,7 +78,7 @@ class Runner:
         with ExitStack() as opened:  # descriptors may run out half-way
             self._reactor = Reactor(held_bytes_max=config.links_bytes_max)
             opened.callback(self._reactor.close)
-            self._disk: Worker[Batch, Exception | None] = Worker(
+            self._disk: Worker[Batch, _Outcome] = Worker(
                 self._reactor, name="dyno-disk", do=self._commit, on_done=self._committed
             )
             opened.callback(self._disk.close)
@@ -127,7 +135,9 @@ class Runner:
             await trio.lowlevel.wait_readable(descriptor)
             for _ in range(_TURNS_MAX):
                 self._now = trio.current_time()
-                if not self._reactor.turn():
+                # First of all, so that nobody waits, or is refused, for a commit that is over.
+                was_told = self._disk.poll()
+                if not self._reactor.turn() and not was_told:
                     break
                 self._settle()
 
@@ -188,13 +198,14 @@ class Runner:
         except ValueError as error:
             self._inbound.hang_up(link, f"not understood: {error}")
 
-    def _commit(self, batch: Batch) -> Exception | None:
+    def _commit(self, batch: Batch) -> _Outcome:
         """On the storage thread; the loop judges what comes of it."""
+        started = perf_counter()
         try:
             self._engine.write_batch(batch.writes, batch.meta)
         except Exception as error:  # noqa: BLE001
-            return error
-        return None
+            return _Outcome(error, 0.0)
+        return _Outcome(None, perf_counter() - started)
 
     def _answer(self, address: str, message: Message) -> None:
         self._core.answer(address, message, self._now, self._out)
@@ -211,10 +222,11 @@ class Runner:
     def _receive_datagram(self, source: str, datagram: Datagram) -> None:
         self._core.receive_datagram(source, datagram, self._now, self._out)
 
-    def _committed(self, error: Exception | None) -> None:
+    def _committed(self, outcome: _Outcome) -> None:
         self._committing = None
+        error = outcome.error
         if error is None:
-            self._core.committed(self._now, self._out)
+            self._core.committed(self._now, self._out, outcome.took_s)
         elif isinstance(error, StorageFull):
             self._core.commit_failed(str(error), self._now, self._out)
         else:

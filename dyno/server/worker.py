@@ -48,9 +48,20 @@ class Worker(Generic[In, Out]):
     def submit(self, work: In) -> None:
         self._work.put((work,))
 
+    def poll(self) -> bool:
+        """Tell of results now if there are any; whether there were."""
+        if self._results.empty():
+            return False
+        self.on_readable()
+        return True
+
     def on_readable(self) -> None:
         # A byte for each result: what is left of them keeps the pipe readable for the next turn.
-        for _ in os.read(self._awake, self._per_turn_max):
+        try:
+            told = os.read(self._awake, self._per_turn_max)
+        except BlockingIOError:
+            return  # polled between a result and its byte, or told by `poll` already
+        for _ in told:
             self._on_done(self._results.get())
 
     def on_writable(self) -> None:

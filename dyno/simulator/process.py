@@ -220,13 +220,13 @@ class Process:
 
     # ── the disk ──
 
-    def _commit(self, batch: Batch) -> None:
+    def _commit(self, batch: Batch, took_s: float) -> None:
         if self.ended is not None:
             return
         self._committing = None
         error = self._write(batch)
         if error is None:
-            self.node.committed(self._kernel.now, self._out)
+            self.node.committed(self._kernel.now, self._out, took_s)
         elif isinstance(error, StorageFull):
             self.node.commit_failed(str(error), self._kernel.now, self._out)
         else:  # what became of the batch nobody knows, so nobody is told anything
@@ -255,7 +255,7 @@ class Process:
             least, most = self._machine.commit_s
             seconds = least + (most - least) * self._random.random()
             seconds += self._machine.seconds_per_record * len(batch.writes)
-            self._kernel.after(seconds, self._commit, batch)
+            self._kernel.after(seconds, self._commit, batch, seconds)
         if out.stop is not None:
             self._end(out.stop)
         elif self._stopping and self._committing is None:

@@ -551,7 +551,7 @@ def slow_down(at: At) -> None:
     write_many(at, 200)
     assert at.replica.take_batch(at.now) is not None
     at.now += 0.2
-    at.replica.committed(at.now, at.out)
+    at.replica.committed(at.now, at.out, 0.2)
     for store in [store for name, store in at.sent(Store) if name == "b"]:
         at.hear("b", Stored(store.id, STATUS_OK))  # type: ignore[union-attr]
     at.answers()

@@ -628,7 +628,7 @@ def slow(driven: Driven) -> Store:
     assert isinstance(store, Store)
     fill(driven, 200, like=store)
     assert driven.node.take_batch(0.0) is not None
-    driven.node.committed(0.2, driven.out)
+    driven.node.committed(0.2, driven.out, 0.2)
     driven.out = Outbox()
     return store
 

@@ -467,7 +467,7 @@ def write_many(copies: Copies, count: int) -> None:
 def commit_within(copies: Copies, seconds: float, *, at: float) -> None:
     batch = copies.replica.take_batch(at)
     assert batch is not None
-    copies.replica.committed(at + seconds, copies.out)
+    copies.replica.committed(at + seconds, copies.out, seconds)
 
 
 def test_a_disk_that_is_idle_or_unknown_keeps_nobody_waiting() -> None:

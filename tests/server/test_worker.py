@@ -42,6 +42,26 @@ def test_results_come_back_in_order_and_not_too_many_in_one_turn(reactor: Reacto
     worker.close()
 
 
+def test_who_polls_hears_of_results_at_once_and_once(reactor: Reactor) -> None:
+    done: list[int] = []
+    worked = threading.Semaphore(0)
+
+    def release(number: int) -> int:
+        worked.release()
+        return number
+
+    worker = Worker(reactor, name="test", do=release, on_done=done.append)
+    assert not worker.poll()
+    worker.submit(1)
+    worked.acquire()
+    while not done:
+        worker.poll()
+    assert not worker.poll()
+    worker.on_readable()  # as a reactor would that saw it readable before it was polled
+    assert done == [1]
+    worker.close()
+
+
 def test_what_was_submitted_is_finished_before_the_end(reactor: Reactor) -> None:
     done: list[int] = []
     worker = Worker(reactor, name="test", do=done.append, on_done=lambda _: None)
