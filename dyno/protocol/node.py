@@ -130,7 +130,7 @@ class Node:
     @property
     def busy(self) -> bool:
         """Whether a client waits for an answer."""
-        return self._coordinator.busy
+        return self._coordinator.busy or self.read_line.waiting > 0
 
     @property
     def joined(self) -> bool:

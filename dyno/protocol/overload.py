@@ -47,6 +47,7 @@ _LONG = 0.1  # of the delay that is allowed: a commit that says what pages take
 _LONG_UNDER_WAY = 2.5  # times that: so does one that is not over yet
 _SHRINK = 0.75
 _SHRINK_PAUSE_S = 0.1  # refusals that come in a bunch are one piece of news
+_FORGET_S = 30.0
 
 
 class DiskPace:
@@ -170,9 +171,10 @@ class PeerLoads:
     A peer answers a copy at once when it is overloaded, and after its commit otherwise; how long its queue
     is shows only afterwards, but how many copies it has not answered is known at any time. So the bound is
     a window of those, as TCP's is of segments: no bound until a first refusal, then three quarters of what
-    was under way, growing by one for as many answers (AIMD; Chiu, Jain, 1989). A peer that owes answers and
-    gives none for as long as its queue may be has no room either. One entry per member that was ever asked;
-    those that leave the ring are forgotten."""
+    was under way, growing by one for as many answers (AIMD; Chiu, Jain, 1989), and none again after a while
+    without refusals, for a refusal comes so soon that trying costs next to nothing. A peer that owes answers
+    and gives none for as long as its queue may be has no room either. One entry per member that was ever
+    asked; those that leave the ring are forgotten."""
 
     __slots__ = ("_late_s", "_loads", "pressed")
 
@@ -223,6 +225,8 @@ class PeerLoads:
         room, late = 0, now - self._late_s
         for name in names:
             load = self._loads.get(name)
+            if load is not None and load.shrunk_at + _FORGET_S <= now:
+                load.window = math.inf
             if load is None or (load.waiting < load.window and (not load.waiting or load.heard_at > late)):
                 room += 1
         return room

@@ -665,7 +665,9 @@ def test_copies_for_a_slow_disk_have_more_room_than_clients_and_repairs_have_not
 def test_a_request_that_must_not_join_the_line_is_refused_unstarted() -> None:
     driven = Driven()
     line = driven.node.read_line
+    assert not driven.node.busy
     line.mean_s, line.waiting = 0.01, 50
+    assert driven.node.busy  # a clean stop waits for the line
     driven.node.overloaded(LINK, a_get(), driven.out)
     driven.node.overloaded(LINK, Store(0, 1, b"slot", KEY, b""), driven.out)
     text = "n1: reads wait 0.50 s for the disk"

@@ -219,6 +219,15 @@ def test_the_window_never_closes_for_good() -> None:
     assert loads.room(["a"], 49.5) == 0
 
 
+def test_a_window_is_forgotten_after_a_while_without_refusals() -> None:
+    loads = loads_of(a=100)
+    loads.answered("a", STATUS_OVERLOADED, 10.0)
+    for now in (20.0, 39.9, 40.0):
+        loads.answered("a", STATUS_OK, now)
+        loads.sent(["a"], now)
+        assert loads.room(["a"], now) == (now == 40.0)
+
+
 def test_a_peer_that_owes_answers_and_gives_none_has_no_room() -> None:
     loads = loads_of(a=1)
     assert loads.room(["a"], 1.4) == 1
