@@ -54,7 +54,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     requests_max: Count = 10_000  # under way at once on one coordinator
     retry_after_s: Seconds = 0.1  # what an Overloaded answer advises at least
     write_delay_max_s: Seconds = 0.5  # expected until the commit of a client's write; more is Overloaded
-    read_delay_max_s: Seconds = 0.25  # expected before a slow disk; twice both for what peers ask
+    read_delay_max_s: Seconds = 0.25  # likewise before a slow disk; peers have three times both
 
     # ── storage ──
     storage_bytes_max: Bytes = 1 << 38  # LMDB's map size, address space only
