@@ -2,16 +2,17 @@
 
 A warm LMDB read takes two microseconds, so the loop does it itself. Where pages have to come from the disk
 it takes milliseconds, and a loop that waits for them answers no ping. So reads are measured; when they are
-slow on average, a request that reads is first walked through by a thread, which pulls its pages into memory,
-and only then handed to the core, whose own read is warm again. How many may wait for that is the core's to
-say (`protocol.overload.ReadLine`): as many as the thread is done with soon enough.
+slow on average, a thread reads for a request what it will need, and only then the request is handed to the
+core, whose own read finds that at hand, unless it was written meanwhile; then it reads again, from pages that
+are warm. How many may wait for that is the core's to say (`protocol.overload.ReadLine`): as many as the
+thread is done with soon enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypeAlias
 
 from dyno.errors import StorageFailed
 from dyno.server.worker import Worker
@@ -27,21 +28,29 @@ _WARM_S = 0.000_25
 _WEIGHT_OF_LAST = 0.05  # in the running mean
 _SURPRISE_MAX = 8.0  # times the mean: one read that hangs says little about the next ones
 _WARMED_PER_TURN_MAX = 32  # so that a turn, and with it refusals and pings, is not held up for long
+_AT_HAND_BYTES_MAX = 64 << 10  # larger cells are not kept for the core: many may be waiting for it
+
+
+Read: TypeAlias = tuple[bytes, bytes | None]
 
 
 class MeteredEngine(Engine):
     """An engine whose reads are measured. mean_s: of the last ones. cold: whether they are slow on average. A
     read that breaks the engine ends the node, so it raises StorageFailed, in the words of errors.py."""
 
-    __slots__ = ("_engine", "cold", "commit_number", "mean_s")
+    __slots__ = ("_at_hand", "_engine", "cold", "commit_number", "mean_s")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._at_hand: Read | None = None
         self.mean_s = 0.0
         self.cold = False
         self.commit_number = engine.commit_number
 
     def get(self, key: bytes) -> bytes | None:
+        at_hand = self._at_hand
+        if at_hand is not None and at_hand[0] == key:
+            return at_hand[1]
         was_cold = self.cold  # warmed before, then, so it says nothing about the disk
         started = perf_counter()
         try:
@@ -52,15 +61,21 @@ class MeteredEngine(Engine):
             if not was_cold:
                 self._took(perf_counter() - started)
 
-    def warm(self, key: bytes) -> None:
-        """Read on the thread, only for the sake of its pages. What is wrong there is the core's to find."""
+    def warm(self, key: bytes) -> Read | None:
+        """Read on the thread: what may be put at hand, and the pages in memory. What is wrong there is the
+        core's to find."""
         started = perf_counter()
         try:
-            self._engine.get(key)
+            value = self._engine.get(key)
         except (CorruptRecord, StorageBroken):
-            return
+            return None
         finally:
             self._took(perf_counter() - started)
+        return (key, value) if value is None or len(value) <= _AT_HAND_BYTES_MAX else None
+
+    def put_at_hand(self, read: Read | None) -> None:
+        """What the next `get` of this key returns without reading, until told otherwise."""
+        self._at_hand = read
 
     def _took(self, seconds: float) -> None:
         seconds = min(seconds, _COLD_S + self.mean_s * _SURPRISE_MAX)
@@ -87,11 +102,19 @@ class MeteredEngine(Engine):
         self._engine.close()
 
 
-class _Waiting(NamedTuple):
-    slot: bytes
-    link: int
-    message: Message
-    until: float  # when nobody waits for an answer any more
+class _Waiting:
+    """until: when nobody waits for an answer any more. read: what the thread found. stale: whether the slot
+    was written since it may have been read."""
+
+    __slots__ = ("link", "message", "read", "slot", "stale", "until")
+
+    def __init__(self, slot: bytes, link: int, message: Message, until: float) -> None:
+        self.slot = slot
+        self.link = link
+        self.message = message
+        self.until = until
+        self.read: Read | None = None
+        self.stale = False
 
 
 class ColdReads:
@@ -111,6 +134,7 @@ class ColdReads:
         self._line = line
         self._now = now
         self._receive = receive
+        self._waiting: dict[bytes, list[_Waiting]] = {}  # by slot; bounded by the line
         self._worker: Worker[_Waiting, _Waiting] = Worker(
             reactor,
             name="dyno-reads",
@@ -125,17 +149,35 @@ class ColdReads:
         until = self._line.join(message, self._now())
         if until is None:
             return False
-        self._worker.submit(_Waiting(slot, link, message, until))
+        waiting = _Waiting(slot, link, message, until)
+        self._waiting.setdefault(slot, []).append(waiting)
+        self._worker.submit(waiting)
         return True
+
+    def committed(self, slots: Iterable[bytes]) -> None:
+        """These were written, which the core is about to be told. Until then it knows better than the disk;
+        from then on what was read before must not be given to it."""
+        if self._waiting:
+            for slot in slots:
+                for waiting in self._waiting.get(slot, ()):
+                    waiting.stale = True
 
     def close(self) -> None:
         self._worker.close()
 
     def _warm(self, waiting: _Waiting) -> _Waiting:
-        self._engine.warm(waiting.slot)
+        waiting.read = self._engine.warm(waiting.slot)
         return waiting
 
     def _warmed(self, waiting: _Waiting) -> None:
+        of_slot = self._waiting[waiting.slot]
+        of_slot.remove(waiting)
+        if not of_slot:
+            del self._waiting[waiting.slot]
         message = self._line.leave(waiting.message, waiting.until, self._now())
         if message is not None:
-            self._receive(waiting.link, message)
+            self._engine.put_at_hand(None if waiting.stale else waiting.read)
+            try:
+                self._receive(waiting.link, message)
+            finally:
+                self._engine.put_at_hand(None)

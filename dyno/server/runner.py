@@ -223,7 +223,9 @@ class Runner:
         self._core.receive_datagram(source, datagram, self._now, self._out)
 
     def _committed(self, outcome: _Outcome) -> None:
-        self._committing = None
+        batch, self._committing = self._committing, None
+        assert batch is not None
+        self._cold_reads.committed(batch.writes)
         error = outcome.error
         if error is None:
             self._core.committed(self._now, self._out, outcome.took_s)

@@ -151,3 +151,68 @@ def test_what_nobody_waits_for_any_more_is_dropped_unstarted(reactor: Reactor) -
     assert reads.take(b"k", 1, late)  # both have left the line
     assert reads.take(b"k", 1, late)
     reads.close()
+
+
+# ── what the thread has read is at hand for the core ──
+
+
+class Core:
+    """Reads the slot of what it receives."""
+
+    def __init__(self, disk: Disk, reactor: Reactor) -> None:
+        self.engine = MeteredEngine(disk)
+        self.found: list[bytes | None] = []
+        self.reads = ColdReads(
+            self.engine,
+            reactor,
+            line=ReadLine(Config()),
+            now=lambda: 0.0,
+            receive=lambda _link, _message: self.found.append(self.engine.get(b"k")),
+        )
+
+
+def test_the_core_reads_what_the_thread_has_read(reactor: Reactor) -> None:
+    disk = Disk()
+    core = Core(disk, reactor)
+    for value in (None, b"v"):
+        if value is not None:
+            core.engine.write_batch({b"k": value}, {})
+        before = disk.reads
+        assert core.reads.take(b"k", 1, AskMembers(1))
+        while not core.found:
+            reactor.turn()
+        assert core.found == [value]
+        assert disk.reads == before + 1
+        core.found.clear()
+    core.engine.get(b"k")
+    assert disk.reads == before + 2  # it is at hand for that request alone
+    core.reads.close()
+
+
+def test_what_was_written_since_is_read_again(reactor: Reactor) -> None:
+    disk = Disk()
+    core = Core(disk, reactor)
+    core.engine.write_batch({b"k": b"old"}, {})
+    core.reads.committed([b"k"])  # nobody waits
+    for number in range(3):
+        assert core.reads.take(b"k", 1, AskMembers(number))
+    while disk.reads < 3:
+        pass  # the thread is at it
+    core.engine.write_batch({b"k": b"new"}, {})
+    core.reads.committed([b"other", b"k"])
+    while len(core.found) < 3:
+        reactor.turn()
+    assert core.found == [b"new"] * 3
+    assert disk.reads == 6
+    core.reads.close()
+
+
+def test_large_records_are_not_kept_for_the_core(reactor: Reactor) -> None:
+    disk = Disk()
+    core = Core(disk, reactor)
+    core.engine.write_batch({b"k": bytes(65 << 10)}, {})
+    assert core.reads.take(b"k", 1, AskMembers(1))
+    while not core.found:
+        reactor.turn()
+    assert disk.reads == 2
+    core.reads.close()
