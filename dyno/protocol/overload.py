@@ -103,9 +103,9 @@ class DiskPace:
 
 
 class ReadLine:
-    """Requests that wait until a slow disk has read their record, one after the other.
+    """Requests that wait until a slow disk has read their records, one after the other.
 
-    mean_s: what a read takes, kept up to date by whoever measures."""
+    waiting: records that they will read. mean_s: what a read takes, kept up to date by whoever measures."""
 
     __slots__ = ("_count_max", "_delay_max_s", "_hedge_after_s", "mean_s", "waiting")
 
@@ -116,22 +116,21 @@ class ReadLine:
         self._count_max = config.requests_max
         self._hedge_after_s = config.hedge_after_s
 
-    def join(self, message: Message, now: float) -> float | None:
+    def join(self, message: Message, now: float, *, records: int = 1) -> float | None:
         """Until when somebody waits for its answer; None when it must not join, for that would be too late
-        or later than this bound."""
-        delay_s = self.delay_s
+        or later than this bound. records: how many it will read."""
         budget_s = _budget_s(message)
-        limit_s = self._delay_max_s if isinstance(message, Get | Put | Delete) else self._peers_max_s
-        if self.waiting >= self._count_max:
+        limit_s = self._delay_max_s * (PEERS_ROOM if budget_s == math.inf else 1.0)
+        if self.waiting + records > self._count_max:
             return None
-        if self.waiting >= ALWAYS_READS and delay_s > min(limit_s, budget_s):
+        if self.waiting >= ALWAYS_READS and self.delay_s > min(limit_s, budget_s):
             return None
-        self.waiting += 1
+        self.waiting += records
         return now + budget_s
 
-    def leave(self, message: Message, until: float, now: float) -> Message | None:
-        """Its record is read. The request with the time that is left, or None when nobody waits any more."""
-        self.waiting -= 1
+    def leave(self, message: Message, until: float, now: float, *, records: int = 1) -> Message | None:
+        """Its records are read. The request with the time that is left; None when nobody waits any more."""
+        self.waiting -= records
         if until <= now:
             return None
         if isinstance(message, Get | Put | Delete):
@@ -146,10 +145,6 @@ class ReadLine:
     def hurries_nobody(self) -> bool:
         """Whether reads are late for the load and not for a peer: then asking more nodes makes it worse."""
         return self.delay_s > self._hedge_after_s
-
-    @property
-    def _peers_max_s(self) -> float:
-        return self._delay_max_s * PEERS_ROOM
 
 
 class _Load:

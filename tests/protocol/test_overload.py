@@ -139,6 +139,15 @@ def test_the_count_is_bounded_however_fast_the_disk_is() -> None:
     assert a_line(20, mean_s=0.0, requests_max=20).join(A_GET, 0.0) is None
 
 
+def test_a_request_that_reads_many_records_takes_the_room_of_many() -> None:
+    line = a_line(requests_max=10)
+    assert line.join(A_GET, 0.0, records=11) is None
+    assert line.join(A_GET, 0.0, records=10) == 5.0
+    assert line.join(A_GET, 0.0) is None
+    assert line.leave(A_GET, 5.0, 1.0, records=10) is not None
+    assert line.waiting == 0
+
+
 def test_who_leaves_makes_room() -> None:
     line = a_line(requests_max=1)
     assert line.join(A_GET, 0.0) is not None
