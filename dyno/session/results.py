@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from dyno.causality import record as causality
 from dyno.causality import token
 from dyno.causality.context import Context
-from dyno.errors import ConflictError, StorageFailed
+from dyno.errors import ConflictError, InvalidRequest, StorageFailed
 from dyno.wire import values
 
 
@@ -48,7 +48,8 @@ class _Answer:
 
 
 class Record(_Answer):
-    """What is stored under a key. Raises StorageFailed, when first looked at, if damaged bytes came."""
+    """What is stored under a key. Raises StorageFailed, when first looked at, if damaged bytes came, and
+    InvalidRequest if those of a record of another kind."""
 
     __slots__ = ("_packed", "_siblings", "_unpacked")
 
@@ -100,6 +101,8 @@ class Record(_Answer):
                 self._unpacked = (
                     causality.Record.unpack(self._packed) if self._packed else causality.Record.EMPTY
                 )
+            except causality.OtherKind as error:
+                raise InvalidRequest(f"{shown(self._origin)} holds no siblings: {error}") from error
             except ValueError as error:
                 raise _damaged(self._origin, error) from error
         return self._unpacked

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dyno.causality.context import Context, Malformed
 from dyno.causality.dots import Dot, actor
-from dyno.causality.record import DotConflict, Record, Sibling, put_context
+from dyno.causality.record import DotConflict, OtherKind, Record, Sibling, put_context
 
 NAMES = {actor(name.encode() * 8, 0): name for name in "abc"}
 ACTORS = {name: who for who, name in NAMES.items()}
@@ -381,3 +381,12 @@ def assert_malformed_or_canonical(data: bytes) -> None:
         return
     assert record.pack() == data
     assert packed_anew(record) == data
+
+
+def test_a_record_of_another_kind_is_told_from_a_damaged_one():
+    with pytest.raises(OtherKind, match="a packed record has the other kind 1"):
+        Record.unpack(packed([("a1", b"v")], seen(a=1), kind=1))
+    for damaged in (packed([("a1", b"v")], seen(a=1), format_=2, kind=1), b"\x01\x01"):
+        with pytest.raises(Malformed) as caught:
+            Record.unpack(damaged)
+        assert type(caught.value) is Malformed

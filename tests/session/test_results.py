@@ -8,7 +8,7 @@ from dyno.causality import token
 from dyno.causality.context import Context
 from dyno.causality.dots import Dot
 from dyno.causality.record import Record as Stored
-from dyno.errors import ConflictError, StorageFailed
+from dyno.errors import ConflictError, InvalidRequest, StorageFailed
 from dyno.session.results import Origin, PutResult, Record, Replicas, UpdatedRecord
 from dyno.wire import values
 
@@ -139,3 +139,11 @@ def test_an_updated_record_holds_what_was_put():
     assert record.siblings == [[1, 2]]
     assert record.context == stored.context
     assert record.replicas == stored.replicas
+
+
+def test_a_record_of_another_kind_is_no_siblings():
+    raw = bytearray(Stored.EMPTY.pack())
+    raw[1] = 7
+    record = a_record(raw=bytes(raw))
+    with pytest.raises(InvalidRequest, match=r"carts/alice holds no siblings: .* the other kind 7"):
+        _ = record.value
