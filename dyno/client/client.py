@@ -96,6 +96,37 @@ class Client:
         status: dict[str, Any] = await runner.outcome(call)
         return status
 
+    async def create_bucket(
+        self,
+        name: str,
+        *,
+        n: int | None = None,
+        r: int | str | None = None,
+        w: int | str | None = None,
+        kind: str = "siblings",
+        timeout: float | None = None,
+    ) -> dict[str, int | str]:
+        """Create a bucket of n copies (3), whose calls default to r and w ("quorum"); gives its properties.
+
+        n and kind never change. Creating one again with the same properties succeeds; with others, or one
+        that holds data already, raises InvalidRequest. Every member has to agree: QuorumNotMet where one is
+        out of reach; when it says `.indeterminate`, the bucket may be created all the same."""
+        runner = self.runner
+        await checkpoint_if_cancelled()
+        call = runner.session.create_bucket(
+            name, n=n, r=r, w=w, kind=kind, timeout=timeout, now=current_time(), out=runner.out
+        )
+        properties: dict[str, int | str] = await runner.outcome(call)
+        return properties
+
+    async def buckets(self, *, timeout: float | None = None) -> dict[str, dict[str, int | str]]:
+        """The properties ("n", "r", "w", "kind") of every bucket that was created, by name in order."""
+        runner = self.runner
+        await checkpoint_if_cancelled()
+        call = runner.session.buckets(timeout=timeout, now=current_time(), out=runner.out)
+        buckets: dict[str, dict[str, int | str]] = await runner.outcome(call)
+        return buckets
+
     @property
     def runner(self) -> Runner:
         """For `Bucket`. Raises InvalidRequest unless the client is open, DynoError if it broke."""

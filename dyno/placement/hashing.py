@@ -19,6 +19,10 @@ from typing import Final
 import mmh3
 
 SLOT_BYTES: Final = 27
+COPIES_IN_SLOT: Final = (
+    2  # where in a slot n stands, and the bucket's id: without a call, for every replica read
+)
+BUCKET_IN_SLOT: Final = slice(3, 11)
 
 
 def bucket_id(name: str) -> bytes:
@@ -48,6 +52,13 @@ class Keyspace:
         return (partition << 8 | n).to_bytes(3, "big") + bucket_id + blake2b(key, digest_size=16).digest()
 
 
+def slot_range(bucket_id: bytes, n: int, partition: int) -> tuple[bytes, bytes]:
+    """All slots of a bucket of n copies in one partition lie from the first of these up to, not including,
+    the second."""
+    start = (partition << 8 | n).to_bytes(3, "big") + bucket_id
+    return start, start + b"\xff" * (SLOT_BYTES - len(start) + 1)
+
+
 def slot_partition(slot: bytes) -> int:
     """The partition that a slot lies in."""
     return slot[0] << 8 | slot[1]
@@ -55,9 +66,9 @@ def slot_partition(slot: bytes) -> int:
 
 def slot_bucket(slot: bytes) -> bytes:
     """The id of the bucket that a slot belongs to."""
-    return slot[3:11]
+    return slot[BUCKET_IN_SLOT]
 
 
 def slot_copies(slot: bytes) -> int:
     """The n of the bucket that a slot belongs to."""
-    return slot[2]
+    return slot[COPIES_IN_SLOT]

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from dyno.buckets.properties import DEFAULTS
 from dyno.causality import token
 from dyno.causality.context import Context, Malformed
-from dyno.causality.record import Record, put_context
+from dyno.causality.record import OtherKind, Record, put_context
 from dyno.config import RECORD_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
+from dyno.placement.hashing import slot_bucket
 from dyno.protocol import quorum
 from dyno.protocol.forward import Forwarding
 from dyno.protocol.get import GetCoordinator
@@ -44,6 +46,7 @@ from dyno.wire.messages import (
 from dyno.wire.values import content_size
 
 if TYPE_CHECKING:
+    from dyno.buckets.properties import Properties
     from dyno.config import Config
     from dyno.protocol.membership import Membership
     from dyno.protocol.peers import Peers
@@ -79,10 +82,19 @@ class _Standing(NamedTuple):
 
 
 class Coordinator:
-    """me: this node's name. ring: None until it joined."""
+    """me: this node's name. ring: None until it joined. serving: properties of buckets by name, None while
+    nobody can say, for the reason that why_not(name) gives; others have the defaults."""
 
     def __init__(
-        self, *, me: str, config: Config, replica: Replica, peers: Peers, membership: Membership
+        self,
+        *,
+        me: str,
+        config: Config,
+        replica: Replica,
+        peers: Peers,
+        membership: Membership,
+        serving: Mapping[str, Properties | None],
+        why_not: Callable[[str], str],
     ) -> None:
         self.ring: Ring | None = None
         self._me = me
@@ -90,6 +102,8 @@ class Coordinator:
         self._replica = replica
         self._peers = peers
         self._membership = membership
+        self._serving = serving
+        self._why_not = why_not
         self._stopping = False
         self._last_id = 0
         self._standings: dict[tuple[str, ...], _Standing] = {}  # at most one per partition of the ring
@@ -171,6 +185,13 @@ class Coordinator:
                 get.replan(out)
                 self._file(get)
 
+    def replan_bucket(self, bucket: bytes, out: Outbox) -> None:
+        """A bucket, given by its id, has other properties than a moment ago: the same for its reads."""
+        for get in list(self._gets.values()):
+            if slot_bucket(get.slot) == bucket:
+                get.replan(out)
+                self._file(get)
+
     def tick(self, now: float, out: Outbox) -> None:
         while self._hedges and self._hedges[0][0] <= now:
             get = self._hedges.popleft()[1]
@@ -218,7 +239,11 @@ class Coordinator:
         if len(self._gets) + len(self._puts) + len(self._forwardings) >= self._config.requests_max:
             self._overloaded("too many requests are under way", sink, out)
             return
-        plan = ring.plan(request.bucket, request.key)
+        bucket = self._serving.get(request.bucket, DEFAULTS)
+        if bucket is None:
+            sink.failed(Failure(Code.RING, self._why_not(request.bucket)), out)
+            return
+        plan = ring.plan(request.bucket, request.key, bucket.n)
         if self._me in plan.owners:
             self._coordinate(link, request, plan, ring, sink, now, out)
         elif request.forwarded:
@@ -271,18 +296,19 @@ class Coordinator:
 
     def _needed(self, owners: tuple[str, ...], request: Request) -> int:
         if type(request) is Get:
-            return self._count(owners, "r", request.r, request.pr)
+            return self._count(request.bucket, owners, "r", request.r, request.pr)
         assert type(request) is Put or type(request) is Delete
-        return self._count(owners, "w", request.w, request.pw)
+        return self._count(request.bucket, owners, "w", request.w, request.pw)
 
-    def _count(self, owners: tuple[str, ...], what: str, answers: int, primaries: int) -> int:
+    def _count(self, name: str, owners: tuple[str, ...], what: str, answers: int, primaries: int) -> int:
         """R or W as a count. Without fallbacks every answer is a primary's: PR and PW only raise it."""
-        assert self.ring is not None
-        if answers == DEFAULT == primaries:
+        bucket = self._serving.get(name) or DEFAULTS
+        default = bucket.r if what == "r" else bucket.w
+        if answers == DEFAULT == primaries and default == QUORUM:
             return len(owners) // 2 + 1
-        resolve = partial(quorum.count, copies=self.ring.copies, owners=len(owners))
+        resolve = partial(quorum.count, copies=bucket.n, owners=len(owners))
         return max(
-            resolve(answers, what=what, default=QUORUM, least=1),
+            resolve(answers, what=what, default=default, least=1),
             resolve(primaries, what=f"p{what}", default=0, least=0),
         )
 
@@ -432,7 +458,7 @@ class Coordinator:
         if context:
             self._bury(intent, context, b"", now, out)
             return
-        reads = self._count(intent.owners, "r", request.r, request.pr)
+        reads = self._count(request.bucket, intent.owners, "r", request.r, request.pr)
         if self._enough_live(intent.owners, reads, intent.sink, out):
             self._read(
                 intent, reads, ReadFirst(partial(self._bury_read, intent, refused), intent.sink), now, out
@@ -447,6 +473,8 @@ class Coordinator:
         elif self._takes_data(intent.sink, out):
             try:
                 self._bury(intent, Record.unpack(read).context, read, now, out)
+            except (InvalidRequest, OtherKind) as error:
+                intent.sink.failed(invalid(str(error)), out)
             except Malformed as error:  # several copies agree on it, or nobody would have looked inside
                 text = f"the copies on {', '.join(answered)} are malformed: {error}"
                 intent.sink.failed(Failure(Code.STORAGE, text), out)

@@ -18,10 +18,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dyno.buckets.properties import DEFAULTS
 from dyno.config import COPIES, KEY_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
-from dyno.placement.hashing import SLOT_BYTES
+from dyno.placement.hashing import BUCKET_IN_SLOT, COPIES_IN_SLOT, SLOT_BYTES
 from dyno.protocol import handshake
+from dyno.protocol.bucket_register import BUCKETS
+from dyno.protocol.buckets import BucketKeeper
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import Coordinator
 from dyno.protocol.peers import Peers
@@ -33,9 +36,12 @@ from dyno.wire.messages import (
     STATUS_REFUSED,
     STATUS_RING,
     Admit,
+    AskBuckets,
+    AskFate,
     AskJoin,
     AskMembers,
     Assent,
+    CreateBucket,
     Delete,
     Done,
     Failed,
@@ -44,6 +50,8 @@ from dyno.wire.messages import (
     Hello,
     Introduce,
     Members,
+    Propose,
+    Proposed,
     PushPull,
     Put,
     Read,
@@ -52,6 +60,8 @@ from dyno.wire.messages import (
     Reject,
     Store,
     Stored,
+    SwapBuckets,
+    Withdrawn,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +70,7 @@ if TYPE_CHECKING:
 
     from dyno.causality.mint import Minter
     from dyno.config import Config
+    from dyno.protocol.buckets import BucketRequest
     from dyno.protocol.membership import Membership
     from dyno.protocol.outbox import Outbox
     from dyno.storage.engine import Engine
@@ -92,12 +103,23 @@ class Node:
         self.name = me.name
         self._claim = Claim(name=me.name, start=me.start, former=former, wait_s=config.probe_timeout_s)
         self._peers = Peers()
+        self._buckets = BucketKeeper(
+            remembered=engine.get_meta(BUCKETS) or b"",
+            membership=self.membership,
+            peers=self._peers,
+            replica=self._replica,
+            config=config,
+            random=random,
+        )
+        self._copies = self._buckets.table.copies
         self._coordinator = Coordinator(
             me=self.name,
             config=config,
             replica=self._replica,
             peers=self._peers,
             membership=self.membership,
+            serving=self._buckets.table.serving,
+            why_not=self._buckets.why_not,
         )
         self._ring: Ring | None = None
         self._ring_version = -1
@@ -110,12 +132,14 @@ class Node:
             self._claim.begin(now, out)
             return
         self.membership.start(now, out)
+        self._buckets.start(now)
         self._settle(out)
 
     def stop(self, now: float, out: Outbox) -> None:
         """A clean stop: tell the others, so that they need not find out, and begin nothing more. The runner
         goes on while this node is `busy`."""
         self._coordinator.stop()
+        self._buckets.stop()
         if self._claim.free:
             self.membership.leave_quietly(now, out)
         else:
@@ -124,7 +148,7 @@ class Node:
     @property
     def busy(self) -> bool:
         """Whether a client waits for an answer."""
-        return self._coordinator.busy
+        return self._coordinator.busy or self._buckets.busy
 
     @property
     def joined(self) -> bool:
@@ -162,6 +186,7 @@ class Node:
         self.membership.link_up(address, now, out)
         if self._peers.up(hello.name, address):
             self._coordinator.link_up(hello.name, out)
+            self._buckets.link_up(hello.name, out)
         self._settle(out)
 
     def refused(self, address: str, refuse: Refuse, now: float, out: Outbox) -> None:
@@ -203,8 +228,11 @@ class Node:
         if isinstance(message, Read | Store):
             return message.slot if len(message.slot) == SLOT_BYTES else None
         if self._ring is not None and isinstance(message, Get | Put | Delete):
+            properties = self._buckets.table.serving.get(message.bucket, DEFAULTS)
+            if properties is None:
+                return None
             try:
-                plan = self._ring.plan(message.bucket, message.key)
+                plan = self._ring.plan(message.bucket, message.key, properties.n)
             except InvalidRequest:
                 return None
             return plan.slot if self.name in plan.owners else None
@@ -216,10 +244,13 @@ class Node:
             name = self._peers.name_at(address)
             if name is not None:
                 if _is_about_the_ring(message):
-                    self._exchange(address, now, out)
+                    self._exchange(name, address, now, out)
                 self._coordinator.answer(name, message, now, out)
         elif isinstance(message, Introduce | Assent | Reject | PushPull):
             self.membership.answer(address, message, now, out)
+            self._settle(out)
+        elif isinstance(message, Proposed | Withdrawn | SwapBuckets):
+            self._buckets.answer(self._peers.name_at(address), message, now, out)
             self._settle(out)
         else:
             raise ValueError(f"a {type(message).__name__} is no answer")
@@ -254,12 +285,16 @@ class Node:
         if deadline is not None and deadline <= now:
             membership.tick(now, out)
             self._settle(out)
+        deadline = self._buckets.deadline()
+        if deadline is not None and deadline <= now:
+            self._buckets.tick(now, out)
+            self._settle(out)
 
     def deadline(self) -> float | None:
         if not self._claim.free:
             return self._claim.deadline()
         earliest = self.membership.deadline()
-        for at in (self._coordinator.deadline(), self._replica.deadline()):
+        for at in (self._coordinator.deadline(), self._replica.deadline(), self._buckets.deadline()):
             if at is not None and (earliest is None or at < earliest):
                 earliest = at
         return earliest
@@ -269,6 +304,7 @@ class Node:
     def _doors(self) -> dict[type, Callable[[int, Message, float, Outbox], None]]:
         coordinate: Callable[..., None] = self._coordinator.request
         join: Callable[..., None] = self._membership_request
+        bucket: Callable[..., None] = self._bucket_request
         doors: dict[type, Callable[..., None]] = {
             Get: coordinate,
             Put: coordinate,
@@ -279,6 +315,12 @@ class Node:
             AskJoin: join,
             Admit: join,
             PushPull: join,
+            CreateBucket: bucket,
+            AskBuckets: bucket,
+            Propose: bucket,
+            Withdrawn: bucket,
+            AskFate: bucket,
+            SwapBuckets: bucket,
         }
         return doors
 
@@ -288,9 +330,13 @@ class Node:
         return handshake.Self(me.name, me.directory, me.start, membership.cluster, membership.partitions)
 
     def _settle(self, out: Outbox) -> None:
-        """After anything that may have changed the membership: take its durable facts along, plan anew."""
+        """After anything that may have changed the membership or the buckets: take durable facts along, plan
+        anew."""
         if out.meta or out.durable_sends or out.durable_replies:
+            self._buckets.accompany(out)
             self._replica.keep(out)
+        if self._buckets.table.changed:
+            self._replan_buckets(out)
         membership = self.membership
         if not membership.joined or membership.ring_version == self._ring_version:
             return
@@ -302,7 +348,6 @@ class Node:
                 cluster=membership.cluster,
                 partitions=membership.partitions,
                 fingerprint=membership.fingerprint,
-                copies=COPIES,
             )
             self._coordinator.replan(self._ring, out)
         lost, found = self._peers.place({m.name: m.address for m in members if m.name != self.name})
@@ -310,6 +355,19 @@ class Node:
             self._coordinator.link_down(name, out)
         for name in found:
             self._coordinator.link_up(name, out)
+            self._buckets.link_up(name, out)
+        if out.durable_sends:  # the table of buckets, behind facts that wait
+            self._replica.keep(out)
+
+    def _replan_buckets(self, out: Outbox) -> None:
+        changed = self._buckets.table.changed[:]
+        self._buckets.table.changed.clear()
+        for bucket in changed:
+            self._coordinator.replan_bucket(bucket, out)
+
+    def _bucket_request(self, link: int, message: BucketRequest, now: float, out: Outbox) -> None:
+        self._buckets.request(link, message, now, out)
+        self._settle(out)
 
     def _membership_request(
         self, link: int, message: AskJoin | Admit | PushPull, now: float, out: Outbox
@@ -328,10 +386,14 @@ class Node:
     def _same_ring(self, fingerprint: int) -> bool:
         return self._ring is not None and self._ring.fingerprint == fingerprint
 
+    def _same_copies(self, slot: bytes) -> bool:
+        """Whether whoever planned for this slot knows of its bucket what is known here."""
+        return self._copies.get(slot[BUCKET_IN_SLOT], COPIES) == slot[COPIES_IN_SLOT]
+
     def _read(self, link: int, message: Read, now: float, out: Outbox) -> None:
         """Answer with the record as it is stored, undecoded."""
         _check_slot(message.slot)
-        if not self._same_ring(message.ring):
+        if not self._same_ring(message.ring) or not self._same_copies(message.slot):
             out.replies.append((link, ReadAnswer(message.id, STATUS_RING, b"")))
             return
         try:
@@ -357,7 +419,11 @@ class Node:
         _check_slot(message.slot)
         if not 1 <= len(message.key) <= KEY_BYTES_MAX:
             raise ValueError(f"a key of {len(message.key)} bytes")
-        if not self._same_ring(message.ring) or self.membership.admitting:
+        if (
+            not self._same_ring(message.ring)
+            or not self._same_copies(message.slot)
+            or self.membership.admitting
+        ):
             self._answer_store(link, message.id, STATUS_RING, now, out)
             return
         assert self._ring is not None
@@ -381,11 +447,12 @@ class Node:
         if id:
             out.replies.append((link, Stored(id, status)))
 
-    def _exchange(self, address: str, now: float, out: Outbox) -> None:
-        """A peer plans with another ring: show each other the tables."""
+    def _exchange(self, name: str, address: str, now: float, out: Outbox) -> None:
+        """A peer plans with another ring, or knows other buckets: show each other the tables."""
         if now - self._exchanged_at.get(address, -_EXCHANGE_INTERVAL_S) >= _EXCHANGE_INTERVAL_S:
             self._exchanged_at[address] = now
             self.membership.link_up(address, now, out)
+            self._buckets.exchange(name, out)
             self._settle(out)
 
 
@@ -396,7 +463,7 @@ def _check_slot(slot: bytes) -> None:
 
 
 def _is_about_the_ring(answer: ReadAnswer | Stored | Found | Done | Failed) -> bool:
-    """Whether the other node plans with another ring than ours."""
+    """Whether the other node plans with another ring than ours, or knows other buckets."""
     if isinstance(answer, Failed):
         return answer.code == Code.RING
     return isinstance(answer, ReadAnswer | Stored) and answer.status == STATUS_RING

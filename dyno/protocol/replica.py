@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from dyno.causality.context import Context, Malformed
 from dyno.causality.dots import Dot
 from dyno.causality.mint import Minter, Note
-from dyno.causality.record import DotConflict, Record
+from dyno.causality.record import DotConflict, OtherKind, Record
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
+from dyno.placement.hashing import slot_bucket, slot_range
 from dyno.protocol.outbox import Outbox
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.engine import CorruptRecord, Engine
@@ -106,6 +107,18 @@ class Replica:
             or (committing is not None and bool(committing.writes))
         )
 
+    def gathers(self, bucket: bytes) -> bool:
+        """Whether a record of a bucket, given by its id, is on its way to the disk."""
+        batches = (self._gathering, self._committing)
+        return any(
+            slot_bucket(slot) == bucket for batch in batches if batch is not None for slot in batch.writes
+        )
+
+    def stores(self, bucket: bytes, n: int, partition: int) -> bool:
+        """Whether the disk has any record of a bucket of n copies in a partition; a damaged one counts."""
+        start, end = slot_range(bucket, n, partition)
+        return bool(self._engine.scan(start, end, limit=1)[0])
+
     @property
     def facts_wait(self) -> bool:
         """True while facts of `keep` are not on the disk yet."""
@@ -145,7 +158,8 @@ class Replica:
     def put(self, slot: bytes, key: bytes, *, context: Context, request: bytes, value: bytes) -> Written:
         """Mint a dot for a client's value and write it over what `context` covers.
 
-        Raises InvalidRequest where that would leave too many siblings or too large a record.
+        Raises InvalidRequest where that would leave too many siblings or too large a record, and where the
+        record is of another kind.
         """
         record, note = self._own(slot)
         # The caller may know more of this key than we do, dots of our own start among it if we lost some.
@@ -165,7 +179,8 @@ class Replica:
         return Written(packed, record.context, dot, self._gathering)
 
     def delete(self, slot: bytes, key: bytes, *, context: Context, read: bytes) -> Written:
-        """Drop what `context` covers, having merged the record that the coordinator read (b"": none)."""
+        """Drop what `context` covers, having merged the record that the coordinator read (b"": none). Raises
+        InvalidRequest where the record is of another kind."""
         record, note = self._own(slot)
         merged = _merged(record, _unpack(read), key) if read else record
         deleted = merged.delete(context)
@@ -244,8 +259,14 @@ class Replica:
         cell, _ = self._newest(slot)
         if cell is None:
             return Record.EMPTY, None
-        _, note, packed = unpack_cell(cell)
-        return _unpack(packed), Note.unpack(note) if note else None
+        key, note, packed = unpack_cell(cell)
+        try:
+            record = _unpack(packed)
+        except Refusal as refusal:
+            if isinstance(refusal.__cause__, OtherKind):
+                raise InvalidRequest(f"key {key!r} holds no siblings: {refusal.__cause__}") from None
+            raise
+        return record, Note.unpack(note) if note else None
 
     def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes) -> None:
         if self._rests_until is not None:

@@ -29,6 +29,13 @@ def invalid(message: str) -> Failure:
     return Failure(Code.INVALID, message)
 
 
+def failed(id: int, failure: Failure) -> Failed:
+    """As it travels. id: of the request."""
+    code, message, needed, nodes, indeterminate, retry_after_s, record = failure
+    joined, retry_after_ms = ",".join(nodes), int(retry_after_s * 1000)
+    return Failed(id, str(code), message, needed, joined, indeterminate, retry_after_ms, record)
+
+
 class ReadSink(Protocol):
     """Exactly one call per operation."""
 
@@ -63,18 +70,7 @@ class LinkSink:
         out.replies.append((self._link, Done(self._id, context, ",".join(answered), "")))
 
     def failed(self, failure: Failure, out: Outbox) -> None:
-        code, message, needed, nodes, indeterminate, retry_after_s, record = failure
-        answer = Failed(
-            self._id,
-            str(code),
-            message,
-            needed,
-            ",".join(nodes),
-            indeterminate,
-            int(retry_after_s * 1000),
-            record,
-        )
-        out.replies.append((self._link, answer))
+        out.replies.append((self._link, failed(self._id, failure)))
 
 
 class ReadFirst:

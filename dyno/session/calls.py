@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dyno.config import COPIES
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskBuckets, AskMembers, CreateBucket, Delete, Get, Put
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dyno.errors import DynoError
     from dyno.session.links import NodeLink
 
-    Request: TypeAlias = Get | Put | Delete | AskMembers
+    Request: TypeAlias = Get | Put | Delete | AskMembers | CreateBucket | AskBuckets
 
 # What the words stand for in a bucket that says nothing else; only the nodes know better.
 _WORDS = {DEFAULT: COPIES // 2 + 1, QUORUM: COPIES // 2 + 1, ALL: COPIES}
@@ -67,9 +67,14 @@ class Call:
 
     @property
     def reads(self) -> bool:
-        """Whether asking twice does no harm."""
+        """Whether asking twice does no harm, and nothing is done by it."""
         kind = type(self.request)
-        return kind is Get or kind is AskMembers
+        return kind is Get or kind is AskMembers or kind is AskBuckets
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it changes something, but doing it twice is as good as once."""
+        return type(self.request) is CreateBucket
 
     @property
     def needed(self) -> int:
@@ -89,15 +94,16 @@ class Call:
 
 class Trouble:
     """tried: links that need not be asked again now. failure: the last refusal. refusals, shortages: how many
-    of a kind there were."""
+    of a kind there were. may_be_done: a link was lost that had a repeatable request."""
 
-    __slots__ = ("failure", "refusals", "shortages", "tried")
+    __slots__ = ("failure", "may_be_done", "refusals", "shortages", "tried")
 
     def __init__(self) -> None:
         self.tried: list[NodeLink] = []
         self.failure: DynoError | None = None
         self.refusals = 0
         self.shortages = 0
+        self.may_be_done = False
 
 
 def _count(quorum: int, primaries: int) -> int:

@@ -26,7 +26,8 @@ A retry keeps the request id and carries the time that is left. What happens whe
                                      ConnectFailed when no link is up
 
 A conditional put is a write like others: where nothing was done, the condition was not even looked at, or
-stays as it was.
+stays as it was. Creating a bucket is a write that may be done twice: when its link is lost it is sent again,
+and what it ends with is indeterminate from then on; and it is asked for elsewhere only after a quick refusal.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from typing import TYPE_CHECKING, Any
 from dyno.errors import Code, ConnectFailed, DynoError
 from dyno.session import failures
 from dyno.session.timers import Timers
-from dyno.wire.messages import AskMembers, Delete, Get, Put
+from dyno.wire.messages import AskMembers, CreateBucket, Delete, Get, Put
 
 if TYPE_CHECKING:
     from random import Random
@@ -95,6 +96,8 @@ class Dispatch:
             self.send_waiting(now, out)
 
     def fail(self, call: Call, error: DynoError, now: float, out: SessionOutbox) -> None:
+        if call.trouble is not None and call.trouble.may_be_done:
+            error = failures.doubted(call, error)
         call.error = error
         self.conclude(call, None, now, out)
 
@@ -141,6 +144,9 @@ class Dispatch:
         for call in [call for call in self.calls.values() if call.link is link]:
             call.link = None
             if call.reads or call.id in unsent:
+                self._send_again(call, now, out)
+            elif call.is_repeatable:
+                call.troubled().may_be_done = True
                 self._send_again(call, now, out)
             else:
                 self.fail(call, failures.lost(call, link.address, reason), now, out)
@@ -191,7 +197,7 @@ class Dispatch:
         """With the time that is left; to a link that was tried already only when there is no other."""
         self._timers.remove(call)
         request = call.request
-        if isinstance(request, Get | Put | Delete):
+        if isinstance(request, Get | Put | Delete | CreateBucket):
             call.request = request._replace(budget_ms=max(1, int((call.deadline - now) * 1000)))
         trouble = call.trouble
         if trouble is not None and trouble.tried and self._paths.pick(call, now, out) is None:
@@ -238,6 +244,9 @@ class Dispatch:
         if failed.code == Code.OVERLOADED and trouble.refusals < OVERLOADED_RETRIES_MAX:
             worth_it = now + failed.retry_after_ms / 1000 < call.deadline
             return _Advice.LATER if worth_it else _Advice.RAISE
+        if call.is_repeatable and now >= call.sent_at + PATIENCE_S:
+            # It waited for silent members, and would only do so again.
+            return _Advice.RAISE
         if failed.code in (Code.QUORUM, Code.STORAGE) and trouble.shortages < ELSEWHERE_MAX:
             return _Advice.ELSEWHERE
         return _Advice.RAISE

@@ -2,8 +2,8 @@
 
 A shell (`dyno.client`, or the simulator) owns sockets and clock and runs it with these verbs:
 
-- `open`, `get`, `put`, `delete`, `status` begin a call; its result appears in `SessionOutbox.finished`;
-  `cancel` drops one;
+- `open`, `get`, `put`, `delete`, `status`, `create_bucket`, `buckets` begin a call; its result appears in
+  `SessionOutbox.finished`; `cancel` drops one;
 - `hello` is the first thing to say on every link; then `link_up(address, hello)`, or `refused`, or
   `link_down`; `handle` takes every answer;
 - `tick` at `deadline`; `close` ends all calls.
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyno.config import RECORD_BYTES_MAX
 from dyno.errors import Code, InvalidRequest, Overloaded
-from dyno.session import failures, options
+from dyno.session import buckets, failures, options
 from dyno.session.calls import Call
 from dyno.session.dispatch import PATIENCE_S, Dispatch
 from dyno.session.links import Links, LinkState
@@ -33,7 +33,10 @@ from dyno.wire.address import parse_address
 from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import (
     PROTOCOL_VERSION,
+    AskBuckets,
     AskMembers,
+    Buckets,
+    CreateBucket,
     Delete,
     Done,
     Failed,
@@ -230,6 +233,33 @@ class Session:
         call = Call(request.id, request, bucket=b"", deadline=now + seconds, weight=_REQUEST_BYTES)
         return self._begin(call, 0.0, now, out)
 
+    def create_bucket(
+        self,
+        name: str,
+        *,
+        n: int | None = None,
+        r: int | str | None = None,
+        w: int | str | None = None,
+        kind: str = "siblings",
+        timeout: float | None = None,
+        now: float,
+        out: SessionOutbox,
+    ) -> Call:
+        """Ends with the bucket's properties, as `buckets` shows them."""
+        seconds = self.timeout if timeout is None else options.timeout_s(timeout)
+        request = buckets.creation(
+            self._next_id(), name, n=n, r=r, w=w, kind=kind, budget_ms=int(seconds * 1000) or 1
+        )
+        call = Call(request.id, request, bucket=b"", deadline=now + seconds, weight=_REQUEST_BYTES)
+        return self._begin(call, 0.0, now, out)
+
+    def buckets(self, *, timeout: float | None = None, now: float, out: SessionOutbox) -> Call:
+        """Ends with a dict of the properties of all created buckets, by name."""
+        seconds = self.timeout if timeout is None else options.timeout_s(timeout)
+        request = AskBuckets(self._next_id())
+        call = Call(request.id, request, bucket=b"", deadline=now + seconds, weight=_REQUEST_BYTES)
+        return self._begin(call, 0.0, now, out)
+
     def cancel(self, call: Call, now: float, out: SessionOutbox) -> None:
         """Nobody waits for it any more; what was sent may still be done. Never disturbs another call."""
         self._dispatch.cancel(call, now, out)
@@ -312,6 +342,10 @@ class Session:
             self._failed(link, message, now, out)
         elif isinstance(message, Members):
             self._members(link, message, now, out)
+        elif isinstance(message, Buckets):
+            call = self._dispatch.calls.get(message.id)
+            if call is not None and isinstance(call.request, CreateBucket | AskBuckets):
+                self._dispatch.conclude(call, buckets.answered(call.request, message), now, out)
         else:
             raise ProtocolError(f"a {type(message).__name__} is no answer")
 

@@ -1,6 +1,6 @@
 """A client on virtual time: what `dyno.client` is on real sockets, around the very same `session.Session`.
 
-`get`, `put`, `delete`, `update` and `status` let the simulation run until the call has ended, and return or
+`get`, `put`, `create_bucket` and the like let the simulation run until the call has ended, and return or
 raise what it ended with. `begin_get` and the like return a `Pending` at once, so that many calls can be under
 way; `wait` lets the simulation run until they all have ended.
 
@@ -111,6 +111,12 @@ class Client:
     def status(self, **options: Any) -> dict[str, Any]:
         return self.wait(self._begin("status", self._session.status, **options))[0]  # type: ignore[no-any-return]
 
+    def create_bucket(self, name: str, **options: Any) -> dict[str, int | str]:
+        return self.wait(self.begin_create_bucket(name, **options))[0]  # type: ignore[no-any-return]
+
+    def buckets(self, **options: Any) -> dict[str, dict[str, int | str]]:
+        return self.wait(self._begin("buckets", self._session.buckets, **options))[0]  # type: ignore[no-any-return]
+
     def wait(self, *pending: Pending) -> list[Any]:
         """Their results, in order; raises the first error among them."""
         ended = self._kernel.run_until(lambda: all(one.done for one in pending), limit_s=_PATIENCE_S)
@@ -142,6 +148,9 @@ class Client:
         update.start(now, self._out).waiter = pending
         self._settle()
         return pending
+
+    def begin_create_bucket(self, name: str, **options: Any) -> Pending:
+        return self._begin(f"create bucket {name} {options}", self._session.create_bucket, name, **options)
 
     def close(self) -> None:
         """End all calls and links."""

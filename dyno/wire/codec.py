@@ -62,6 +62,14 @@ LINK: Final[Registry[Message]] = Registry(
         19: messages.Assent,
         20: messages.Reject,
         21: messages.PushPull,
+        40: messages.CreateBucket,
+        41: messages.AskBuckets,
+        42: messages.Buckets,
+        43: messages.Propose,
+        44: messages.Proposed,
+        45: messages.Withdrawn,
+        46: messages.AskFate,
+        47: messages.SwapBuckets,
     }
 )
 

@@ -155,6 +155,31 @@ class Members(NamedTuple):
     members: bytes
 
 
+class CreateBucket(NamedTuple):
+    """Create a bucket, or find it created with just these properties; answered with Buckets, or Failed. r, w:
+    a count, QUORUM or ALL. kind: its number (buckets.properties)."""
+
+    id: int
+    bucket: str
+    n: int
+    r: int
+    w: int
+    kind: int
+    budget_ms: int
+
+
+class AskBuckets(NamedTuple):
+    id: int
+
+
+class Buckets(NamedTuple):
+    """Answer to CreateBucket: that bucket; to AskBuckets: all that are created. buckets: packed
+    (buckets.table)."""
+
+    id: int
+    buckets: bytes
+
+
 # ── between nodes: replicas ────────────────────────────────────────────────────────────────────────────
 
 
@@ -252,6 +277,55 @@ class PushPull(NamedTuple):
     answer: bool
 
 
+# ── between nodes: buckets (docs/design/buckets.md) ─────────────────────────────────────────────────────
+
+
+class Propose(NamedTuple):
+    """May this bucket be created? ring: the fingerprint that the coordinator sees. bucket: one packed entry,
+    reserved. firm: reserve the name, durably, before assenting; else just look whether that could be."""
+
+    id: int
+    ring: int
+    bucket: bytes
+    firm: bool
+
+
+class Proposed(NamedTuple):
+    """Answer to Propose; assent to a firm one once it is on disk. verdict: one of the constants below."""
+
+    id: int
+    verdict: int
+    text: str
+
+
+ASSENTED = 0
+BUSY = 1  # not now; it may be another time
+REFUSED = 2  # this bucket cannot be created with these properties
+
+
+class Withdrawn(NamedTuple):
+    """Nothing comes of a proposal, ever. Said by its coordinator alone: unasked, and as answer to AskFate."""
+
+    bucket: str
+    proposal: bytes
+
+
+class AskFate(NamedTuple):
+    """What became of a proposal? Its coordinator, and whoever knows the bucket as created, answers."""
+
+    bucket: str
+    proposal: bytes
+    coordinator: bytes
+
+
+class SwapBuckets(NamedTuple):
+    """All buckets that the sender knows of, packed; everything in it is on its disk. Goes before every Assent
+    as well. answer: True when the other's are wanted back."""
+
+    buckets: bytes
+    answer: bool
+
+
 # ── datagrams (UDP): one message per packet, with piggybacked member records ───────────────────────────
 
 
@@ -293,10 +367,24 @@ class Gossip(NamedTuple):
     gossip: bytes
 
 
-ClientRequest: TypeAlias = Get | Put | Delete | AskMembers
-ClientAnswer: TypeAlias = Found | Done | Failed | Members
+ClientRequest: TypeAlias = Get | Put | Delete | AskMembers | CreateBucket | AskBuckets
+ClientAnswer: TypeAlias = Found | Done | Failed | Members | Buckets
 PeerMessage: TypeAlias = (
-    Read | ReadAnswer | Store | Stored | AskJoin | Introduce | Admit | Assent | Reject | PushPull
+    Read
+    | ReadAnswer
+    | Store
+    | Stored
+    | AskJoin
+    | Introduce
+    | Admit
+    | Assent
+    | Reject
+    | PushPull
+    | Propose
+    | Proposed
+    | Withdrawn
+    | AskFate
+    | SwapBuckets
 )
 Datagram: TypeAlias = Ping | Ack | PingRequest | Gossip
 Message: TypeAlias = Hello | Refuse | ClientRequest | ClientAnswer | PeerMessage

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import trio
 
+from dyno.buckets.properties import Properties
+from dyno.buckets.table import Entry, pack
 from dyno.causality import token
 from dyno.causality.context import Context
 from dyno.causality.dots import Dot
@@ -17,7 +19,10 @@ from dyno.causality.record import Record, put_context
 from dyno.wire.link import LinkCodec
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members
 from dyno.wire.messages import (
+    AskBuckets,
     AskMembers,
+    Buckets,
+    CreateBucket,
     Delete,
     Done,
     Failed,
@@ -43,6 +48,7 @@ class FakeNode:
         self.address = ""
         self.others: list[FakeNode] = []
         self.records: dict[tuple[str, bytes], Record] = {}
+        self.buckets: dict[str, Entry] = {}
         self.seen: list[Any] = []
         self.turns: list[int] = []
         self.answer: Callable[[Any], Message | None] = self.answer_truly
@@ -83,6 +89,12 @@ class FakeNode:
                 covered = _context(request) if request.context else record.context
                 self.records[request.bucket, request.key] = record.delete(covered)
                 return Done(request.id, covered.pack(), self.name, "")
+            case CreateBucket():
+                properties = Properties(request.n, request.r, request.w, request.kind)
+                entry = self.buckets[request.bucket] = Entry(request.bucket, properties)
+                return Buckets(request.id, pack([entry]))
+            case AskBuckets():
+                return Buckets(request.id, pack(self.buckets.values()))
             case AskMembers():
                 members = pack_members(node.member() for node in (self, *self.others))
                 return Members(request.id, CLUSTER, 16, 1, members)

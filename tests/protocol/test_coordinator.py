@@ -7,16 +7,20 @@ from random import Random
 
 import pytest
 
+from dyno.buckets.properties import DEFAULTS, Properties
 from dyno.causality import token
 from dyno.causality.context import Context
+from dyno.causality.dots import Dot
 from dyno.causality.mint import Minter
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX, Config
+from dyno.placement.hashing import bucket_id
 from dyno.protocol.coordinator import Coordinator
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
 from dyno.protocol.replica import Replica
 from dyno.protocol.ring import Ring
+from dyno.storage.cell import pack_cell
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.members import ALIVE, NORMAL, Member
 from dyno.wire.messages import (
@@ -69,7 +73,9 @@ class At:
         self.now = 0.0
         self.out = Outbox()
         self.engine = MemoryEngine()
-        self.copies = copies
+        self.serving: dict[str, Properties | None] = {}
+        if copies != DEFAULTS.n:
+            self.serving["bucket"] = DEFAULTS._replace(n=copies)
         self.members = Members()
         self.peers = Peers()
         self.config = Config(**config)  # type: ignore[arg-type]
@@ -80,6 +86,8 @@ class At:
             replica=self.replica,
             peers=self.peers,
             membership=self.members,  # type: ignore[arg-type]
+            serving=self.serving,
+            why_not="bucket {!r} is being created by b; try again in a moment".format,
         )
         self.turn(names)
         self.peers.place({name: name for name in names if name != me})
@@ -93,9 +101,7 @@ class At:
             identity = name.encode() * 16
             members.append(Member(name, identity, identity, identity[:8], 1, 0, NORMAL, ALIVE, name, "", 1.0))
         fingerprint = sum(map(ord, names))
-        self.ring = Ring(
-            members, cluster=b"c" * 16, partitions=16, fingerprint=fingerprint, copies=self.copies
-        )
+        self.ring = Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=fingerprint)
         self.coordinator.replan(self.ring, self.out)
 
     def ask(self, request: Get | Put | Delete) -> None:
@@ -523,3 +529,104 @@ def test_before_there_is_a_ring_nobody_is_served(a_request: Callable[[], Get | P
     at.coordinator.ring = None
     at.ask(a_request())
     assert at.failure().message == "a has not joined a cluster yet"
+
+
+# ── buckets with properties of their own ──
+
+
+def test_a_bucket_that_is_being_created_is_served_to_nobody() -> None:
+    at = At()
+    at.serving["bucket"] = None
+    for request in (a_get(), a_put(), a_delete()):
+        at.ask(request)
+        failure = at.failure()
+        assert (failure.code, failure.indeterminate) == ("ring", False)
+        assert failure.message == "bucket 'bucket' is being created by b; try again in a moment"
+    at.ask(a_get()._replace(bucket="other"))
+    assert len(at.sent(Read)) == 1
+
+
+def test_the_quorums_of_a_bucket_are_those_of_calls_that_name_none() -> None:
+    at = At(names="abcde")
+    at.serving["bucket"] = Properties(5, 1, ALL, 0)
+    at.ask(a_get())
+    assert isinstance(at.answers()[0], Found)
+    at.ask(a_get(r=2))
+    assert len(at.sent(Read)) == 1
+    at.ask(a_put())
+    at.commit()
+    stores = at.sent(Store)
+    for name, store in stores[:-1]:
+        assert isinstance(store, Store)
+        at.hear(name, Stored(store.id, STATUS_OK))
+    assert at.answers() == []
+    name, store = stores[-1]
+    assert isinstance(store, Store)
+    at.hear(name, Stored(store.id, STATUS_OK))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert len(done.answered.split(",")) == 5
+    at.ask(a_delete())  # reads one, itself
+    assert len(at.sent(Store)) == 4
+
+
+def test_counts_go_up_to_the_n_of_the_bucket() -> None:
+    at = At(names="abcde", copies=5)
+    at.ask(a_get(r=5))
+    assert len(at.sent(Read)) == 4
+    at.ask(a_get(r=6))
+    assert at.failure().message == "r=6 is more than the bucket's n=5"
+    at.ask(a_get(r=4)._replace(bucket="other"))
+    assert at.failure().message == "r=4 is more than the bucket's n=3"
+
+
+def test_reads_of_a_bucket_that_becomes_another_are_planned_again() -> None:
+    at = At()
+    at.ask(a_get(1))
+    at.ask(a_get(2)._replace(bucket="other"))
+    at.coordinator.replan_bucket(bucket_id("bucket"), at.out)
+    failure = at.failure()
+    assert (failure.id, failure.code) == (1, "ring")
+    at.coordinator.replan_bucket(bucket_id("bucket"), at.out)
+    assert at.answers() == []
+
+
+def test_a_write_that_goes_on_to_another_owner_while_its_bucket_is_reserved_counts_as_before() -> None:
+    at = At()
+    at.ask(a_put())
+    at.commit()
+    at.serving["bucket"] = None
+    (name, store), *_ = at.sent(Store)
+    assert isinstance(store, Store)
+    at.hear(name, Stored(store.id, STATUS_OK))
+    assert isinstance(at.answers()[0], Done)
+
+
+def of_another_kind() -> bytes:
+    packed = bytearray(Record.EMPTY.write(Context.EMPTY, Dot(b"a" * 16, 1), b"r" * 16, b"v").pack())
+    packed[1] = 7
+    return bytes(packed)
+
+
+def test_an_operation_of_another_kind_than_the_record_is_invalid() -> None:
+    at = At("a", "a")
+    slot = at.ring.plan("bucket", KEY).slot
+    at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
+    for request in (a_put(), a_delete()):
+        at.ask(request)
+        failure = at.failure()
+        assert failure.code == "invalid"
+        assert "a packed record has the other kind 7" in failure.message
+
+
+def test_a_delete_that_finds_a_record_of_another_kind_only_here_is_invalid() -> None:
+    at = At("a", "ab")
+    slot = at.ring.plan("bucket", KEY).slot
+    at.ask(a_delete())
+    ((name, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
+    record = Record.EMPTY.write(Context.EMPTY, Dot(b"a" * 16, 1), b"r" * 16, b"v").pack()
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, record))
+    failure = at.failure()
+    assert (failure.code, "holds no siblings" in failure.message) == ("invalid", True)

@@ -7,24 +7,33 @@ from random import Random
 
 import pytest
 
+from dyno.buckets.properties import DEFAULTS
+from dyno.buckets.table import Entry, pack
 from dyno.causality.record import Record
 from dyno.config import Config
+from dyno.placement.hashing import bucket_id, slot_copies
 from dyno.protocol.birth import Birth, node_on
 from dyno.protocol.handshake import CLIENT
 from dyno.protocol.outbox import Outbox
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members, unpack_members
 from dyno.wire.messages import (
+    ASSENTED,
     DEFAULT,
     PROTOCOL_VERSION,
+    QUORUM,
     STATUS_OK,
     STATUS_REFUSED,
     STATUS_RING,
     Ack,
     Admit,
+    AskBuckets,
+    AskFate,
     AskJoin,
     AskMembers,
     Assent,
+    Buckets,
+    CreateBucket,
     Delete,
     Done,
     Failed,
@@ -35,6 +44,8 @@ from dyno.wire.messages import (
     Members,
     Message,
     Ping,
+    Propose,
+    Proposed,
     PushPull,
     Put,
     Read,
@@ -43,6 +54,8 @@ from dyno.wire.messages import (
     Reject,
     Store,
     Stored,
+    SwapBuckets,
+    Withdrawn,
 )
 
 KEY = b"key"
@@ -246,9 +259,12 @@ ANSWERS = [
     Introduce(1, b"", 1, 1, b"", b""),
     Assent(1, b""),
     Reject(1, "busy", ""),
+    Buckets(1, b""),
+    Proposed(1, ASSENTED, ""),
     USER,
 ]
 REQUESTS = [a_get(), a_put(), Read(1, 7, b"s" * 27), AskJoin(1, b""), Admit(1, b""), AskMembers(1), USER]
+REQUESTS += [AskBuckets(1), Propose(1, 7, b"", True), AskFate("bucket", b"", b"")]
 
 
 @pytest.mark.parametrize("message", ANSWERS)
@@ -599,3 +615,121 @@ def test_a_copy_of_a_living_nodes_directory_stops() -> None:
     again.node.link_up("n1:1", original.node.hello(), again.now, again.out)
     assert again.out.stop is not None
     assert "copy" in again.out.stop
+
+
+# ── buckets ──
+
+
+WIDE = Entry("wide", DEFAULTS._replace(n=5))
+
+
+def create(id: int = 5, name: str = "wide", n: int = 5) -> CreateBucket:
+    return CreateBucket(id, name, n, QUORUM, QUORUM, 0, 5000)
+
+
+def test_a_node_alone_creates_buckets_and_knows_them_again() -> None:
+    driven = Driven()
+    assert driven.ask(create()) == [Buckets(5, pack([WIDE]))]
+    assert driven.ask(AskBuckets(6)) == [Buckets(6, pack([WIDE]))]
+    again = Driven(engine=driven.engine, seed=2)
+    assert again.ask(AskBuckets(6)) == [Buckets(6, pack([WIDE]))]
+    slot = again.node.slot_read_by(a_get()._replace(bucket="wide"))
+    assert slot is not None
+    assert slot_copies(slot) == 5
+
+
+def test_a_replica_refuses_what_was_planned_with_another_n() -> None:
+    driven = Driven()
+    driven.ask(create())
+    ring = driven.node.membership.fingerprint
+    right = driven.node.slot_read_by(a_get()._replace(bucket="wide"))
+    assert right is not None
+    record = Record.EMPTY.pack()
+    for n, status in ((5, STATUS_OK), (3, STATUS_RING), (0, STATUS_RING), (255, STATUS_RING)):
+        slot = right[:2] + bytes([n]) + right[3:]
+        (read,) = driven.ask(Read(1, ring, slot))
+        (stored,) = driven.ask(Store(2, ring, slot, KEY, record))
+        assert (read.status, stored.status) == (status, status)  # type: ignore[union-attr]
+    other = driven.node.slot_read_by(a_get())
+    assert other is not None
+    (read,) = driven.ask(Read(1, ring, other[:2] + b"\5" + other[3:]))
+    assert read == ReadAnswer(1, STATUS_RING, b"")
+
+
+def test_a_member_reserves_a_name_and_serves_it_to_nobody() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    address = driven.link("n2")
+    reserved = Entry("wide", WIDE.properties, b"p" * 16, b"n2".ljust(16, b"."))
+    propose = Propose(4, driven.node.membership.fingerprint, pack([reserved]), True)
+    assert driven.ask(propose) == [Proposed(4, ASSENTED, "")]
+    get = a_get()._replace(bucket="wide")
+    (failed,) = driven.ask(get)
+    assert isinstance(failed, Failed)
+    assert failed.message == "bucket 'wide' is being created by n2; try again in a moment"
+    assert driven.node.slot_read_by(get) is None
+    for n in (0, 3, 5):
+        slot = b"\0\0" + bytes([n]) + bucket_id("wide") + b"h" * 16
+        assert driven.ask(Read(1, propose.ring, slot)) == [ReadAnswer(1, STATUS_RING, b"")]
+    driven.out.sends.clear()
+    driven.node.tick(1.0, driven.out)
+    assert [to for to, _ in driven.sent(AskFate)] == [address]
+    driven.node.answer(address, Withdrawn("wide", b"p" * 16), 1.0, driven.out)
+    driven.commit()
+    assert driven.node.slot_read_by(get) is not None
+
+
+def test_a_read_under_way_fails_when_its_bucket_is_created() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    address = driven.link("n2")
+    driven.node.receive(LINK, a_get(r=2)._replace(bucket="wide"), 0.0, driven.out)
+    driven.node.answer(address, SwapBuckets(pack([WIDE]), False), 0.0, driven.out)
+    ((_, failed),) = driven.out.replies
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.message) == ("ring", "the ring changed during the read")
+
+
+def test_members_show_each_other_their_buckets_when_they_meet_and_when_they_disagree() -> None:
+    driven = Driven()
+    driven.ask(create())
+    driven.learn("n2")
+    address = driven.link("n2")
+    shown = (address, SwapBuckets(pack([WIDE]), True))
+    driven.commit()
+    assert driven.sent(SwapBuckets) == [shown]
+    driven.node.answer(address, ReadAnswer(1, STATUS_RING, b""), 1.0, driven.out)
+    driven.commit()
+    assert driven.sent(SwapBuckets) == [shown]
+    driven.learn("n2", "n3", port=1)
+    driven.node.link_down(address, 2.0, driven.out)
+    driven.node.link_up("n3:1", driven.hello_of("n3"), 2.0, driven.out)
+    driven.commit()
+    assert driven.sent(SwapBuckets) == [("n3:1", SwapBuckets(pack([WIDE]), True))]
+
+
+def test_a_member_that_moves_to_where_a_link_is_up_is_shown_the_buckets() -> None:
+    driven = Driven()
+    driven.ask(create())
+    driven.learn("n2")
+    driven.node.link_up("n2:2", driven.hello_of("n2"), 0.0, driven.out)  # it is not known to live there
+    driven.commit()
+    driven.out = Outbox()
+    members = [
+        member._replace(address="n2:2", stamp=2) if member.name == "n2" else member
+        for member in driven.node.membership.table.members()
+    ]
+    driven.node.receive(LINK, PushPull(pack_members(members), False), 0.0, driven.out)
+    driven.commit()
+    assert driven.sent(SwapBuckets) == [("n2:2", SwapBuckets(pack([WIDE]), True))]
+
+
+def test_a_creation_under_way_is_awaited_before_the_end() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    driven.link("n2")
+    assert driven.ask(create()) == []
+    driven.node.stop(0.0, driven.out)
+    assert driven.node.busy
+    driven.node.tick(3.0, driven.out)
+    assert not driven.node.busy

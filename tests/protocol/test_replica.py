@@ -12,6 +12,7 @@ from dyno.causality.mint import Minter
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX, Config
 from dyno.errors import InvalidRequest
+from dyno.placement.hashing import bucket_id, slot_range
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.replica import Batch, Refusal, Replica
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
@@ -453,3 +454,63 @@ def test_a_cell_keeps_the_note_beside_the_record() -> None:
     key, note, record = unpack_cell(copies.commit().writes[SLOT])
     assert pack_cell(key, note, record) == copies.engine.get(SLOT)
     assert note.startswith(START)
+
+
+# ── buckets ──
+
+
+def test_whether_a_bucket_has_records_here_or_on_their_way() -> None:
+    copies = Copies()
+    bucket, partition, n = bucket_id("bucket"), 5, 3
+    slot = slot_range(bucket, n, partition)[0] + b"hash of the key."
+    assert not copies.replica.gathers(bucket)
+    copies.put(slot=slot)
+    assert copies.replica.gathers(bucket)
+    assert not copies.replica.gathers(bucket_id("another"))
+    batch = copies.replica.take_batch()
+    assert batch is not None
+    assert copies.replica.gathers(bucket)
+    assert not copies.replica.stores(bucket, n, partition)
+    copies.engine.write_batch(batch.writes, batch.meta)
+    copies.replica.committed(1.0, copies.out)
+    assert not copies.replica.gathers(bucket)
+    assert copies.replica.stores(bucket, n, partition)
+    assert not copies.replica.stores(bucket, n + 1, partition)
+    assert not copies.replica.stores(bucket, n, partition + 1)
+    assert not copies.replica.stores(bucket_id("another"), n, partition)
+    copies.engine.corrupt(slot)
+    assert copies.replica.stores(bucket, n, partition)
+
+
+def of_another_kind(record: Record) -> bytes:
+    packed = bytearray(record.pack())
+    packed[1] = 7
+    return bytes(packed)
+
+
+def test_a_record_of_another_kind_is_not_written_as_siblings() -> None:
+    copies = Copies()
+    copies.engine.write_batch({SLOT: pack_cell(KEY, b"", of_another_kind(a_record(b"value")))}, {})
+    match = "holds no siblings: a packed record has the other kind 7"
+    with pytest.raises(InvalidRequest, match=match):
+        copies.put()
+    with pytest.raises(InvalidRequest, match=match):
+        copies.replica.delete(SLOT, KEY, context=Context.EMPTY, read=b"")
+    assert copies.replica.take_batch() is None
+
+
+def test_a_record_of_another_kind_is_not_merged() -> None:
+    copies = Copies()
+    copies.put()
+    for slot in (SLOT, SLOT[:-1] + b"2"):
+        with pytest.raises(Refusal, match="a packed record has the other kind 7") as caught:
+            copies.replica.merge(slot, KEY, of_another_kind(a_record(b"value")))
+        assert caught.value.status == STATUS_REFUSED
+
+
+def test_a_record_that_is_no_record_is_not_written_over() -> None:
+    copies = Copies()
+    copies.engine.write_batch({SLOT: pack_cell(KEY, b"", b"nonsense")}, {})
+    with pytest.raises(Refusal, match="a malformed record") as caught:
+        copies.put()
+    assert caught.value.status == STATUS_REFUSED

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from dyno.buckets.properties import Properties
+from dyno.buckets.table import Entry, pack
 from dyno.causality.context import Context
 from dyno.causality.dots import Dot
 from dyno.causality.record import Record as Stored
@@ -18,7 +20,7 @@ from dyno.session.outbox import SessionOutbox
 from dyno.session.session import Session
 from dyno.wire import values
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members
-from dyno.wire.messages import AskMembers, Done, Failed, Found, Hello, Members
+from dyno.wire.messages import AskMembers, Buckets, CreateBucket, Done, Failed, Found, Hello, Members
 
 CLUSTER = bytes(range(16))
 
@@ -73,6 +75,9 @@ class World:
 
     def status(self, **options: Any) -> Call:
         return self.session.status(now=self.now, out=self.out, **options)
+
+    def create_bucket(self, name: str = "wide", *, n: int = 5, **options: Any) -> Call:
+        return self.session.create_bucket(name, n=n, now=self.now, out=self.out, **options)
 
     def cancel(self, call: Call) -> None:
         self.session.cancel(call, self.now, self.out)
@@ -157,6 +162,10 @@ class World:
     def done(self, call: Call) -> Done:
         context = Context.EMPTY.add(Dot(b"%016d" % 7, 1))
         return Done(call.id, context.pack(), "n1,n2", "n2")
+
+    def created(self, request: CreateBucket) -> Buckets:
+        properties = Properties(request.n, request.r, request.w, request.kind)
+        return Buckets(request.id, pack([Entry(request.bucket, properties)]))
 
     def failed(self, call: Call, code: str, **facts: Any) -> Failed:
         failed = Failed(call.id, code, f"the reason for {code}", 2, "", False, 0, b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dyno.session.calls import Call
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskBuckets, AskMembers, CreateBucket, Delete, Get, Put
 
 
 def a_call(request) -> Call:
@@ -34,3 +34,11 @@ def test_trouble_is_made_once():
     call = a_call(None)
     assert call.trouble is None
     assert call.troubled() is call.troubled()
+
+
+def test_a_creation_changes_something_and_may_be_sent_again():
+    create = a_call(CreateBucket(1, "b", 3, 1, 1, 0, 1))
+    assert (create.reads, create.is_repeatable, create.needed) == (False, True, 1)
+    listing = a_call(AskBuckets(1))
+    assert (listing.reads, listing.is_repeatable) == (True, False)
+    assert not a_call(Put(1, "b", b"k", b"", b"", False, 1, 0, b"", 1, False)).is_repeatable

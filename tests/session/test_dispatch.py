@@ -15,7 +15,7 @@ from dyno.errors import (
 )
 from dyno.session.dispatch import OVERLOADED_RETRIES_MAX, PATIENCE_S
 from dyno.session.links import WINDOW_BYTES_MAX
-from dyno.wire.messages import AskMembers, Delete, Get, Put
+from dyno.wire.messages import AskMembers, CreateBucket, Delete, Get, Put
 
 WRITES = ("put", "delete")
 ALL_KINDS = ("get", *WRITES)
@@ -421,3 +421,68 @@ def test_a_cancelled_call_gives_its_room_back(a_world):
     for call in big:
         world.cancel(call)
     assert [message.id for _, message in requests(world)] == [waiting.id]
+
+
+# ── creating a bucket: a write that may be done twice ──
+
+
+def creations(world):
+    return [(address, m) for address, m in world.sent() if isinstance(m, CreateBucket)]
+
+
+def test_a_creation_whose_link_breaks_is_sent_again_with_the_time_that_is_left(world):
+    call = world.create_bucket()
+    ((address, first),) = creations(world)
+    world.advance(1)
+    world.down(address, "reset")
+    ((other, again),) = creations(world)
+    assert other != address
+    assert again == first._replace(budget_ms=again.budget_ms)
+    assert again.budget_ms <= 4000
+    world.hear(other, world.created(again))
+    assert world.finished() == [call]
+    assert call.result == {"n": 5, "r": "quorum", "w": "quorum", "kind": "siblings"}
+
+
+@pytest.mark.parametrize("code", ["quorum", "storage"])
+def test_what_a_creation_that_was_sent_twice_ends_with_is_indeterminate(world, code):
+    call = world.create_bucket()
+    ((address, _),) = creations(world)
+    world.down(address, "reset")
+    ((other, _),) = creations(world)
+    world.advance(PATIENCE_S)
+    world.hear(other, world.failed(call, code))
+    error = error_of(world, call)
+    assert isinstance(error, (QuorumNotMet, RequestTimeout))
+    assert error.indeterminate
+
+
+def test_a_creation_is_tried_elsewhere_only_after_a_quick_refusal(world):
+    call = world.create_bucket()
+    ((address, _),) = creations(world)
+    world.hear(address, world.failed(call, "quorum"))
+    ((other, _),) = creations(world)
+    assert other != address
+    world.advance(PATIENCE_S)
+    world.hear(other, world.failed(call, "quorum"))
+    error = error_of(world, call)
+    assert isinstance(error, QuorumNotMet)
+    assert not error.indeterminate
+
+
+def test_a_creation_that_has_to_wait_is_asked_for_again(world):
+    call = world.create_bucket()
+    ((address, _),) = creations(world)
+    world.hear(address, world.failed(call, "ring"))
+    world.advance(1)
+    ((address, again),) = creations(world)
+    world.hear(address, world.created(again))
+    assert world.finished() == [call]
+
+
+def test_a_creation_that_is_never_answered_is_indeterminate(world):
+    call = world.create_bucket()
+    world.advance(5.1)
+    error = error_of(world, call)
+    assert isinstance(error, RequestTimeout)
+    assert error.indeterminate

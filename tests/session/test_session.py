@@ -16,7 +16,11 @@ from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import (
     ALL,
     DEFAULT,
+    QUORUM,
+    AskBuckets,
     AskMembers,
+    Buckets,
+    CreateBucket,
     Delete,
     Done,
     Found,
@@ -477,3 +481,41 @@ def test_closing_ends_every_call_and_says_which_writes_may_have_been_done(a_worl
     assert put.error.indeterminate
     assert isinstance(waiting.error, ConnectFailed), "it was never sent"
     assert get.error.__cause__ is cause
+
+
+# ── buckets ──
+
+
+def test_a_bucket_is_created(world):
+    call = world.create_bucket(n=5, w="all", timeout=2)
+    ((address, message),) = world.sent()
+    assert message == CreateBucket(message.id, "wide", 5, QUORUM, ALL, 0, 2000)
+    world.hear(address, world.found(call))  # no answer to this
+    world.hear(address, world.created(message))
+    assert world.finished() == [call]
+    assert call.result == {"n": 5, "r": "quorum", "w": "all", "kind": "siblings"}
+
+
+def test_what_can_be_no_bucket_is_never_sent(world):
+    with pytest.raises(InvalidRequest, match="n=10 is not possible"):
+        world.create_bucket(n=10)
+    with pytest.raises(InvalidRequest, match="a timeout is above 0"):
+        world.create_bucket(timeout=0)
+    assert world.sent() == []
+
+
+def test_buckets_are_listed(world):
+    call = world.session.buckets(now=world.now, out=world.out)
+    ((address, message),) = world.sent()
+    assert message == AskBuckets(message.id)
+    world.hear(address, Buckets(message.id + 100, b""))  # to nobody
+    world.hear(address, Buckets(message.id, b""))
+    assert world.finished() == [call]
+    assert call.result == {}
+
+
+def test_a_list_that_makes_no_sense_is_a_breach_of_protocol(world):
+    world.session.buckets(now=world.now, out=world.out)
+    ((address, message),) = world.sent()
+    with pytest.raises(ProtocolError):
+        world.hear(address, Buckets(message.id, b"nonsense"))
