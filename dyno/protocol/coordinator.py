@@ -19,7 +19,6 @@ from dyno.causality.context import Context, Malformed
 from dyno.causality.record import Record, put_context
 from dyno.config import RECORD_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
-from dyno.protocol import quorum
 from dyno.protocol.forward import Forwarding
 from dyno.protocol.get import GetCoordinator
 from dyno.protocol.outbox import Outbox
@@ -27,8 +26,6 @@ from dyno.protocol.put import PutCoordinator
 from dyno.protocol.replica import Refusal, Replica, Written
 from dyno.protocol.sink import Failure, LinkSink, ReadFirst, ReadSink, Sink, invalid
 from dyno.wire.messages import (
-    DEFAULT,
-    QUORUM,
     STATUS_OK,
     STATUS_OVERLOADED,
     Delete,
@@ -47,6 +44,7 @@ if TYPE_CHECKING:
     from dyno.config import Config
     from dyno.protocol.membership import Membership
     from dyno.protocol.peers import Peers
+    from dyno.protocol.planner import Planner
     from dyno.protocol.ring import Plan, Ring
 
 Request: TypeAlias = Get | Put | Delete
@@ -69,31 +67,27 @@ class Intent(NamedTuple):
     sink: Sink
 
 
-class _Standing(NamedTuple):
-    """live: how many owners are alive or suspect. others: the owners but this node: those alive, then the
-    suspects, then the dead, in preference order each. readers: this node, then those."""
-
-    live: int
-    others: tuple[str, ...]
-    readers: tuple[str, ...]
-
-
 class Coordinator:
     """me: this node's name. ring: None until it joined."""
 
     def __init__(
-        self, *, me: str, config: Config, replica: Replica, peers: Peers, membership: Membership
+        self,
+        *,
+        me: str,
+        config: Config,
+        replica: Replica,
+        peers: Peers,
+        membership: Membership,
+        planner: Planner,
     ) -> None:
-        self.ring: Ring | None = None
         self._me = me
+        self._planner = planner
         self._config = config
         self._replica = replica
         self._peers = peers
         self._membership = membership
         self._stopping = False
         self._last_id = 0
-        self._standings: dict[tuple[str, ...], _Standing] = {}  # at most one per partition of the ring
-        self._standings_version = -1
         self._gets: dict[int, GetCoordinator] = {}
         self._trailing: dict[int, GetCoordinator] = {}
         self._puts: dict[int, PutCoordinator] = {}
@@ -112,14 +106,14 @@ class Coordinator:
 
     # ── what comes in ──
 
-    def request(self, link: int, request: Request, now: float, out: Outbox) -> None:
+    def request(self, link: int, request: Request, now: float, out: Outbox, *, late: str = "") -> None:
         """A client's request, or one that another node passed on. Exactly one answer goes to `link`, but
-        for a request whose caller has given up already."""
+        for a request whose caller has given up already. late: an owner that a read had better not ask."""
         if request.budget_ms == 0:
             return
         sink = LinkSink(link, request.id)
         try:
-            self._admit(link, request, sink, now, out)
+            self._admit(link, request, sink, late, now, out)
         except InvalidRequest as error:
             sink.failed(invalid(str(error)), out)
 
@@ -165,9 +159,8 @@ class Coordinator:
     def replan(self, ring: Ring, out: Outbox) -> None:
         """The ring is another one now. What reads found out under the old one counts no more: they fail
         with "plan again", which harms nobody. A write is on some disks already, and goes on."""
-        before, self.ring = self.ring, ring
-        if before is not None and before.fingerprint != ring.fingerprint:
-            for get in list(self._gets.values()):
+        for get in list(self._gets.values()):
+            if get.ring != ring.fingerprint:
                 get.replan(out)
                 self._file(get)
 
@@ -209,8 +202,8 @@ class Coordinator:
 
     # ── planning ──
 
-    def _admit(self, link: int, request: Request, sink: Sink, now: float, out: Outbox) -> None:
-        ring = self.ring
+    def _admit(self, link: int, request: Request, sink: Sink, late: str, now: float, out: Outbox) -> None:
+        ring = self._planner.ring
         if ring is None or self._stopping:
             reason = "is stopping" if self._stopping else "has not joined a cluster yet"
             sink.failed(Failure(Code.RING, f"{self._me} {reason}"), out)
@@ -220,11 +213,14 @@ class Coordinator:
             return
         plan = ring.plan(request.bucket, request.key)
         if self._me in plan.owners:
-            self._coordinate(link, request, plan, ring, sink, now, out)
+            if type(request) is Get:
+                self._get(request, plan, ring, sink, late, now, out)
+            else:
+                self._coordinate(link, request, plan, ring, sink, now, out)
         elif request.forwarded:
             text = f"{self._me} does not own the key; the nodes disagree about the ring"
             sink.failed(Failure(Code.RING, text), out)
-        elif self._enough_live(plan.owners, self._needed(plan.owners, request), sink, out):
+        elif self._enough_live(plan.owners, self._planner.needed(plan.owners, request), sink, out):
             self._forward(link, request, plan, now, out)
 
     def _forward(self, link: int, request: Request, plan: Plan, now: float, out: Outbox) -> None:
@@ -233,8 +229,8 @@ class Coordinator:
             id=self._next_id(),
             link=link,
             request=request,
-            needed=self._needed(plan.owners, request),
-            owners=list(self._standing(plan.owners).others),
+            needed=self._planner.needed(plan.owners, request),
+            owners=list(self._planner.standing(plan.owners).others),
             # Later than the other node's own verdict, which says more than our silence.
             deadline=now + config.get_timeout_s + config.put_timeout_s,
             peers=self._peers,
@@ -243,16 +239,20 @@ class Coordinator:
         if not forwarding.finished:
             self._forwardings[forwarding.id] = forwarding
 
+    def _get(
+        self, request: Get, plan: Plan, ring: Ring, sink: Sink, late: str, now: float, out: Outbox
+    ) -> None:
+        needed = self._planner.needed(plan.owners, request)
+        if self._enough_live(plan.owners, needed, sink, out):
+            intent = Intent(request.key, plan.slot, plan.owners, ring.fingerprint, needed, sink)
+            self._read(intent, needed, sink, now, out, late=late)
+
     def _coordinate(
         self, link: int, request: Request, plan: Plan, ring: Ring, sink: Sink, now: float, out: Outbox
     ) -> None:
-        needed = self._needed(plan.owners, request)
-        intent = Intent(request.key, plan.slot, plan.owners, ring.fingerprint, needed, sink)
-        if type(request) is Get:
-            if self._enough_live(plan.owners, needed, sink, out):
-                self._read(intent, needed, sink, now, out)
-            return
         assert type(request) is Put or type(request) is Delete
+        needed = self._planner.needed(plan.owners, request)
+        intent = Intent(request.key, plan.slot, plan.owners, ring.fingerprint, needed, sink)
         if len(request.request) != _REQUEST_ID_BYTES:
             raise InvalidRequest(f"a request id has {_REQUEST_ID_BYTES} bytes")
         if len(request.context) > RECORD_BYTES_MAX:
@@ -269,23 +269,6 @@ class Coordinator:
         except Refusal as refusal:
             self._refused(link, request, plan, sink, refusal, now, out)
 
-    def _needed(self, owners: tuple[str, ...], request: Request) -> int:
-        if type(request) is Get:
-            return self._count(owners, "r", request.r, request.pr)
-        assert type(request) is Put or type(request) is Delete
-        return self._count(owners, "w", request.w, request.pw)
-
-    def _count(self, owners: tuple[str, ...], what: str, answers: int, primaries: int) -> int:
-        """R or W as a count. Without fallbacks every answer is a primary's: PR and PW only raise it."""
-        assert self.ring is not None
-        if answers == DEFAULT == primaries:
-            return len(owners) // 2 + 1
-        resolve = partial(quorum.count, copies=self.ring.copies, owners=len(owners))
-        return max(
-            resolve(answers, what=what, default=QUORUM, least=1),
-            resolve(primaries, what=f"p{what}", default=0, least=0),
-        )
-
     def _takes_data(self, sink: Sink, out: Outbox) -> bool:
         if self._membership.admitting:
             names = ", ".join(self._membership.joining())
@@ -295,39 +278,24 @@ class Coordinator:
 
     def _enough_live(self, owners: tuple[str, ...], needed: int, sink: Sink, out: Outbox) -> bool:
         """Checked before anything is done: a quorum that cannot be met is not begun."""
-        live = self._standing(owners).live
-        if live >= needed:
-            return True
-        text = f"{needed} owners of the key are needed, {live} of {len(owners)} are alive"
-        dead = [name for name in owners if not self._membership.is_live(name)]
-        if dead:
-            text += f"; dead: {', '.join(dead)}"
-        sink.failed(Failure(Code.QUORUM, text, needed), out)
-        return False
-
-    def _standing(self, owners: tuple[str, ...]) -> _Standing:
-        """How owners stand now. Every request asks and the answer changes rarely, so it is kept."""
-        version = self._membership.version
-        if version != self._standings_version:
-            self._standings_version = version
-            self._standings.clear()
-        standing = self._standings.get(owners)
-        if standing is None:
-            is_alive, is_live = self._membership.is_alive, self._membership.is_live
-            others = [name for name in owners if name != self._me]
-            others.sort(key=lambda name: 0 if is_alive(name) else 1 if is_live(name) else 2)
-            standing = _Standing(sum(map(is_live, owners)), tuple(others), (self._me, *others))
-            self._standings[owners] = standing
-        return standing
+        shortage = self._planner.shortage(owners, needed)
+        if shortage is not None:
+            sink.failed(shortage, out)
+        return shortage is None
 
     # ── reading ──
 
-    def _read(self, intent: Intent, needed: int, sink: ReadSink, now: float, out: Outbox) -> None:
+    def _read(
+        self, intent: Intent, needed: int, sink: ReadSink, now: float, out: Outbox, *, late: str = ""
+    ) -> None:
+        owners = self._planner.standing(intent.owners).readers
+        if late:
+            owners = (*(name for name in owners if name != late), late)
         get = GetCoordinator(
             id=self._next_id(),
             slot=intent.slot,
             key=intent.key,
-            owners=self._standing(intent.owners).readers,
+            owners=owners,
             needed=needed,
             ring=intent.ring,
             deadline=now + self._config.get_timeout_s,
@@ -432,7 +400,7 @@ class Coordinator:
         if context:
             self._bury(intent, context, b"", now, out)
             return
-        reads = self._count(intent.owners, "r", request.r, request.pr)
+        reads = self._planner.count(intent.owners, "r", request.r, request.pr)
         if self._enough_live(intent.owners, reads, intent.sink, out):
             self._read(
                 intent, reads, ReadFirst(partial(self._bury_read, intent, refused), intent.sink), now, out

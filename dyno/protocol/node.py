@@ -22,13 +22,17 @@ from dyno.config import COPIES, KEY_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
 from dyno.placement.hashing import SLOT_BYTES
 from dyno.protocol import handshake
+from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import Coordinator
 from dyno.protocol.peers import Peers
+from dyno.protocol.planner import Planner
 from dyno.protocol.replica import Batch, Refusal, Replica
 from dyno.protocol.ring import Ring
 from dyno.wire.members import pack_members
 from dyno.wire.messages import (
+    READ_MANY_BYTES_MAX,
+    READ_MANY_SLOTS_MAX,
     STATUS_OK,
     STATUS_REFUSED,
     STATUS_RING,
@@ -41,6 +45,7 @@ from dyno.wire.messages import (
     Failed,
     Found,
     Get,
+    GetMany,
     Hello,
     Introduce,
     Members,
@@ -48,11 +53,14 @@ from dyno.wire.messages import (
     Put,
     Read,
     ReadAnswer,
+    ReadMany,
+    ReadManyAnswer,
     Refuse,
     Reject,
     Store,
     Stored,
 )
+from dyno.wire.rows import pack_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,14 +100,23 @@ class Node:
         self.name = me.name
         self._claim = Claim(name=me.name, start=me.start, former=former, wait_s=config.probe_timeout_s)
         self._peers = Peers()
+        self._planner = Planner(me=self.name, membership=self.membership)
         self._coordinator = Coordinator(
             me=self.name,
             config=config,
             replica=self._replica,
             peers=self._peers,
             membership=self.membership,
+            planner=self._planner,
         )
-        self._ring: Ring | None = None
+        self._bulk_reads = BulkReads(
+            me=self.name,
+            config=config,
+            planner=self._planner,
+            replica=self._replica,
+            peers=self._peers,
+            singly=self._read_singly,
+        )
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
         self._refusals: dict[str, str] = {}  # by address
@@ -110,11 +127,12 @@ class Node:
             self._claim.begin(now, out)
             return
         self.membership.start(now, out)
-        self._settle(out)
+        self._settle(now, out)
 
     def stop(self, now: float, out: Outbox) -> None:
         """A clean stop: tell the others, so that they need not find out, and begin nothing more. The runner
         goes on while this node is `busy`."""
+        self._bulk_reads.stop()
         self._coordinator.stop()
         if self._claim.free:
             self.membership.leave_quietly(now, out)
@@ -124,7 +142,7 @@ class Node:
     @property
     def busy(self) -> bool:
         """Whether a client waits for an answer."""
-        return self._coordinator.busy
+        return self._coordinator.busy or self._bulk_reads.busy
 
     @property
     def joined(self) -> bool:
@@ -162,7 +180,7 @@ class Node:
         self.membership.link_up(address, now, out)
         if self._peers.up(hello.name, address):
             self._coordinator.link_up(hello.name, out)
-        self._settle(out)
+        self._settle(now, out)
 
     def refused(self, address: str, refuse: Refuse, now: float, out: Outbox) -> None:
         """The node at an address and this one cannot talk. Where a user named that address, it is an error
@@ -174,7 +192,7 @@ class Node:
             return  # it may be another time
         if address in self.membership.seeds:
             self.membership.seed_refused(address, refuse.text, now, out)
-            self._settle(out)
+            self._settle(now, out)
         elif self._refusals.get(address) != refuse.text:  # it is dialled again and again, and said once
             self._refusals[address] = refuse.text
             out.events.append(("warning", f"no link to {address}: {refuse.text}"))
@@ -185,8 +203,9 @@ class Node:
         name = self._peers.down(address)
         self.membership.link_down(address, now, out)
         if name is not None:
+            self._bulk_reads.lost(name, now, out)
             self._coordinator.link_down(name, out)
-        self._settle(out)
+        self._settle(now, out)
 
     # ── messages ──
 
@@ -202,9 +221,9 @@ class Node:
         """The slot that this replica will read when it receives the message, if it is known beforehand."""
         if isinstance(message, Read | Store):
             return message.slot if len(message.slot) == SLOT_BYTES else None
-        if self._ring is not None and isinstance(message, Get | Put | Delete):
+        if self._planner.ring is not None and isinstance(message, Get | Put | Delete):
             try:
-                plan = self._ring.plan(message.bucket, message.key)
+                plan = self._planner.ring.plan(message.bucket, message.key)
             except InvalidRequest:
                 return None
             return plan.slot if self.name in plan.owners else None
@@ -212,22 +231,25 @@ class Node:
 
     def answer(self, address: str, message: Message, now: float, out: Outbox) -> None:
         """An answer on an outbound link. Raises ValueError as `receive` does."""
-        if isinstance(message, ReadAnswer | Stored | Found | Done | Failed):
+        if isinstance(message, ReadManyAnswer | ReadAnswer | Stored | Found | Done | Failed):
             name = self._peers.name_at(address)
             if name is not None:
                 if _is_about_the_ring(message):
                     self._exchange(address, now, out)
-                self._coordinator.answer(name, message, now, out)
+                if isinstance(message, ReadManyAnswer):
+                    self._bulk_reads.answer(name, message, now, out)
+                else:
+                    self._coordinator.answer(name, message, now, out)
         elif isinstance(message, Introduce | Assent | Reject | PushPull):
             self.membership.answer(address, message, now, out)
-            self._settle(out)
+            self._settle(now, out)
         else:
             raise ValueError(f"a {type(message).__name__} is no answer")
 
     def receive_datagram(self, source: str, datagram: Datagram, now: float, out: Outbox) -> None:
         if self._claim.free:
             self.membership.receive_datagram(source, datagram, now, out)
-            self._settle(out)
+            self._settle(now, out)
 
     # ── disk and time ──
 
@@ -248,18 +270,19 @@ class Node:
                 self.start(now, out)
             return
         self._replica.tick(now)
+        self._bulk_reads.tick(now, out)
         self._coordinator.tick(now, out)
         membership = self.membership
         deadline = membership.deadline()
         if deadline is not None and deadline <= now:
             membership.tick(now, out)
-            self._settle(out)
+            self._settle(now, out)
 
     def deadline(self) -> float | None:
         if not self._claim.free:
             return self._claim.deadline()
         earliest = self.membership.deadline()
-        for at in (self._coordinator.deadline(), self._replica.deadline()):
+        for at in (self._bulk_reads.deadline(), self._coordinator.deadline(), self._replica.deadline()):
             if at is not None and (earliest is None or at < earliest):
                 earliest = at
         return earliest
@@ -270,10 +293,12 @@ class Node:
         coordinate: Callable[..., None] = self._coordinator.request
         join: Callable[..., None] = self._membership_request
         doors: dict[type, Callable[..., None]] = {
-            Get: coordinate,
+            Get: self._get,
+            GetMany: self._bulk_reads.get_many,
             Put: coordinate,
             Delete: coordinate,
             Read: self._read,
+            ReadMany: self._read_many,
             Store: self._store,
             AskMembers: self._members,
             AskJoin: join,
@@ -287,7 +312,7 @@ class Node:
         me = membership.me
         return handshake.Self(me.name, me.directory, me.start, membership.cluster, membership.partitions)
 
-    def _settle(self, out: Outbox) -> None:
+    def _settle(self, now: float, out: Outbox) -> None:
         """After anything that may have changed the membership: take its durable facts along, plan anew."""
         if out.meta or out.durable_sends or out.durable_replies:
             self._replica.keep(out)
@@ -297,16 +322,18 @@ class Node:
         self._ring_version = membership.ring_version
         members = membership.ring_members()
         if not self._same_ring(membership.fingerprint):  # else somebody merely moved to another address
-            self._ring = Ring(
+            ring = self._planner.ring = Ring(
                 members,
                 cluster=membership.cluster,
                 partitions=membership.partitions,
                 fingerprint=membership.fingerprint,
                 copies=COPIES,
             )
-            self._coordinator.replan(self._ring, out)
+            self._bulk_reads.replan(now, out)
+            self._coordinator.replan(ring, out)
         lost, found = self._peers.place({m.name: m.address for m in members if m.name != self.name})
         for name in lost:
+            self._bulk_reads.lost(name, now, out)
             self._coordinator.link_down(name, out)
         for name in found:
             self._coordinator.link_up(name, out)
@@ -315,7 +342,7 @@ class Node:
         self, link: int, message: AskJoin | Admit | PushPull, now: float, out: Outbox
     ) -> None:
         self.membership.receive(link, message, now, out)
-        self._settle(out)
+        self._settle(now, out)
 
     def _members(self, link: int, message: AskMembers, now: float, out: Outbox) -> None:
         membership = self.membership
@@ -326,7 +353,29 @@ class Node:
         out.replies.append((link, answer))
 
     def _same_ring(self, fingerprint: int) -> bool:
-        return self._ring is not None and self._ring.fingerprint == fingerprint
+        return self._planner.ring is not None and self._planner.ring.fingerprint == fingerprint
+
+    def _get(self, link: int, message: Get, now: float, out: Outbox) -> None:
+        if message.forwarded:
+            self._coordinator.request(link, message, now, out)
+        else:
+            self._bulk_reads.get(link, message, now, out)
+
+    def _read_singly(self, link: int, get: Get, late: str, now: float, out: Outbox) -> None:
+        self._coordinator.request(link, get, now, out, late=late)
+
+    def _read_many(self, link: int, message: ReadMany, now: float, out: Outbox) -> None:
+        """Answer with the records as they are stored, undecoded."""
+        slots = message.slots
+        count, rest = divmod(len(slots), SLOT_BYTES)
+        if rest or not 1 <= count <= READ_MANY_SLOTS_MAX:
+            raise ValueError(f"slots of {len(slots)} bytes in all")
+        if not self._same_ring(message.ring):
+            out.replies.append((link, ReadManyAnswer(message.id, STATUS_RING, b"")))
+            return
+        each = [slots[at : at + SLOT_BYTES] for at in range(0, len(slots), SLOT_BYTES)]
+        records = self._replica.read_many(each, bytes_max=READ_MANY_BYTES_MAX)
+        out.replies.append((link, ReadManyAnswer(message.id, STATUS_OK, pack_row(records))))
 
     def _read(self, link: int, message: Read, now: float, out: Outbox) -> None:
         """Answer with the record as it is stored, undecoded."""
@@ -360,8 +409,8 @@ class Node:
         if not self._same_ring(message.ring) or self.membership.admitting:
             self._answer_store(link, message.id, STATUS_RING, now, out)
             return
-        assert self._ring is not None
-        if not self._ring.places(message.slot, message.key, self.name):
+        assert self._planner.ring is not None
+        if not self._planner.ring.places(message.slot, message.key, self.name):
             out.events.append(("error", f"a peer sent key {message.key!r} to where it does not belong"))
             self._answer_store(link, message.id, STATUS_REFUSED, now, out)
             return
@@ -386,7 +435,7 @@ class Node:
         if now - self._exchanged_at.get(address, -_EXCHANGE_INTERVAL_S) >= _EXCHANGE_INTERVAL_S:
             self._exchanged_at[address] = now
             self.membership.link_up(address, now, out)
-            self._settle(out)
+            self._settle(now, out)
 
 
 def _check_slot(slot: bytes) -> None:
@@ -395,8 +444,8 @@ def _check_slot(slot: bytes) -> None:
         raise ValueError(f"a slot of {len(slot)} bytes")
 
 
-def _is_about_the_ring(answer: ReadAnswer | Stored | Found | Done | Failed) -> bool:
+def _is_about_the_ring(answer: ReadManyAnswer | ReadAnswer | Stored | Found | Done | Failed) -> bool:
     """Whether the other node plans with another ring than ours."""
     if isinstance(answer, Failed):
         return answer.code == Code.RING
-    return isinstance(answer, ReadAnswer | Stored) and answer.status == STATUS_RING
+    return isinstance(answer, ReadManyAnswer | ReadAnswer | Stored) and answer.status == STATUS_RING

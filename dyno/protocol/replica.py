@@ -16,7 +16,7 @@ In go slots and packed records; out come packed records and the batch, if any, t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dyno.causality.context import Context, Malformed
@@ -121,6 +121,24 @@ class Replica:
                 return record_of(batch.writes[slot]), batch
         cell = self._committed(slot)
         return (b"", None) if cell is None else (record_of(cell), None)
+
+    def read_many(self, slots: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
+        """Records as `read` gives them, but None for one that nobody may be told of yet, that is corrupt, or
+        that comes after so many bytes of others: `read` tells which."""
+        try:
+            cells = self._engine.get_many(slots, bytes_max=bytes_max)
+        except CorruptRecord:
+            return [None] * len(slots)
+        records: list[bytes | None] = [b"" if cell is None else record_of(cell) for cell in cells]
+        if len(records) < len(slots):
+            records += [None] * (len(slots) - len(records))
+        for batch in (self._gathering, self._committing):
+            if batch is not None and batch.writes:
+                waiting = batch.writes
+                for index, slot in enumerate(slots):
+                    if slot in waiting:
+                        records[index] = None
+        return records
 
     # ── writing ──
 

@@ -8,7 +8,7 @@ and only then handed to the core, whose own read is warm again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -47,6 +47,17 @@ class MeteredEngine(Engine):
         finally:
             if not was_cold:
                 self._took(perf_counter() - started)
+
+    def get_many(self, keys: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
+        was_cold = self.cold
+        started = perf_counter()
+        try:
+            return self._engine.get_many(keys, bytes_max=bytes_max)
+        except StorageBroken as error:
+            raise StorageFailed(f"the disk failed, and this node stops: {error}") from error
+        finally:
+            if not was_cold:
+                self._took((perf_counter() - started) / (len(keys) or 1))
 
     def warm(self, key: bytes) -> None:
         """Read on the thread, only for the sake of its pages. What is wrong there is the core's to find."""

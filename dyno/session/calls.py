@@ -15,15 +15,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dyno.config import COPIES
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, GetMany, Put
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TypeAlias
 
     from dyno.errors import DynoError
+    from dyno.session.batch import Batch
     from dyno.session.links import NodeLink
 
-    Request: TypeAlias = Get | Put | Delete | AskMembers
+    Request: TypeAlias = Get | GetMany | Put | Delete | AskMembers
 
 # What the words stand for in a bucket that says nothing else; only the nodes know better.
 _WORDS = {DEFAULT: COPIES // 2 + 1, QUORUM: COPIES // 2 + 1, ALL: COPIES}
@@ -31,14 +33,19 @@ _WORDS = {DEFAULT: COPIES // 2 + 1, QUORUM: COPIES // 2 + 1, ALL: COPIES}
 
 class Call:
     """id: unique within the session, the `id` of all its messages. request: None for an opening. bucket: its
-    id, b"" where no key is routed. weight: bytes that it holds of a link's window. waiter: the shell's."""
+    id, b"" where no key is routed. weight: bytes that it holds of a link's window. waiter: the shell's.
+    parent: the batch that it is a part of; only then keys: those that it is about, and perhaps prefers: the
+    link that it should go to."""
 
     __slots__ = (
         "bucket",
         "deadline",
         "error",
         "id",
+        "keys",
         "link",
+        "parent",
+        "prefers",
         "request",
         "result",
         "sent_at",
@@ -50,6 +57,7 @@ class Call:
 
     sent_at: float
     slot: dict[int, Call]
+    keys: Sequence[bytes]
 
     def __init__(
         self, id: int, request: Request | None, *, bucket: bytes, deadline: float, weight: int
@@ -60,6 +68,8 @@ class Call:
         self.deadline = deadline
         self.weight = weight
         self.link: NodeLink | None = None
+        self.prefers: NodeLink | None = None
+        self.parent: Batch | None = None
         self.trouble: Trouble | None = None
         self.result: Any = None
         self.error: DynoError | None = None
@@ -69,13 +79,13 @@ class Call:
     def reads(self) -> bool:
         """Whether asking twice does no harm."""
         kind = type(self.request)
-        return kind is Get or kind is AskMembers
+        return kind is Get or kind is GetMany or kind is AskMembers
 
     @property
     def needed(self) -> int:
         """The answers it asked for; a word counts as in a bucket of three copies."""
         request = self.request
-        if isinstance(request, Get):
+        if isinstance(request, Get | GetMany):
             return _count(request.r, request.pr)
         if isinstance(request, Put | Delete):
             return _count(request.w, request.pw)

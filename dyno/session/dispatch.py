@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 from dyno.errors import Code, ConnectFailed, DynoError
 from dyno.session import failures
 from dyno.session.timers import Timers
-from dyno.wire.messages import AskMembers, Delete, Get, Put
+from dyno.wire.messages import AskMembers, Delete, Get, GetMany, Put
 
 if TYPE_CHECKING:
     from random import Random
@@ -90,7 +90,10 @@ class Dispatch:
     def conclude(self, call: Call, result: Any, now: float, out: SessionOutbox) -> None:
         call.result = result
         self._release(call)
-        out.finished.append(call)
+        if call.parent is None:
+            out.finished.append(call)
+        else:
+            call.parent.ended(call, now, out)
         if self._waiting:
             self.send_waiting(now, out)
 
@@ -191,7 +194,7 @@ class Dispatch:
         """With the time that is left; to a link that was tried already only when there is no other."""
         self._timers.remove(call)
         request = call.request
-        if isinstance(request, Get | Put | Delete):
+        if isinstance(request, Get | GetMany | Put | Delete):
             call.request = request._replace(budget_ms=max(1, int((call.deadline - now) * 1000)))
         trouble = call.trouble
         if trouble is not None and trouble.tried and self._paths.pick(call, now, out) is None:

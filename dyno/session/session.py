@@ -19,8 +19,9 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from dyno.config import RECORD_BYTES_MAX
-from dyno.errors import Code, InvalidRequest, Overloaded
+from dyno.errors import Code, ConnectFailed, InvalidRequest, Overloaded
 from dyno.session import failures, options
+from dyno.session.batch import Batch
 from dyno.session.calls import Call
 from dyno.session.dispatch import PATIENCE_S, Dispatch
 from dyno.session.links import Links, LinkState
@@ -38,12 +39,15 @@ from dyno.wire.messages import (
     Done,
     Failed,
     Found,
+    FoundMany,
     Get,
+    GetMany,
     Hello,
     Members,
     Put,
     Refuse,
 )
+from dyno.wire.rows import unpack_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +89,7 @@ class Session:
         self._dispatch = Dispatch(self._links, self._paths, random)
         self._cluster = b""
         self._last_id = 0
+        self._closed: ConnectFailed | None = None
         self._opening: Call | None = None
         self._opening_may_fail_at = math.inf
         self._used_at = -math.inf
@@ -100,7 +105,7 @@ class Session:
     def open(self, now: float, out: SessionOutbox) -> Call:
         """Ends when a link is up. Fails with ConnectFailed once every listed address has failed and a short
         grace is over, so that a node that is just starting is found."""
-        call = Call(self._next_id(), None, bucket=b"", deadline=now + self.timeout, weight=0)
+        call = Call(self.next_id(), None, bucket=b"", deadline=now + self.timeout, weight=0)
         self._opening = call
         self._opening_may_fail_at = now + OPEN_GRACE_S
         self._used_at = now
@@ -125,7 +130,7 @@ class Session:
         request = _new(
             Get,
             (
-                self._next_id(),
+                self.next_id(),
                 bucket.name,
                 options.key_bytes(key),
                 bucket.r if r is None else options.quorum(r, "r", 0),
@@ -135,7 +140,7 @@ class Session:
             ),
         )
         call = Call(request.id, request, bucket=bucket.id, deadline=now + seconds, weight=_REQUEST_BYTES)
-        return self._begin(call, delay, now, out)
+        return self.begin(call, now, out, delay=delay)
 
     def put(
         self,
@@ -152,6 +157,33 @@ class Session:
         out: SessionOutbox,
     ) -> Call:
         """Ends with a PutResult; ConflictError when if_context does not match."""
+        call = self.put_call(
+            bucket,
+            key,
+            value,
+            w=w,
+            pw=pw,
+            timeout=timeout,
+            context=context,
+            if_context=if_context,
+            now=now,
+        )
+        return self.begin(call, now, out)
+
+    def put_call(
+        self,
+        bucket: BucketOptions,
+        key: str | bytes,
+        value: Any,
+        *,
+        w: int | str | None = None,
+        pw: int | str | None = None,
+        timeout: float | None = None,
+        context: bytes | None = None,
+        if_context: bytes | None = None,
+        now: float,
+    ) -> Call:
+        """A put that is still to be begun."""
         if if_context is None:
             given = b"" if context is None else options.context_token(context, "context")
         elif context is None:
@@ -165,7 +197,7 @@ class Session:
         request = _new(
             Put,
             (
-                self._next_id(),
+                self.next_id(),
                 bucket.name,
                 options.key_bytes(key),
                 encoded,
@@ -179,8 +211,7 @@ class Session:
             ),
         )
         weight = _REQUEST_BYTES + len(encoded) + len(given)
-        call = Call(request.id, request, bucket=bucket.id, deadline=now + seconds, weight=weight)
-        return self._begin(call, 0.0, now, out)
+        return Call(request.id, request, bucket=bucket.id, deadline=now + seconds, weight=weight)
 
     def delete(
         self,
@@ -201,7 +232,7 @@ class Session:
         request = _new(
             Delete,
             (
-                self._next_id(),
+                self.next_id(),
                 bucket.name,
                 options.key_bytes(key),
                 given,
@@ -221,17 +252,51 @@ class Session:
             origin = Origin(self._cluster, request.bucket, request.key)
             self._dispatch.conclude(call, PutResult(b"", origin, "", ""), now, out)
             return call
-        return self._begin(call, 0.0, now, out)
+        return self.begin(call, now, out)
 
     def status(self, *, timeout: float | None = None, now: float, out: SessionOutbox) -> Call:
         """Ends with the dict of `dyno status --json`, as one node sees the cluster now."""
         seconds = self.timeout if timeout is None else options.timeout_s(timeout)
-        request = AskMembers(self._next_id())
+        request = AskMembers(self.next_id())
         call = Call(request.id, request, bucket=b"", deadline=now + seconds, weight=_REQUEST_BYTES)
-        return self._begin(call, 0.0, now, out)
+        return self.begin(call, now, out)
+
+    def next_id(self) -> int:
+        """For a call, unique within the session."""
+        self._last_id += 1
+        return self._last_id
+
+    def begin(self, call: Call, now: float, out: SessionOutbox, *, delay: float = 0.0) -> Call:
+        """Raises Overloaded when too many are under way."""
+        dispatch = self._dispatch
+        if self._closed is not None:
+            raise self._closed
+        if len(dispatch.calls) >= CALLS_MAX:
+            raise Overloaded(f"this client has {CALLS_MAX} calls under way already", retry_after=0.1)
+        self._used_at = now
+        if now >= self._refresh_at:
+            self._ask_members(now, out)
+        if delay:
+            dispatch.begin_later(call, now + delay)
+            return call
+        dispatch.begin(call, now, out)
+        if call.link is None:
+            self._upkeep(now, out)
+        return call
+
+    def grouped(self, bucket: bytes, keys: list[bytes]) -> list[tuple[NodeLink | None, list[bytes]]]:
+        """See Paths.grouped."""
+        return self._paths.grouped(bucket, keys)
+
+    @property
+    def cluster(self) -> bytes:
+        """The cluster's id; b"" before the first link was up."""
+        return self._cluster
 
     def cancel(self, call: Call, now: float, out: SessionOutbox) -> None:
         """Nobody waits for it any more; what was sent may still be done. Never disturbs another call."""
+        if isinstance(call, Batch):
+            call.cancel(now, out)
         self._dispatch.cancel(call, now, out)
 
     def close(
@@ -242,7 +307,8 @@ class Session:
         reason: str = "the client was closed",
         cause: BaseException | None = None,
     ) -> None:
-        """End all calls; a write that was sent may have been done."""
+        """End all calls; a write that was sent may have been done. Nothing can be begun any more."""
+        self._closed = ConnectFailed(reason)
         self._dispatch.end_all(reason, cause, now, out)
 
     # ── links ──
@@ -308,6 +374,10 @@ class Session:
                 origin = _new(Origin, (self._cluster, request.bucket, request.key))
                 result = PutResult(message.context, origin, message.answered, message.fallbacks)
                 self._dispatch.conclude(call, result, now, out)
+        elif isinstance(message, FoundMany):
+            call = self._dispatch.calls.get(message.id)
+            if call is not None and isinstance(call.request, GetMany):
+                self._dispatch.conclude(call, _found_many(message, len(call.keys)), now, out)
         elif isinstance(message, Failed):
             self._failed(link, message, now, out)
         elif isinstance(message, Members):
@@ -326,25 +396,6 @@ class Session:
         return min(self._dispatch.next(), self._upkeep_at)
 
     # ── inside: calls ──
-
-    def _next_id(self) -> int:
-        self._last_id += 1
-        return self._last_id
-
-    def _begin(self, call: Call, delay: float, now: float, out: SessionOutbox) -> Call:
-        dispatch = self._dispatch
-        if len(dispatch.calls) >= CALLS_MAX:
-            raise Overloaded(f"this client has {CALLS_MAX} calls under way already", retry_after=0.1)
-        self._used_at = now
-        if now >= self._refresh_at:
-            self._ask_members(now, out)
-        if delay:
-            dispatch.begin_later(call, now + delay)
-            return call
-        dispatch.begin(call, now, out)
-        if call.link is None:
-            self._upkeep(now, out)
-        return call
 
     def _failed(self, link: NodeLink, failed: Failed, now: float, out: SessionOutbox) -> None:
         call = self._dispatch.calls.get(failed.id)
@@ -467,6 +518,16 @@ class Session:
             self._opening = None
             self._dispatch.fail(opening, failures.unreachable(self._links.why()), now, out)
         return at
+
+
+def _found_many(message: FoundMany, keys: int) -> tuple[list[bytes | None], list[str], bytes]:
+    """For each key its record, if it is there, and the number of the group of names that answered. Raises
+    ProtocolError."""
+    records = unpack_row(message.records, items_max=keys)
+    answered = message.answered.split(";")
+    if not len(records) == len(message.which) == keys or max(message.which) >= len(answered):
+        raise ProtocolError("an answer for other keys than were asked for")
+    return records, answered, message.which
 
 
 def _check_address(address: str) -> None:

@@ -13,7 +13,7 @@ never returned and never taken for absent. One thread writes, any may read at th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 KEY_BYTES_MAX = 511  # LMDB's limit
@@ -51,6 +51,17 @@ class Engine(ABC):
     @abstractmethod
     def get(self, key: bytes) -> bytes | None:
         """The committed value. Raises CorruptRecord."""
+
+    def get_many(self, keys: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
+        """The committed values of the first keys, in their order: of all keys, or of as many as it takes to
+        read so many bytes. Raises CorruptRecord if any of them is."""
+        values: list[bytes | None] = []
+        for key in keys:
+            values.append(value := self.get(key))
+            bytes_max -= len(value or b"")
+            if bytes_max <= 0:
+                break
+        return values
 
     @abstractmethod
     def write_batch(self, writes: Mapping[bytes, bytes | None], meta: Mapping[str, bytes]) -> int:

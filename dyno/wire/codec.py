@@ -62,6 +62,10 @@ LINK: Final[Registry[Message]] = Registry(
         19: messages.Assent,
         20: messages.Reject,
         21: messages.PushPull,
+        22: messages.ReadMany,
+        23: messages.ReadManyAnswer,
+        24: messages.GetMany,
+        25: messages.FoundMany,
     }
 )
 

@@ -23,6 +23,10 @@ ALL = DEFAULT + 2  # n
 
 PROTOCOL_VERSION = 1
 
+GET_MANY_KEYS_MAX = 256  # of one GetMany: so many fit a group number of one byte
+READ_MANY_SLOTS_MAX = 4096  # of one ReadMany
+READ_MANY_BYTES_MAX = 1 << 20  # of records in one answer; what would be beyond is asked for alone
+
 
 # ── handshake: the first message of either side of a TCP link ──────────────────────────────────────────
 
@@ -77,6 +81,18 @@ class Get(NamedTuple):
     forwarded: bool
 
 
+class GetMany(NamedTuple):
+    """Read many keys of one bucket, where that is plain: what the answer leaves out is asked for by `Get`.
+    keys: a row (wire.rows) of 1..GET_MANY_KEYS_MAX."""
+
+    id: int
+    bucket: str
+    keys: bytes
+    r: int
+    pr: int
+    budget_ms: int
+
+
 class Put(NamedTuple):
     """value: the encoded user value. context: a token (causality.token) or b"". conditional: if_context was
     given, and `context` is it. request: 16 bytes, drawn by the session, the same for every retry."""
@@ -117,6 +133,17 @@ class Found(NamedTuple):
     record: bytes
     answered: str
     fallbacks: str
+
+
+class FoundMany(NamedTuple):
+    """Answer to GetMany. records: a row with an item for each key, in their order: canonical bytes, b"" when
+    no replica has one, null for a key that has to be asked for alone. answered: the nodes behind the records,
+    groups of names separated by ";"; which: for each key the number of its group, one byte (0 for a null)."""
+
+    id: int
+    records: bytes
+    answered: str
+    which: bytes
 
 
 class Done(NamedTuple):
@@ -173,6 +200,24 @@ class ReadAnswer(NamedTuple):
     id: int
     status: int
     record: bytes
+
+
+class ReadMany(NamedTuple):
+    """Ask a replica for many records at once. slots: engine keys, one after another."""
+
+    id: int
+    ring: int
+    slots: bytes
+
+
+class ReadManyAnswer(NamedTuple):
+    """status: STATUS_OK, or why nothing was read. records: a row with an item for each slot, in their order:
+    canonical bytes, b"" when there is none, null for one that has to be asked for alone (it is on its way to
+    the disk, or corrupt, or would make the answer too large)."""
+
+    id: int
+    status: int
+    records: bytes
 
 
 class Store(NamedTuple):
@@ -293,10 +338,21 @@ class Gossip(NamedTuple):
     gossip: bytes
 
 
-ClientRequest: TypeAlias = Get | Put | Delete | AskMembers
-ClientAnswer: TypeAlias = Found | Done | Failed | Members
+ClientRequest: TypeAlias = Get | GetMany | Put | Delete | AskMembers
+ClientAnswer: TypeAlias = Found | FoundMany | Done | Failed | Members
 PeerMessage: TypeAlias = (
-    Read | ReadAnswer | Store | Stored | AskJoin | Introduce | Admit | Assent | Reject | PushPull
+    Read
+    | ReadAnswer
+    | ReadMany
+    | ReadManyAnswer
+    | Store
+    | Stored
+    | AskJoin
+    | Introduce
+    | Admit
+    | Assent
+    | Reject
+    | PushPull
 )
 Datagram: TypeAlias = Ping | Ack | PingRequest | Gossip
 Message: TypeAlias = Hello | Refuse | ClientRequest | ClientAnswer | PeerMessage

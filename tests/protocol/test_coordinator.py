@@ -15,6 +15,7 @@ from dyno.config import RECORD_BYTES_MAX, Config
 from dyno.protocol.coordinator import Coordinator
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
+from dyno.protocol.planner import Planner
 from dyno.protocol.replica import Replica
 from dyno.protocol.ring import Ring
 from dyno.storage.memory import MemoryEngine
@@ -74,12 +75,14 @@ class At:
         self.peers = Peers()
         self.config = Config(**config)  # type: ignore[arg-type]
         self.replica = Replica(engine=self.engine, minter=Minter(b"start 01"), config=self.config)
+        self.planner = Planner(me=me, membership=self.members)  # type: ignore[arg-type]
         self.coordinator = Coordinator(
             me=me,
             config=self.config,
             replica=self.replica,
             peers=self.peers,
             membership=self.members,  # type: ignore[arg-type]
+            planner=self.planner,
         )
         self.turn(names)
         self.peers.place({name: name for name in names if name != me})
@@ -96,6 +99,7 @@ class At:
         self.ring = Ring(
             members, cluster=b"c" * 16, partitions=16, fingerprint=fingerprint, copies=self.copies
         )
+        self.planner.ring = self.ring
         self.coordinator.replan(self.ring, self.out)
 
     def ask(self, request: Get | Put | Delete) -> None:
@@ -520,6 +524,6 @@ REQUESTS: list[Callable[[], Get | Put | Delete]] = [a_get, a_put, a_delete]
 @pytest.mark.parametrize("a_request", REQUESTS)
 def test_before_there_is_a_ring_nobody_is_served(a_request: Callable[[], Get | Put | Delete]) -> None:
     at = At()
-    at.coordinator.ring = None
+    at.planner.ring = None
     at.ask(a_request())
     assert at.failure().message == "a has not joined a cluster yet"

@@ -68,10 +68,16 @@ class Driven:
             self.engine.write_batch(batch.writes, batch.meta)
             self.node.committed(self.now, self.out)
 
+    def end_turn(self) -> None:
+        """As the runner does: what is due at once is begun."""
+        if (due := self.node.deadline()) is not None and due <= self.now:
+            self.node.tick(self.now, self.out)
+
     def ask(self, *messages: Message, link: int = LINK) -> list[Message]:
         """The answers that this link gets, commits included."""
         for message in messages:
             self.node.receive(link, message, self.now, self.out)
+        self.end_turn()
         self.commit()
         answers: list[Message] = [reply for number, reply in self.out.replies if number == link]
         self.out.replies.clear()
@@ -160,6 +166,7 @@ def test_nobody_is_answered_before_the_disk_has_spoken() -> None:
     driven = Driven()
     driven.node.receive(LINK, a_put(), 0.0, driven.out)
     driven.node.receive(LINK, a_get(), 0.0, driven.out)
+    driven.end_turn()
     assert not driven.out.replies
     driven.commit()
     assert [type(reply) for _, reply in driven.out.replies] == [Done, Found]
@@ -223,6 +230,8 @@ def test_time_is_told_to_all_parts_at_the_earliest_deadline() -> None:
     driven.link("n2")
     driven.node.tick(0.0, driven.out)  # the news is gossiped at once, and again 0.2 s later
     driven.node.receive(LINK, a_get(r=3), 0.0, driven.out)
+    assert driven.node.deadline() == 0.0  # it waits for its turn to end
+    driven.end_turn()
     assert driven.node.deadline() == pytest.approx(0.05)  # the hedge
     driven.node.tick(0.05, driven.out)
     deadline = driven.node.deadline()
@@ -332,9 +341,9 @@ def test_a_seed_of_another_cluster_ends_the_node_and_a_seed_that_is_not_ready_do
 def test_a_member_that_moves_to_another_address_changes_no_plan() -> None:
     driven = Driven()
     driven.learn("n2")
-    ring = driven.node._ring
+    ring = driven.node._planner.ring
     driven.learn("n2", port=2)
-    assert driven.node._ring is ring
+    assert driven.node._planner.ring is ring
     driven.link("n2", port=2)
     driven.ask(a_put(w=2))
     assert [address for address, _ in driven.sent(Store)] == ["n2:2"]

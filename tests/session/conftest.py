@@ -108,9 +108,8 @@ class World:
         for node in nodes:
             self.up(f"{node}:7101")
         self.tell(members or self.members("n1", "n2", "n3"))
-        self.get("the call that is routed by no table")
+        self.cancel(self.get("the call that is routed by no table"))
         self.sent()
-        self.session.close(self.now, self.out)
         self.finished()
         self.dialled()
         return self

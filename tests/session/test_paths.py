@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
+from dyno.session.paths import TOGETHER
 from dyno.wire.members import DEAD, SUSPECT
-from dyno.wire.messages import Get
+from dyno.wire.messages import Get, Put
 
 FIVE = ("n1", "n2", "n3", "n4", "n5")
 
@@ -16,8 +19,10 @@ def owners(world, key: str) -> list[str]:
 
 
 def target(world, key: str) -> str:
-    world.get(key)
+    """Where a lone read goes."""
+    call = world.get(key)
     ((address, _),) = world.sent(Get)
+    world.cancel(call)
     return address.split(":")[0]
 
 
@@ -27,6 +32,41 @@ def test_every_key_goes_to_its_first_primary(a_world):
     targets = [target(world, f"key {i}") for i in range(60)]
     assert targets == [owners(world, f"key {i}")[0] for i in range(60)]
     assert sorted(dict.fromkeys(targets)) == list(FIVE), "and so the load is spread"
+
+
+def test_reads_of_one_turn_travel_together_and_those_of_the_next_go_to_the_least_busy(world):
+    for i in range(TOGETHER):
+        world.get(f"key {i}")
+    first = dict.fromkeys(address for address, _ in world.sent(Get))
+    assert len(first) == 1
+    for i in range(TOGETHER):
+        world.get(f"key {i}")
+    second = dict.fromkeys(address for address, _ in world.sent(Get))
+    assert len(second) == 1
+    assert first != second
+
+
+def test_more_than_fit_together_are_spread_in_one_turn(world):
+    for i in range(3 * TOGETHER):
+        world.get(f"key {i}")
+    counts = Counter(address for address, _ in world.sent(Get))
+    assert dict(counts) == dict.fromkeys(["n1:7101", "n2:7101", "n3:7101"], TOGETHER)
+
+
+def test_nobody_travels_to_a_node_that_has_not_its_key(a_world):
+    world = a_world([f"{name}:7101" for name in FIVE])
+    world.settle(*FIVE, members=world.members(*FIVE))
+    for i in range(60):
+        world.get(f"key {i}")
+    for address, get in world.sent(Get):
+        assert address.split(":")[0] in owners(world, get.key.decode())
+
+
+def test_writes_go_to_the_first_primary_however_busy_it_is(world):
+    for i in range(60):
+        world.put(f"key {i}")
+    for address, put in world.sent(Put):
+        assert address.split(":")[0] == owners(world, put.key.decode())[0]
 
 
 def test_the_first_call_goes_to_whoever_is_there_and_builds_no_table(a_world):

@@ -1,0 +1,90 @@
+"""How a request is planned: the ring as it is now, how its owners stand, how many of them it takes.
+
+In: the ring, whenever it changes, and what membership says of who is alive. Out: for the owners of a key whom
+to ask first, how many answers a quorum comes to, and why it cannot be met, before anything is done.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from dyno.errors import Code
+from dyno.protocol import quorum
+from dyno.protocol.sink import Failure
+from dyno.wire.messages import DEFAULT, QUORUM, Delete, Put
+
+if TYPE_CHECKING:
+    from dyno.protocol.membership import Membership
+    from dyno.protocol.ring import Ring
+    from dyno.wire.messages import Get, GetMany
+
+    Request: TypeAlias = Get | GetMany | Put | Delete
+
+
+class Standing(NamedTuple):
+    """live: how many owners are alive or suspect. alive: those that are surely alive, this node left out.
+    others: the owners but this node: those alive, then the suspects, then the dead, in preference order
+    each. readers: this node, then those."""
+
+    live: int
+    alive: tuple[str, ...]
+    others: tuple[str, ...]
+    readers: tuple[str, ...]
+
+
+class Planner:
+    """me: this node's name. ring: None until it joined."""
+
+    def __init__(self, *, me: str, membership: Membership) -> None:
+        self.ring: Ring | None = None
+        self._me = me
+        self._membership = membership
+        self._standings: dict[tuple[str, ...], Standing] = {}  # at most one per partition of the ring
+        self._standings_version = -1
+
+    def standing(self, owners: tuple[str, ...]) -> Standing:
+        """How owners stand now. Every request asks and the answer changes rarely, so it is kept."""
+        version = self._membership.version
+        if version != self._standings_version:
+            self._standings_version = version
+            self._standings.clear()
+        standing = self._standings.get(owners)
+        if standing is None:
+            standing = self._standings[owners] = self._stand(owners)
+        return standing
+
+    def _stand(self, owners: tuple[str, ...]) -> Standing:
+        is_alive, is_live = self._membership.is_alive, self._membership.is_live
+        others = [name for name in owners if name != self._me]
+        others.sort(key=lambda name: 0 if is_alive(name) else 1 if is_live(name) else 2)
+        alive = tuple(filter(is_alive, others))
+        return Standing(sum(map(is_live, owners)), alive, tuple(others), (self._me, *others))
+
+    def needed(self, owners: tuple[str, ...], request: Request) -> int:
+        """R of a get, W of a put or delete, as a count. Raises InvalidRequest."""
+        if isinstance(request, Put | Delete):
+            return self.count(owners, "w", request.w, request.pw)
+        return self.count(owners, "r", request.r, request.pr)
+
+    def count(self, owners: tuple[str, ...], what: str, answers: int, primaries: int) -> int:
+        """R or W as a count. Without fallbacks every answer is a primary's: PR and PW only raise it."""
+        assert self.ring is not None
+        if answers == DEFAULT == primaries:
+            return len(owners) // 2 + 1
+        resolve = partial(quorum.count, copies=self.ring.copies, owners=len(owners))
+        return max(
+            resolve(answers, what=what, default=QUORUM, least=1),
+            resolve(primaries, what=f"p{what}", default=0, least=0),
+        )
+
+    def shortage(self, owners: tuple[str, ...], needed: int) -> Failure | None:
+        """Why a quorum of these owners cannot be met; None when it can. Asked before anything is done."""
+        live = self.standing(owners).live
+        if live >= needed:
+            return None
+        text = f"{needed} owners of the key are needed, {live} of {len(owners)} are alive"
+        dead = [name for name in owners if not self._membership.is_live(name)]
+        if dead:
+            text += f"; dead: {', '.join(dead)}"
+        return Failure(Code.QUORUM, text, needed)
