@@ -16,7 +16,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
-import mmh3
+from mmh3 import mmh3_32_uintdigest
 
 SLOT_BYTES: Final = 27
 
@@ -40,11 +40,11 @@ class Keyspace:
 
     def partition(self, bucket_id: bytes, key: bytes) -> int:
         """The partition of a key, 0..partitions-1: the top of its 32-bit token, scaled."""
-        return mmh3.hash(bucket_id + key, self._seed, False) * self.partitions >> 32
+        return mmh3_32_uintdigest(bucket_id + key, self._seed) * self.partitions >> 32
 
     def slot(self, bucket_id: bytes, key: bytes, n: int) -> bytes:
         """The slot of a key in a bucket that keeps `n` copies."""
-        partition = mmh3.hash(bucket_id + key, self._seed, False) * self.partitions >> 32
+        partition = mmh3_32_uintdigest(bucket_id + key, self._seed) * self.partitions >> 32
         return (partition << 8 | n).to_bytes(3, "big") + bucket_id + blake2b(key, digest_size=16).digest()
 
 

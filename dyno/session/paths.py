@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dyno.session.routing import Routing
 
 
-TOGETHER = 24
+TOGETHER = 32
 
 
 class Paths:
