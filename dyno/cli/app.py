@@ -31,6 +31,7 @@ COMMANDS = {
     "get": "dyno.cli.data",
     "delete": "dyno.cli.data",
     "status": "dyno.cli.status",
+    "bench": "dyno.cli.bench.command",
 }
 
 _HELP = """A Dynamo-style, eventually consistent key-value store that stays writable.

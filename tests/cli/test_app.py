@@ -16,7 +16,7 @@ VERSION = f"dyno {__version__}\n".encode()
 
 
 def test_the_commands_of_this_step() -> None:
-    assert list(COMMANDS) == ["node", "cluster", "put", "get", "delete", "status"]
+    assert list(COMMANDS) == ["node", "cluster", "put", "get", "delete", "status", "bench"]
 
 
 def test_the_version_is_told_everywhere(command: Dyno) -> None:
