@@ -114,6 +114,6 @@ def line(elapsed_s: float, seconds: float, rate: float, tally: Tally) -> str:
     """What stands beside the bar of a run. rate: operations per second at present."""
     errors = tally.failures
     return (
-        f"{elapsed_s:.0f} of {seconds:g} s  {rate:,.0f} ops/s  {tally.operations:,} done  "
+        f"{elapsed_s:.1f} of {seconds:g} s  {rate:,.0f} ops/s  {tally.operations:,} done  "
         f"{errors:,} {'error' if errors == 1 else 'errors'}"
     )

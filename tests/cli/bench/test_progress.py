@@ -40,7 +40,7 @@ def tally(operations: int, errors: int = 0) -> Tally:
 
 
 def test_the_line_fits_beside_a_bar() -> None:
-    assert line(4.2, 10.0, 12_345.6, tally(2000)) == "4 of 10 s  12,346 ops/s  2,000 done  0 errors"
+    assert line(4.2, 10.0, 12_345.6, tally(2000)) == "4.2 of 10 s  12,346 ops/s  2,000 done  0 errors"
     assert line(4.2, 0.5, 0.0, tally(0, 1)).endswith("0 done  1 error")
 
 
@@ -67,7 +67,7 @@ async def test_a_run_shows_time_rate_operations_and_errors(autojump_clock: MockC
                 now.latencies["read"].record(1000)
             await trio.sleep(0.5)
     last = shown(console).rpartition("workload c")[2]
-    assert "1 of 10 s  800 ops/s  500 done  2 errors" in last
+    assert "1.0 of 10 s  800 ops/s  500 done  2 errors" in last
     assert len(max(shown(console).replace("\r", "\n").splitlines(), key=len)) < 120
 
 
