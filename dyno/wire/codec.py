@@ -62,6 +62,10 @@ LINK: Final[Registry[Message]] = Registry(
         19: messages.Assent,
         20: messages.Reject,
         21: messages.PushPull,
+        30: messages.ListKeys,
+        31: messages.Listed,
+        32: messages.Scan,
+        33: messages.ScanAnswer,
     }
 )
 
