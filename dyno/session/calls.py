@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dyno.config import COPIES
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, ListKeys, Put
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dyno.errors import DynoError
     from dyno.session.links import NodeLink
 
-    Request: TypeAlias = Get | Put | Delete | AskMembers
+    Request: TypeAlias = Get | Put | Delete | ListKeys | AskMembers
 
 # What the words stand for in a bucket that says nothing else; only the nodes know better.
 _WORDS = {DEFAULT: COPIES // 2 + 1, QUORUM: COPIES // 2 + 1, ALL: COPIES}
@@ -69,13 +69,13 @@ class Call:
     def reads(self) -> bool:
         """Whether asking twice does no harm."""
         kind = type(self.request)
-        return kind is Get or kind is AskMembers
+        return kind is Get or kind is AskMembers or kind is ListKeys
 
     @property
     def needed(self) -> int:
         """The answers it asked for; a word counts as in a bucket of three copies."""
         request = self.request
-        if isinstance(request, Get):
+        if isinstance(request, Get | ListKeys):
             return _count(request.r, request.pr)
         if isinstance(request, Put | Delete):
             return _count(request.w, request.pw)

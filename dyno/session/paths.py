@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dyno.session.links import LinkState
+from dyno.wire.messages import ListKeys
 
 if TYPE_CHECKING:
     from dyno.session.calls import Call
@@ -48,7 +49,11 @@ class Paths:
         if not routing.known or not self._routed_before:
             self._routed_before = True
             return []
-        partition = routing.partition(call.bucket, call.request.key)  # type: ignore[union-attr]
+        request = call.request
+        if isinstance(request, ListKeys):
+            partition = request.partition
+        else:
+            partition = routing.partition(call.bucket, request.key)  # type: ignore[union-attr]
         links = self._primaries.get(partition)
         if links is None:
             links = self._primaries[partition] = [

@@ -2,8 +2,8 @@
 
 A shell (`dyno.client`, or the simulator) owns sockets and clock and runs it with these verbs:
 
-- `open`, `get`, `put`, `delete`, `status` begin a call; its result appears in `SessionOutbox.finished`;
-  `cancel` drops one;
+- `open`, `get`, `put`, `delete`, `list_keys`, `status` begin a call; its result appears in
+  `SessionOutbox.finished`; `cancel` drops one;
 - `hello` is the first thing to say on every link; then `link_up(address, hello)`, or `refused`, or
   `link_down`; `handle` takes every answer;
 - `tick` at `deadline`; `close` ends all calls.
@@ -24,6 +24,7 @@ from dyno.session import failures, options
 from dyno.session.calls import Call
 from dyno.session.dispatch import PATIENCE_S, Dispatch
 from dyno.session.links import Links, LinkState
+from dyno.session.pages import page_of
 from dyno.session.paths import Paths
 from dyno.session.results import Origin, PutResult, Record
 from dyno.session.routing import Routing
@@ -40,10 +41,13 @@ from dyno.wire.messages import (
     Found,
     Get,
     Hello,
+    Listed,
+    ListKeys,
     Members,
     Put,
     Refuse,
 )
+from dyno.wire.pages import PAGE_KEYS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -223,6 +227,38 @@ class Session:
             return call
         return self._begin(call, 0.0, now, out)
 
+    def list_keys(
+        self,
+        bucket: BucketOptions,
+        partition: int,
+        after: bytes,
+        *,
+        r: int,
+        pr: int,
+        timeout: float,
+        now: float,
+        out: SessionOutbox,
+    ) -> Call:
+        """Ends with a Page: for `Listing`, which has checked the rest. partition: below `partitions`."""
+        request = ListKeys(
+            self._next_id(),
+            bucket.name,
+            partition,
+            after,
+            PAGE_KEYS_MAX,
+            r,
+            pr,
+            int(timeout * 1000) or 1,
+            False,
+        )
+        call = Call(request.id, request, bucket=bucket.id, deadline=now + timeout, weight=_REQUEST_BYTES)
+        return self._begin(call, 0.0, now, out)
+
+    @property
+    def partitions(self) -> int:
+        """Of the cluster; 0 until any node has told its members."""
+        return self._routing.partitions
+
     def status(self, *, timeout: float | None = None, now: float, out: SessionOutbox) -> Call:
         """Ends with the dict of `dyno status --json`, as one node sees the cluster now."""
         seconds = self.timeout if timeout is None else options.timeout_s(timeout)
@@ -312,6 +348,10 @@ class Session:
             self._failed(link, message, now, out)
         elif isinstance(message, Members):
             self._members(link, message, now, out)
+        elif isinstance(message, Listed):
+            call = self._dispatch.calls.get(message.id)
+            if call is not None and isinstance(request := call.request, ListKeys):
+                self._dispatch.conclude(call, page_of(message, request), now, out)
         else:
             raise ProtocolError(f"a {type(message).__name__} is no answer")
 
