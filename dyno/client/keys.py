@@ -75,8 +75,7 @@ class Keys:
                 if _is_under_way(call):
                     await runner.wait(call)
                 else:
-                    runner.send_soon()
-                    await checkpoint()
+                    await checkpoint()  # many pages may be here already, and others want to run
             except BaseException:
                 if _is_under_way(call):
                     self._listing.drop(call, current_time(), runner.out)
