@@ -30,6 +30,7 @@ COMMANDS = {
     "put": "dyno.cli.data",
     "get": "dyno.cli.data",
     "delete": "dyno.cli.data",
+    "keys": "dyno.cli.keys",
     "status": "dyno.cli.status",
     "bench": "dyno.cli.bench.command",
 }

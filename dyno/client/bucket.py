@@ -1,4 +1,4 @@
-"""A handle to one bucket: get, put, delete and update, with the quorums that its calls default to."""
+"""A handle to one bucket: get, put, delete, update and keys, with the quorums that its calls default to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from trio import current_time
 from trio.lowlevel import checkpoint_if_cancelled
 
+from dyno.client.keys import Keys
 from dyno.session.batch import GetBatch, PutBatch
+from dyno.session.listing import Listing
 from dyno.session.update import Update
 
 if TYPE_CHECKING:
@@ -183,3 +185,16 @@ class Bucket:
             call = update.step(call, current_time(), runner.out)
         assert update.record is not None
         return update.record
+
+    def keys(
+        self, *, r: int | str | None = None, pr: int | str | None = None, timeout: float | None = None
+    ) -> Keys:
+        """`async for key in bucket.keys()`: every key that has a value, in no order that means anything; a
+        str where the key is valid UTF-8, else bytes. They come page by page, in bounded memory however many
+        there are. timeout: seconds, of each page.
+
+        Every partition is read at R: a key that was written (deleted) at W before the iteration began shows
+        (does not), where R + W > N; keys that come or go meanwhile may show or not. None shows twice."""
+        return Keys(
+            self._client, Listing(self._client.runner.session, self._options, r=r, pr=pr, timeout=timeout)
+        )

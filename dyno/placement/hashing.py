@@ -19,6 +19,7 @@ from typing import Final
 from mmh3 import mmh3_32_uintdigest
 
 SLOT_BYTES: Final = 27
+PREFIX_BYTES: Final = 11  # of a slot, without the hash of the key
 
 
 def bucket_id(name: str) -> bytes:
@@ -46,6 +47,11 @@ class Keyspace:
         """The slot of a key in a bucket that keeps `n` copies."""
         partition = mmh3_32_uintdigest(bucket_id + key, self._seed) * self.partitions >> 32
         return (partition << 8 | n).to_bytes(3, "big") + bucket_id + blake2b(key, digest_size=16).digest()
+
+
+def slot_prefix(bucket_id: bytes, partition: int, n: int) -> bytes:
+    """What the slots of all keys begin with that a bucket of `n` copies has in one partition."""
+    return (partition << 8 | n).to_bytes(3, "big") + bucket_id
 
 
 def slot_partition(slot: bytes) -> int:

@@ -1,9 +1,10 @@
 """Every client request of a node, from the door to the answer.
 
 A request is checked, planned against the ring, and becomes an operation (a `GetCoordinator`, a
-`PutCoordinator`, a `Forwarding`) under a number that the answers of other nodes carry. Timeouts are
-constant per kind, so operations expire in the order in which they began and the head of an
-insertion-ordered dict is the next deadline: no timer per request (PERFORMANCE, rule 7).
+`PutCoordinator`, a `Forwarding`; a `ListingCoordinator` is a read of its own kind) under a number that the
+answers of other nodes carry. Timeouts are constant per kind, so operations expire in the order in which they
+began and the head of an insertion-ordered dict is the next deadline: no timer per request (PERFORMANCE,
+rule 7).
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from dyno.config import RECORD_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
 from dyno.protocol.forward import Forwarding
 from dyno.protocol.get import GetCoordinator
+from dyno.protocol.listing import ListingCoordinator
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.put import PutCoordinator
 from dyno.protocol.replica import Refusal, Replica, Written
-from dyno.protocol.sink import Failure, LinkSink, ReadFirst, ReadSink, Sink, invalid
+from dyno.protocol.sink import Ending, Failure, LinkSink, ListSink, ReadFirst, ReadSink, Sink, invalid
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
@@ -33,11 +35,15 @@ from dyno.wire.messages import (
     Failed,
     Found,
     Get,
+    Listed,
+    ListKeys,
     Put,
     ReadAnswer,
+    ScanAnswer,
     Store,
     Stored,
 )
+from dyno.wire.pages import is_page
 from dyno.wire.values import content_size
 
 if TYPE_CHECKING:
@@ -47,7 +53,8 @@ if TYPE_CHECKING:
     from dyno.protocol.planner import Planner
     from dyno.protocol.ring import Plan, Ring
 
-Request: TypeAlias = Get | Put | Delete
+Request: TypeAlias = Get | Put | Delete | ListKeys
+Answer: TypeAlias = ReadAnswer | ScanAnswer | Stored | Found | Done | Listed | Failed
 Refused: TypeAlias = Callable[[Refusal, float, Outbox], None]
 
 _REQUEST_ID_BYTES = 16
@@ -65,6 +72,15 @@ class Intent(NamedTuple):
     ring: int
     needed: int
     sink: Sink
+
+
+class Doubtful(NamedTuple):
+    """A key that a listing has to read, as an Intent has it."""
+
+    key: bytes
+    slot: bytes
+    owners: tuple[str, ...]
+    ring: int
 
 
 class Coordinator:
@@ -92,6 +108,7 @@ class Coordinator:
         self._trailing: dict[int, GetCoordinator] = {}
         self._puts: dict[int, PutCoordinator] = {}
         self._forwardings: dict[int, Forwarding] = {}
+        self._listings = 0  # pages of keys that are being put together
         self._hedges: deque[tuple[float, GetCoordinator]] = deque()
         self._retries: deque[tuple[float, str, GetCoordinator | PutCoordinator]] = deque()
 
@@ -117,14 +134,16 @@ class Coordinator:
         except InvalidRequest as error:
             sink.failed(invalid(str(error)), out)
 
-    def answer(
-        self, node: str, message: ReadAnswer | Stored | Found | Done | Failed, now: float, out: Outbox
-    ) -> None:
+    def answer(self, node: str, message: Answer, now: float, out: Outbox) -> None:
         """An answer of another node; one to an operation that is over is late and means nothing."""
         if type(message) is ReadAnswer:
             get = self._gets.get(message.id) or self._trailing.get(message.id)
-            if get is not None:
+            if get is not None and type(get) is not ListingCoordinator:
                 self._answered(get, node, message.status, message.record, now, out)
+        elif type(message) is ScanAnswer:
+            listing = self._gets.get(message.id)
+            if type(listing) is ListingCoordinator:
+                self._scanned(listing, node, message, now, out)
         elif type(message) is Stored:
             put = self._puts.get(message.id)
             if put is not None:
@@ -211,10 +230,15 @@ class Coordinator:
         if len(self._gets) + len(self._puts) + len(self._forwardings) >= self._config.requests_max:
             self._overloaded("too many requests are under way", sink, out)
             return
-        plan = ring.plan(request.bucket, request.key)
+        if isinstance(request, ListKeys):
+            plan = ring.plan_listing(request.bucket, request.partition)
+        else:
+            plan = ring.plan(request.bucket, request.key)
         if self._me in plan.owners:
             if type(request) is Get:
                 self._get(request, plan, ring, sink, late, now, out)
+            elif isinstance(request, ListKeys):
+                self._list(request, plan, ring, sink, now, out)
             else:
                 self._coordinate(link, request, plan, ring, sink, now, out)
         elif request.forwarded:
@@ -276,7 +300,7 @@ class Coordinator:
             return False
         return True
 
-    def _enough_live(self, owners: tuple[str, ...], needed: int, sink: Sink, out: Outbox) -> bool:
+    def _enough_live(self, owners: tuple[str, ...], needed: int, sink: Sink | ListSink, out: Outbox) -> bool:
         """Checked before anything is done: a quorum that cannot be met is not begun."""
         shortage = self._planner.shortage(owners, needed)
         if shortage is not None:
@@ -286,7 +310,14 @@ class Coordinator:
     # ── reading ──
 
     def _read(
-        self, intent: Intent, needed: int, sink: ReadSink, now: float, out: Outbox, *, late: str = ""
+        self,
+        intent: Intent | Doubtful,
+        needed: int,
+        sink: ReadSink,
+        now: float,
+        out: Outbox,
+        *,
+        late: str = "",
     ) -> None:
         owners = self._planner.standing(intent.owners).readers
         if late:
@@ -349,6 +380,78 @@ class Coordinator:
             if len(self._trailing) >= _TRAILING_MAX:
                 del self._trailing[next(iter(self._trailing))]
             self._trailing[get.id] = get
+
+    # ── listing ──
+
+    def _list(
+        self,
+        request: ListKeys,
+        plan: Plan,
+        ring: Ring,
+        sink: ListSink,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """A page of keys: every replica's scan costs as much as a hundred reads, so few are begun at once."""
+        needed = self._planner.needed(plan.owners, request)
+        if not self._enough_live(plan.owners, needed, sink, out):
+            return
+        if not is_page(request.after, request.limit):
+            raise InvalidRequest("a page of keys has a limit of 1 at least and begins behind a key's hash")
+        if self._listings >= self._config.listings_max:
+            self._overloaded("too many listings of keys are under way", sink, out)
+            return
+        self._listings += 1
+        listing = ListingCoordinator(
+            id=self._next_id(),
+            prefix=plan.slot,
+            after=request.after,
+            limit=request.limit,
+            owners=self._planner.standing(plan.owners).readers,
+            needed=needed,
+            ring=ring.fingerprint,
+            deadline=now + self._config.get_timeout_s,
+            me=self._me,
+            replica=self._replica,
+            peers=self._peers,
+            read_key=partial(self._read_listed, plan, ring, needed),
+            sink=Ending(sink, self._listing_ended),
+        )
+        self._gets[listing.id] = listing
+        listing.start(out)
+        entries, end = self._replica.scan(plan.slot, request.after, request.limit)
+        self._scanned(listing, self._me, ScanAnswer(listing.id, STATUS_OK, entries, end), now, out)
+        if not listing.answered:
+            self._hedges.append((now + self._config.hedge_after_s, listing))
+
+    def _scanned(
+        self, listing: ListingCoordinator, node: str, answer: ScanAnswer, now: float, out: Outbox
+    ) -> None:
+        if listing.scanned(node, answer, now, out):
+            self._retries.append((now + _RETRY_AFTER_S, node, listing))
+        self._file(listing)
+
+    def _read_listed(
+        self,
+        plan: Plan,
+        ring: Ring,
+        needed: int,
+        hash: bytes,
+        key: bytes,
+        sink: ReadSink,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """The ordinary read of a key of which the replicas' pages differ."""
+        assert self._planner.ring is not None
+        if self._planner.ring.fingerprint == ring.fingerprint:
+            doubtful = Doubtful(key, plan.slot + hash, plan.owners, ring.fingerprint)
+            self._read(doubtful, needed, sink, now, out)
+        else:
+            sink.failed(Failure(Code.RING, "the ring changed during the listing"), out)
+
+    def _listing_ended(self) -> None:
+        self._listings -= 1
 
     # ── writing ──
 
@@ -474,7 +577,7 @@ class Coordinator:
             )
         return Failure(Code.STORAGE, f"{self._me}: {refusal}")
 
-    def _overloaded(self, text: str, sink: Sink, out: Outbox) -> None:
+    def _overloaded(self, text: str, sink: Sink | ListSink, out: Outbox) -> None:
         failure = Failure(Code.OVERLOADED, f"{self._me}: {text}", retry_after_s=self._config.retry_after_s)
         sink.failed(failure, out)
 

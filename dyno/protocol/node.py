@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 
 from dyno.config import COPIES, KEY_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
-from dyno.placement.hashing import SLOT_BYTES
+from dyno.placement.hashing import PREFIX_BYTES, SLOT_BYTES
 from dyno.protocol import handshake
 from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import Coordinator
 from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
-from dyno.protocol.replica import Batch, Refusal, Replica
+from dyno.protocol.replica import Batch, Refusal, Replica, listing_span
 from dyno.protocol.ring import Ring
 from dyno.wire.members import pack_members
 from dyno.wire.messages import (
@@ -48,6 +48,8 @@ from dyno.wire.messages import (
     GetMany,
     Hello,
     Introduce,
+    Listed,
+    ListKeys,
     Members,
     PushPull,
     Put,
@@ -57,9 +59,12 @@ from dyno.wire.messages import (
     ReadManyAnswer,
     Refuse,
     Reject,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
 )
+from dyno.wire.pages import is_page
 from dyno.wire.rows import pack_row
 
 if TYPE_CHECKING:
@@ -68,9 +73,10 @@ if TYPE_CHECKING:
 
     from dyno.causality.mint import Minter
     from dyno.config import Config
+    from dyno.protocol.coordinator import Answer
     from dyno.protocol.membership import Membership
     from dyno.protocol.outbox import Outbox
-    from dyno.storage.engine import Engine
+    from dyno.storage.engine import Engine, Span
     from dyno.wire.messages import Datagram, Message
 
 _START_ID_BYTES = 8
@@ -229,9 +235,28 @@ class Node:
             return plan.slot if self.name in plan.owners else None
         return None
 
+    def span_read_by(self, message: Message) -> Span | None:
+        """The same for a page of records."""
+        if isinstance(message, Scan) and _is_scan(message):
+            return listing_span(message.prefix, message.after, message.limit)
+        if (
+            self._planner.ring is not None
+            and isinstance(message, ListKeys)
+            and is_page(message.after, message.limit)
+        ):
+            try:
+                plan = self._planner.ring.plan_listing(message.bucket, message.partition)
+            except InvalidRequest:
+                return None
+            if self.name in plan.owners:
+                return listing_span(plan.slot, message.after, message.limit)
+        return None
+
     def answer(self, address: str, message: Message, now: float, out: Outbox) -> None:
         """An answer on an outbound link. Raises ValueError as `receive` does."""
-        if isinstance(message, ReadManyAnswer | ReadAnswer | Stored | Found | Done | Failed):
+        if isinstance(
+            message, ReadManyAnswer | ReadAnswer | ScanAnswer | Stored | Found | Done | Listed | Failed
+        ):
             name = self._peers.name_at(address)
             if name is not None:
                 if _is_about_the_ring(message):
@@ -297,8 +322,10 @@ class Node:
             GetMany: self._bulk_reads.get_many,
             Put: coordinate,
             Delete: coordinate,
+            ListKeys: coordinate,
             Read: self._read,
             ReadMany: self._read_many,
+            Scan: self._scan,
             Store: self._store,
             AskMembers: self._members,
             AskJoin: join,
@@ -402,6 +429,16 @@ class Node:
         else:
             self._read(link, message, now, out)  # what never got to the disk was never there
 
+    def _scan(self, link: int, message: Scan, now: float, out: Outbox) -> None:
+        """Answer with a page of what is on the disk."""
+        if not _is_scan(message):
+            raise ValueError("a scan that no node asks for")
+        if self._same_ring(message.ring):
+            entries, end = self._replica.scan(message.prefix, message.after, message.limit)
+            out.replies.append((link, ScanAnswer(message.id, STATUS_OK, entries, end)))
+        else:
+            out.replies.append((link, ScanAnswer(message.id, STATUS_RING, b"", b"")))
+
     def _store(self, link: int, message: Store, now: float, out: Outbox) -> None:
         _check_slot(message.slot)
         if not 1 <= len(message.key) <= KEY_BYTES_MAX:
@@ -444,8 +481,14 @@ def _check_slot(slot: bytes) -> None:
         raise ValueError(f"a slot of {len(slot)} bytes")
 
 
-def _is_about_the_ring(answer: ReadManyAnswer | ReadAnswer | Stored | Found | Done | Failed) -> bool:
+def _is_scan(message: Scan) -> bool:
+    return len(message.prefix) == PREFIX_BYTES and is_page(message.after, message.limit)
+
+
+def _is_about_the_ring(answer: ReadManyAnswer | Answer) -> bool:
     """Whether the other node plans with another ring than ours."""
     if isinstance(answer, Failed):
         return answer.code == Code.RING
-    return isinstance(answer, ReadManyAnswer | ReadAnswer | Stored) and answer.status == STATUS_RING
+    return (
+        isinstance(answer, ReadManyAnswer | ReadAnswer | ScanAnswer | Stored) and answer.status == STATUS_RING
+    )

@@ -17,9 +17,9 @@ from dyno.wire.messages import DEFAULT, QUORUM, Delete, Put
 if TYPE_CHECKING:
     from dyno.protocol.membership import Membership
     from dyno.protocol.ring import Ring
-    from dyno.wire.messages import Get, GetMany
+    from dyno.wire.messages import Get, GetMany, ListKeys
 
-    Request: TypeAlias = Get | GetMany | Put | Delete
+    Request: TypeAlias = Get | GetMany | ListKeys | Put | Delete
 
 
 class Standing(NamedTuple):
@@ -62,7 +62,7 @@ class Planner:
         return Standing(sum(map(is_live, owners)), alive, tuple(others), (self._me, *others))
 
     def needed(self, owners: tuple[str, ...], request: Request) -> int:
-        """R of a get, W of a put or delete, as a count. Raises InvalidRequest."""
+        """R of what reads, W of a put or delete, as a count. Raises InvalidRequest."""
         if isinstance(request, Put | Delete):
             return self.count(owners, "w", request.w, request.pw)
         return self.count(owners, "r", request.r, request.pr)

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from dyno.causality.context import Context, Malformed
 from dyno.causality.dots import Dot
 from dyno.causality.mint import Minter, Note
-from dyno.causality.record import DotConflict, Record
+from dyno.causality.record import DotConflict, Record, is_live
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
 from dyno.protocol.outbox import Outbox
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
-from dyno.storage.engine import CorruptRecord, Engine
+from dyno.storage.engine import CorruptRecord, Engine, Span
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
@@ -37,6 +37,7 @@ from dyno.wire.messages import (
     ClientRequest,
     PeerMessage,
 )
+from dyno.wire.pages import HASH_BYTES, PAGE_KEYS_MAX, Entry, entry, pack_entries, unreadable
 
 if TYPE_CHECKING:
     from dyno.config import Config
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 Waiter: TypeAlias = Callable[[int, float, Outbox], object]  # (status, now, out); the result is not looked at
 
 _CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a batch is weighed
+_ABOVE = b"\xff" * (HASH_BYTES + 1)  # what follows a prefix is below it
 _REST_S = 1.0  # after a failed commit, until the disk is tried again
 
 
@@ -139,6 +141,16 @@ class Replica:
                     if slot in waiting:
                         records[index] = None
         return records
+
+    def scan(self, prefix: bytes, after: bytes, limit: int) -> tuple[bytes, bytes]:
+        """A page of what is committed in a stretch of slots, as the fields of a ScanAnswer: the entries
+        behind the hash `after`, and the hash of the last one, b"" when there are no more.
+
+        What is still on its way to the disk is not in it, and need not be: nobody was told of it yet."""
+        span = listing_span(prefix, after, limit)
+        items, onward = self._engine.scan(span.start, span.end, limit=span.limit)
+        end = b"" if onward is None else items[-1][0][-HASH_BYTES:]
+        return pack_entries([_entry(slot[-HASH_BYTES:], cell) for slot, cell in items]), end
 
     # ── writing ──
 
@@ -274,6 +286,19 @@ class Replica:
             raise Refusal(STATUS_OVERLOADED, "too many writes wait for the disk", is_news=False)
         batch.bytes += size
         batch.writes[slot] = pack_cell(key, note, record)
+
+
+def listing_span(prefix: bytes, after: bytes, limit: int) -> Span:
+    """What `Replica.scan` reads of the engine."""
+    behind = b"\0" if after else b""
+    return Span(prefix + after + behind, prefix + _ABOVE, min(limit, PAGE_KEYS_MAX))
+
+
+def _entry(hash: bytes, cell: bytes | None) -> Entry:
+    if cell is None:
+        return unreadable(hash)
+    key, _, record = unpack_cell(cell)
+    return entry(hash, key, record, live=is_live(record))
 
 
 def _unpack(packed: bytes) -> Record:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dyno.config import BUCKET_NAME_BYTES_MAX, KEY_BYTES_MAX
 from dyno.errors import InvalidRequest
-from dyno.placement.hashing import Keyspace, bucket_id, slot_bucket, slot_partition
+from dyno.placement.hashing import Keyspace, bucket_id, slot_bucket, slot_partition, slot_prefix
 from dyno.placement.table import Seat, build
 from dyno.wire.members import Member
 
@@ -54,6 +54,18 @@ class Ring:
             raise InvalidRequest(f"a key is 1 to {KEY_BYTES_MAX} bytes long, not {len(key)}")
         slot = self._keyspace.slot(known, key, self.copies)
         return Plan(slot, self._owners_of(slot_partition(slot)))
+
+    def plan_listing(self, bucket: str, partition: int) -> Plan:
+        """Where the keys of a bucket in one partition are; the plan's slot is what their slots begin with.
+        Raises InvalidRequest as `plan` does."""
+        known = self._bucket_ids.get(bucket)
+        if known is None:
+            known = self._check_bucket(bucket)
+        if partition >= self._keyspace.partitions:
+            raise InvalidRequest(
+                f"there is no partition {partition}, only 0 to {self._keyspace.partitions - 1}"
+            )
+        return Plan(slot_prefix(known, partition, self.copies), self._owners_of(partition))
 
     def places(self, slot: bytes, key: bytes, name: str) -> bool:
         """Whether this is where a key goes, in whatever bucket, and that node one of its owners. slot: 27

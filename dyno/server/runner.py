@@ -171,8 +171,8 @@ class Runner:
 
     def _receive(self, link: int, message: Message) -> None:
         if self._engine.cold:
-            slot = self._core.slot_read_by(message)
-            if slot is not None and self._cold_reads.take(slot, link, message):
+            what = self._core.slot_read_by(message) or self._core.span_read_by(message)
+            if what is not None and self._cold_reads.take(what, link, message):
                 return
         self._core.receive(link, message, self._now, self._out)
 

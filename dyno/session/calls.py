@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dyno.config import COPIES
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, GetMany, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, GetMany, ListKeys, Put
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dyno.session.batch import Batch
     from dyno.session.links import NodeLink
 
-    Request: TypeAlias = Get | GetMany | Put | Delete | AskMembers
+    Request: TypeAlias = Get | GetMany | Put | Delete | ListKeys | AskMembers
 
 # What the words stand for in a bucket that says nothing else; only the nodes know better.
 _WORDS = {DEFAULT: COPIES // 2 + 1, QUORUM: COPIES // 2 + 1, ALL: COPIES}
@@ -79,13 +79,13 @@ class Call:
     def reads(self) -> bool:
         """Whether asking twice does no harm."""
         kind = type(self.request)
-        return kind is Get or kind is GetMany or kind is AskMembers
+        return kind is Get or kind is GetMany or kind is AskMembers or kind is ListKeys
 
     @property
     def needed(self) -> int:
         """The answers it asked for; a word counts as in a bucket of three copies."""
         request = self.request
-        if isinstance(request, Get | GetMany):
+        if isinstance(request, Get | GetMany | ListKeys):
             return _count(request.r, request.pr)
         if isinstance(request, Put | Delete):
             return _count(request.w, request.pw)

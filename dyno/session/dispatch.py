@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 from dyno.errors import Code, ConnectFailed, DynoError
 from dyno.session import failures
 from dyno.session.timers import Timers
-from dyno.wire.messages import AskMembers, Delete, Get, GetMany, Put
+from dyno.wire.messages import AskMembers, Delete, Get, GetMany, ListKeys, Put
 
 if TYPE_CHECKING:
     from random import Random
@@ -194,7 +194,7 @@ class Dispatch:
         """With the time that is left; to a link that was tried already only when there is no other."""
         self._timers.remove(call)
         request = call.request
-        if isinstance(request, Get | GetMany | Put | Delete):
+        if isinstance(request, Get | GetMany | Put | Delete | ListKeys):
             call.request = request._replace(budget_ms=max(1, int((call.deadline - now) * 1000)))
         trouble = call.trouble
         if trouble is not None and trouble.tried and self._paths.pick(call, now, out) is None:

@@ -14,6 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from dyno.session.links import LinkState
+from dyno.wire.messages import Get, ListKeys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +42,7 @@ class Paths:
         tried = call.trouble.tried if call.trouble is not None else ()
         if call.bucket:
             links = self._primary_links(call)
-            if not tried and call.reads and (link := self._company(links, out)) is not None:
+            if not tried and type(call.request) is Get and (link := self._company(links, out)) is not None:
                 return link
             for link in links:
                 if link.ready and link not in tried:
@@ -96,7 +97,10 @@ class Paths:
         if not routing.known or not self._routed_before:
             self._routed_before = True
             return []
-        return self._links_of(routing.partition(call.bucket, call.request.key))  # type: ignore[union-attr]
+        request = call.request
+        if isinstance(request, ListKeys):
+            return self._links_of(request.partition)
+        return self._links_of(routing.partition(call.bucket, request.key))  # type: ignore[union-attr]
 
     def _links_of(self, partition: int) -> list[NodeLink]:
         links = self._primaries.get(partition)

@@ -2,8 +2,8 @@
 
 A shell (`dyno.client`, or the simulator) owns sockets and clock and runs it with these verbs:
 
-- `open`, `get`, `put`, `delete`, `status` begin a call; its result appears in `SessionOutbox.finished`;
-  `cancel` drops one;
+- `open`, `get`, `put`, `delete`, `list_keys`, `status` begin a call; its result appears in
+  `SessionOutbox.finished`; `cancel` drops one;
 - `hello` is the first thing to say on every link; then `link_up(address, hello)`, or `refused`, or
   `link_down`; `handle` takes every answer;
 - `tick` at `deadline`; `close` ends all calls.
@@ -25,6 +25,7 @@ from dyno.session.batch import Batch
 from dyno.session.calls import Call
 from dyno.session.dispatch import PATIENCE_S, Dispatch
 from dyno.session.links import Links, LinkState
+from dyno.session.pages import page_of
 from dyno.session.paths import Paths
 from dyno.session.results import Origin, PutResult, Record
 from dyno.session.routing import Routing
@@ -43,10 +44,13 @@ from dyno.wire.messages import (
     Get,
     GetMany,
     Hello,
+    Listed,
+    ListKeys,
     Members,
     Put,
     Refuse,
 )
+from dyno.wire.pages import PAGE_KEYS_MAX
 from dyno.wire.rows import unpack_row
 
 if TYPE_CHECKING:
@@ -254,6 +258,38 @@ class Session:
             return call
         return self.begin(call, now, out)
 
+    def list_keys(
+        self,
+        bucket: BucketOptions,
+        partition: int,
+        after: bytes,
+        *,
+        r: int,
+        pr: int,
+        timeout: float,
+        now: float,
+        out: SessionOutbox,
+    ) -> Call:
+        """Ends with a Page: for `Listing`, which has checked the rest. partition: below `partitions`."""
+        request = ListKeys(
+            self.next_id(),
+            bucket.name,
+            partition,
+            after,
+            PAGE_KEYS_MAX,
+            r,
+            pr,
+            int(timeout * 1000) or 1,
+            False,
+        )
+        call = Call(request.id, request, bucket=bucket.id, deadline=now + timeout, weight=_REQUEST_BYTES)
+        return self.begin(call, now, out)
+
+    @property
+    def partitions(self) -> int:
+        """Of the cluster; 0 until any node has told its members."""
+        return self._routing.partitions
+
     def status(self, *, timeout: float | None = None, now: float, out: SessionOutbox) -> Call:
         """Ends with the dict of `dyno status --json`, as one node sees the cluster now."""
         seconds = self.timeout if timeout is None else options.timeout_s(timeout)
@@ -374,16 +410,12 @@ class Session:
                 origin = _new(Origin, (self._cluster, request.bucket, request.key))
                 result = PutResult(message.context, origin, message.answered, message.fallbacks)
                 self._dispatch.conclude(call, result, now, out)
-        elif isinstance(message, FoundMany):
-            call = self._dispatch.calls.get(message.id)
-            if call is not None and isinstance(call.request, GetMany):
-                self._dispatch.conclude(call, _found_many(message, len(call.keys)), now, out)
         elif isinstance(message, Failed):
             self._failed(link, message, now, out)
         elif isinstance(message, Members):
             self._members(link, message, now, out)
         else:
-            raise ProtocolError(f"a {type(message).__name__} is no answer")
+            self._many(message, now, out)
 
     # ── time ──
 
@@ -396,6 +428,18 @@ class Session:
         return min(self._dispatch.next(), self._upkeep_at)
 
     # ── inside: calls ──
+
+    def _many(self, message: Message, now: float, out: SessionOutbox) -> None:
+        """An answer about many keys."""
+        if not isinstance(message, FoundMany | Listed):
+            raise ProtocolError(f"a {type(message).__name__} is no answer")
+        call = self._dispatch.calls.get(message.id)
+        if call is None:
+            return
+        if isinstance(message, FoundMany) and isinstance(call.request, GetMany):
+            self._dispatch.conclude(call, _found_many(message, len(call.keys)), now, out)
+        elif isinstance(message, Listed) and isinstance(call.request, ListKeys):
+            self._dispatch.conclude(call, page_of(message, call.request), now, out)
 
     def _failed(self, link: NodeLink, failed: Failed, now: float, out: SessionOutbox) -> None:
         call = self._dispatch.calls.get(failed.id)

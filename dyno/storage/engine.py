@@ -14,13 +14,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 KEY_BYTES_MAX = 511  # LMDB's limit
 KEY_END = b"\xff" * (KEY_BYTES_MAX + 1)  # above every key: the `end` of a scan over everything
 SCAN_BYTES_MAX = 4 << 20  # a scan that holds this much returns, whatever its limit
 
 Scanned: TypeAlias = tuple[list[tuple[bytes, bytes | None]], bytes | None]
+
+
+class Span(NamedTuple):
+    """A page that is to be scanned: the arguments of `Engine.scan`."""
+
+    start: bytes
+    end: bytes
+    limit: int
 
 
 class CorruptRecord(Exception):

@@ -66,6 +66,10 @@ LINK: Final[Registry[Message]] = Registry(
         23: messages.ReadManyAnswer,
         24: messages.GetMany,
         25: messages.FoundMany,
+        30: messages.ListKeys,
+        31: messages.Listed,
+        32: messages.Scan,
+        33: messages.ScanAnswer,
     }
 )
 

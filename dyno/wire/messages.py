@@ -126,6 +126,21 @@ class Delete(NamedTuple):
     forwarded: bool
 
 
+class ListKeys(NamedTuple):
+    """A page of the live keys that a bucket has in one partition, in the order of their hashes. after: the
+    cursor of the page before, b"" for the first. limit: how many keys at most; a node may give fewer."""
+
+    id: int
+    bucket: str
+    partition: int
+    after: bytes
+    limit: int
+    r: int
+    pr: int
+    budget_ms: int
+    forwarded: bool
+
+
 class Found(NamedTuple):
     """Answer to Get. record: canonical bytes (causality.record), b"" when no replica has one."""
 
@@ -153,6 +168,15 @@ class Done(NamedTuple):
     context: bytes
     answered: str
     fallbacks: str
+
+
+class Listed(NamedTuple):
+    """Answer to ListKeys. keys: packed (wire.pages), perhaps none. cursor: where to go on, a key's hash; b""
+    when the partition has no more."""
+
+    id: int
+    keys: bytes
+    cursor: bytes
 
 
 class Failed(NamedTuple):
@@ -235,6 +259,28 @@ class Stored(NamedTuple):
 
     id: int
     status: int
+
+
+class Scan(NamedTuple):
+    """Ask a replica what it has of one bucket in one partition. prefix: what the slots of that stretch begin
+    with (partition ‖ n ‖ bucket id). after: the key hash to begin behind, b"" for the start. limit: records
+    at most; a replica may give fewer."""
+
+    id: int
+    ring: int
+    prefix: bytes
+    after: bytes
+    limit: int
+
+
+class ScanAnswer(NamedTuple):
+    """entries: packed (wire.pages), everything that is on the replica's disk behind `after` up to and with
+    the hash `end`, tombstones too; end b"": to the end of the stretch."""
+
+    id: int
+    status: int
+    entries: bytes
+    end: bytes
 
 
 STATUS_OK = 0
@@ -338,8 +384,8 @@ class Gossip(NamedTuple):
     gossip: bytes
 
 
-ClientRequest: TypeAlias = Get | GetMany | Put | Delete | AskMembers
-ClientAnswer: TypeAlias = Found | FoundMany | Done | Failed | Members
+ClientRequest: TypeAlias = Get | GetMany | Put | Delete | ListKeys | AskMembers
+ClientAnswer: TypeAlias = Found | FoundMany | Done | Listed | Failed | Members
 PeerMessage: TypeAlias = (
     Read
     | ReadAnswer
@@ -347,6 +393,8 @@ PeerMessage: TypeAlias = (
     | ReadManyAnswer
     | Store
     | Stored
+    | Scan
+    | ScanAnswer
     | AskJoin
     | Introduce
     | Admit

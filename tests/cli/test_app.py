@@ -16,7 +16,7 @@ VERSION = f"dyno {__version__}\n".encode()
 
 
 def test_the_commands_of_this_step() -> None:
-    assert list(COMMANDS) == ["node", "cluster", "put", "get", "delete", "status", "bench"]
+    assert list(COMMANDS) == ["node", "cluster", "put", "get", "delete", "keys", "status", "bench"]
 
 
 def test_the_version_is_told_everywhere(command: Dyno) -> None:
@@ -49,7 +49,7 @@ def test_dyno_alone_shows_the_way(command: Dyno) -> None:
     [
         (("frob",), "dyno: no such command 'frob'; see dyno --help\n"),
         (("--frob",), "dyno: no such option: --frob; see dyno --help\n"),
-        (("keys", "b"), "dyno: no such command 'keys'; see dyno --help\n"),
+        (("explain", "b", "k"), "dyno: no such command 'explain'; see dyno --help\n"),
         (
             ("status", "--wait-drained"),
             "dyno status: there is no option --wait-drained (put -- before an argument that begins with "

@@ -5,7 +5,16 @@ from hashlib import blake2b
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyno.placement.hashing import SLOT_BYTES, Keyspace, bucket_id, slot_bucket, slot_copies, slot_partition
+from dyno.placement.hashing import (
+    PREFIX_BYTES,
+    SLOT_BYTES,
+    Keyspace,
+    bucket_id,
+    slot_bucket,
+    slot_copies,
+    slot_partition,
+    slot_prefix,
+)
 
 CLUSTER = bytes(range(16))
 USERS = bucket_id("users")
@@ -41,6 +50,14 @@ def test_what_goes_into_a_slot_can_be_read_from_it(key, partitions, n):
     assert slot_partition(slot) == keys.partition(USERS, key) < partitions
     assert slot_copies(slot) == n
     assert slot_bucket(slot) == USERS
+
+
+@given(st.binary(min_size=1, max_size=40), st.integers(1, 1 << 16), st.integers(1, 9))
+def test_a_slot_begins_with_what_all_of_its_bucket_and_partition_begin_with(key, partitions, n):
+    keys = Keyspace(CLUSTER, partitions)
+    prefix = slot_prefix(USERS, keys.partition(USERS, key), n)
+    assert len(prefix) == PREFIX_BYTES
+    assert keys.slot(USERS, key, n).startswith(prefix)
 
 
 def test_another_bucket_or_cluster_spreads_the_same_keys_differently():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,8 @@ from dyno.wire.messages import (
     Get,
     Hello,
     Introduce,
+    Listed,
+    ListKeys,
     Members,
     Message,
     Ping,
@@ -41,9 +44,12 @@ from dyno.wire.messages import (
     ReadAnswer,
     Refuse,
     Reject,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
 )
+from dyno.wire.pages import pack_keys, unpack_entries
 
 KEY = b"key"
 USER = Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, CLIENT, b"", 0, "", b"", b"", "")
@@ -130,6 +136,10 @@ def a_get(id: int = 2, **fields: int) -> Get:
     return Get(id, "bucket", KEY, DEFAULT, DEFAULT, 5000, False)._replace(**fields)
 
 
+def a_listing(id: int = 3, partition: int = 0, limit: int = 9) -> ListKeys:
+    return ListKeys(id, "bucket", partition, b"", limit, DEFAULT, DEFAULT, 5000, False)
+
+
 # ── alone ──
 
 
@@ -204,6 +214,8 @@ def test_a_node_that_has_not_joined_answers_that_there_is_no_ring() -> None:
     assert driven.ask(Read(1, 7, b"s" * 27)) == [ReadAnswer(1, STATUS_RING, b"")]
     assert driven.ask(Store(1, 7, b"s" * 27, KEY, b"")) == [Stored(1, STATUS_RING)]
     assert driven.node.slot_read_by(a_get()) is None
+    assert driven.ask(Scan(1, 7, b"p" * 11, b"", 9)) == [ScanAnswer(1, STATUS_RING, b"", b"")]
+    assert driven.node.span_read_by(a_listing()) is None
 
 
 def test_the_slot_that_a_request_will_read_is_known_beforehand() -> None:
@@ -219,6 +231,35 @@ def test_the_slot_that_a_request_will_read_is_known_beforehand() -> None:
     driven.learn("n2", "n3", "n4", "n5")
     keys = [b"key %d" % number for number in range(50)]
     owned = [driven.node.slot_read_by(a_get()._replace(key=key)) is not None for key in keys]
+    assert any(owned)
+    assert not all(owned)
+
+
+def test_the_span_that_a_listing_will_read_is_known_beforehand() -> None:
+    driven = Driven()
+    slot = driven.node.slot_read_by(a_get())
+    assert slot is not None
+    listing = a_listing(partition=slot[0] << 8 | slot[1])
+    span = driven.node.span_read_by(listing)
+    assert span is not None
+    assert span.start <= slot < span.end
+    assert span.limit == 9
+    assert driven.node.span_read_by(Scan(1, 7, slot[:11], b"", 9)) == span
+    further = driven.node.span_read_by(Scan(1, 7, slot[:11], slot[11:], 9))
+    assert further is not None
+    assert slot < further.start < further.end == span.end
+    assert driven.node.slot_read_by(listing) is None
+    assert driven.node.span_read_by(a_get()) is None
+    for nonsense in (
+        a_listing(partition=16),
+        a_listing(limit=0),
+        Scan(1, 7, slot, b"", 9),
+        Scan(1, 7, slot[:11], b"x", 9),
+        Scan(1, 7, slot[:11], b"", 0),
+    ):
+        assert driven.node.span_read_by(nonsense) is None
+    driven.learn("n2", "n3", "n4", "n5")
+    owned = [driven.node.span_read_by(a_listing(partition=number)) is not None for number in range(16)]
     assert any(owned)
     assert not all(owned)
 
@@ -456,6 +497,46 @@ def test_a_peer_that_plans_with_another_ring_is_shown_ours_now_and_then() -> Non
     assert [address for address, _ in driven.sent(PushPull)] == ["n2:1"]
     driven.node.answer("n2:1", about_the_ring._replace(code="quorum"), 0.9, driven.out)
     assert driven.sent(PushPull) == []
+
+
+def test_a_scan_is_answered_under_the_ring_that_is_ours() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    scan = Scan(5, store.ring, store.slot[:11], b"", 9)
+    assert driven.ask(scan._replace(ring=7)) == [ScanAnswer(5, STATUS_RING, b"", b"")]
+    (answer,) = driven.ask(scan)
+    assert isinstance(answer, ScanAnswer)
+    assert answer[:2] == (5, STATUS_OK)
+    (entry,) = unpack_entries(answer.entries, after=b"", end=answer.end)
+    assert (entry.key, entry.hash) == (KEY, store.slot[11:])
+
+
+@pytest.mark.parametrize("change", [{"prefix": b"p" * 12}, {"after": b"a" * 15}, {"limit": 0}], ids=repr)
+def test_a_scan_that_no_node_asks_for_closes_its_link(change: dict[str, Any]) -> None:
+    driven = three()
+    with pytest.raises(ValueError, match="a scan that no node asks for"):
+        driven.ask(Scan(5, driven.node.membership.fingerprint, b"p" * 11, b"", 9)._replace(**change))
+
+
+def test_a_listing_is_coordinated_and_its_answers_find_it() -> None:
+    driven = three()
+    driven.ask(a_put())
+    driven.sent(Store)
+    slot = driven.node.slot_read_by(a_get())
+    assert slot is not None
+    assert driven.ask(a_listing(partition=slot[0] << 8 | slot[1])) == []
+    ((address, scan),) = driven.sent(Scan)
+    assert isinstance(scan, Scan)
+    driven.node.answer(address, ScanAnswer(scan.id, STATUS_RING, b"", b""), 0.0, driven.out)
+    assert [asked for asked, _ in driven.sent(PushPull)] == [address], "show each other the tables"
+    (mine,) = driven.ask(scan)
+    assert isinstance(mine, ScanAnswer)
+    other = "n2:1" if address == "n3:1" else "n3:1"
+    driven.node.answer(other, mine._replace(id=scan.id), 0.0, driven.out)
+    answers = [reply for _, reply in driven.out.replies]
+    assert answers == [Listed(3, pack_keys([KEY]), b"")]
 
 
 def test_a_node_whose_link_breaks_gets_the_write_when_the_link_is_back() -> None:

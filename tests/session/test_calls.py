@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dyno.session.calls import Call
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, ListKeys, Put
 
 
 def a_call(request) -> Call:
@@ -20,11 +20,13 @@ def test_needed_is_what_the_quorums_ask_for(r, pr, needed):
     assert a_call(Get(1, "b", b"k", r, pr, 1, False)).needed == needed
     assert a_call(Put(1, "b", b"k", b"", b"", False, r, pr, b"", 1, False)).needed == needed
     assert a_call(Delete(1, "b", b"k", b"", 1, 0, r, pr, b"", 1, False)).needed == needed
+    assert a_call(ListKeys(1, "b", 0, b"", 1, r, pr, 1, False)).needed == needed
     assert a_call(AskMembers(1)).needed == 1
 
 
 def test_only_reads_can_be_asked_twice():
     assert a_call(Get(1, "b", b"k", 1, 0, 1, False)).reads
+    assert a_call(ListKeys(1, "b", 0, b"", 1, 1, 0, 1, False)).reads
     assert a_call(AskMembers(1)).reads
     assert not a_call(Put(1, "b", b"k", b"", b"", False, 1, 0, b"", 1, False)).reads
     assert not a_call(Delete(1, "b", b"k", b"", 1, 0, 1, 0, b"", 1, False)).reads

@@ -6,7 +6,7 @@ from collections import Counter
 
 from dyno.session.paths import TOGETHER
 from dyno.wire.members import DEAD, SUSPECT
-from dyno.wire.messages import Get, Put
+from dyno.wire.messages import Get, ListKeys, Put
 
 FIVE = ("n1", "n2", "n3", "n4", "n5")
 
@@ -128,3 +128,14 @@ def test_a_restarted_node_is_found_at_its_new_address(world):
     assert world.dialled() == ["elsewhere:9"]
     world.up("elsewhere:9", name=first)
     assert target(world, "alice") == "elsewhere"
+
+
+def test_a_page_of_keys_goes_to_the_first_primary_of_its_partition(a_world):
+    world = a_world([f"{name}:7101" for name in FIVE])
+    world.settle(*FIVE, members=world.members(*FIVE))
+    for partition in range(20):
+        world.session.list_keys(
+            world.bucket, partition, b"", r=1, pr=0, timeout=1.0, now=world.now, out=world.out
+        )
+        ((address, _),) = world.sent(ListKeys)
+        assert address == world.session._routing.primaries(partition)[0].address
