@@ -8,7 +8,7 @@ A retry that brought the answer may give its token back. While everything fails,
 floor is what is left; as soon as retries succeed again, the few that went pay for those that wait, so these
 need not come one by one at the rate of the floor.
 
-In: `firsts`, counted by the owner; `take`; `give_back`. Out: whether there is a token, and when there will be.
+In: `firsts`, counted by the owner; `take`; `give_back`. Out: whether there is a token, or when there will be.
 """
 
 from __future__ import annotations

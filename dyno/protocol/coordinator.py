@@ -3,7 +3,8 @@
 A request is checked, planned against the ring, and becomes an operation (a `GetCoordinator`, a
 `PutCoordinator`, a `Forwarding`) under a number that the answers of other nodes carry. Timeouts are
 constant per kind, so operations expire in the order in which they began and the head of an
-insertion-ordered dict is the next deadline: no timer per request (PERFORMANCE, rule 7).
+insertion-ordered dict is the next deadline: no timer per request (PERFORMANCE, rule 7). `Hedges` says which
+reads are late.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dyno.errors import Code, InvalidRequest
 from dyno.protocol import quorum
 from dyno.protocol.forward import Forwarding
 from dyno.protocol.get import GetCoordinator
+from dyno.protocol.hedges import Hedges
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.put import PutCoordinator
 from dyno.protocol.replica import Refusal, Replica, Written
@@ -98,7 +100,7 @@ class Coordinator:
         self._trailing: dict[int, GetCoordinator] = {}
         self._puts: dict[int, PutCoordinator] = {}
         self._forwardings: dict[int, Forwarding] = {}
-        self._hedges: deque[tuple[float, GetCoordinator]] = deque()
+        self._hedges = Hedges(config.hedge_after_s)
         self._retries: deque[tuple[float, str, GetCoordinator | PutCoordinator]] = deque()
 
     def stop(self) -> None:
@@ -130,6 +132,7 @@ class Coordinator:
         if type(message) is ReadAnswer:
             get = self._gets.get(message.id) or self._trailing.get(message.id)
             if get is not None:
+                self._hedges.answered(get, node, now)
                 self._answered(get, node, message.status, message.record, now, out)
         elif type(message) is Stored:
             put = self._puts.get(message.id)
@@ -172,10 +175,7 @@ class Coordinator:
                 self._file(get)
 
     def tick(self, now: float, out: Outbox) -> None:
-        while self._hedges and self._hedges[0][0] <= now:
-            get = self._hedges.popleft()[1]
-            if get.hedge(out):
-                self._hedges.append((now + self._config.hedge_after_s, get))
+        self._hedges.tick(now, out)
         while self._retries and self._retries[0][0] <= now:
             _, node, operation = self._retries.popleft()
             operation.retry(node, out)
@@ -193,10 +193,7 @@ class Coordinator:
 
     def deadline(self) -> float | None:
         """Reads that only trail wait for whichever tick comes next."""
-        hedges = self._hedges
-        while hedges and hedges[0][1].answered:
-            hedges.popleft()
-        earliest = hedges[0][0] if hedges else math.inf
+        earliest = self._hedges.deadline()
         if self._retries:
             earliest = min(earliest, self._retries[0][0])
         if self._gets:
@@ -340,7 +337,7 @@ class Coordinator:
         get.start(out)
         self._read_own(get, now, out)
         if not get.answered:
-            self._hedges.append((now + self._config.hedge_after_s, get))
+            self._hedges.began(get, now)
 
     def _read_own(self, get: GetCoordinator, now: float, out: Outbox) -> None:
         try:

@@ -86,9 +86,9 @@ def test_no_more_is_ever_spent_than_was_earned(steps):
 
 def test_the_token_that_was_waited_for_is_there_at_any_hour():
     for hour in (0.0, 1e3, 1e6, 1e9):
-        budget = Budget()
-        drain(budget, hour)
+        budget, now = Budget(), hour
+        drain(budget, now)
         for _ in range(100):
-            assert not budget.take(hour)
-            hour = budget.token_at
-            assert budget.take(hour)
+            assert not budget.take(now)
+            now = budget.token_at
+            assert budget.take(now)
