@@ -8,12 +8,13 @@ loop. Meanwhile other tasks use the same client, and every key's value says whic
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import pytest
 import trio
 
 import dyno
-from dyno.wire.messages import Failed, Get
+from dyno.wire.messages import AskMembers, Failed, Get
 
 pytestmark = pytest.mark.trio
 
@@ -57,25 +58,25 @@ class CancelAt(trio.abc.Instrument):
             self._scope.cancel()
 
 
-async def put_new(bucket):
-    await bucket.put("victim", "value of victim")
+async def put_new(bucket, **options):
+    await bucket.put("victim", "value of victim", **options)
 
 
-async def update(bucket):
-    await bucket.update("victim", lambda siblings: "value of victim")
+async def update(bucket, **options):
+    await bucket.update("victim", lambda siblings: "value of victim", **options)
 
 
 CALLS = {
-    "get": lambda client: check(client.bucket("b"), "victim"),
-    "put": lambda client: put_new(client.bucket("b")),
-    "delete": lambda client: client.bucket("b").delete("victim"),
-    "update": lambda client: update(client.bucket("b")),
-    "status": lambda client: client.status(),
+    "get": lambda client, **options: check(client.bucket("b"), "victim", **options),
+    "put": lambda client, **options: put_new(client.bucket("b"), **options),
+    "delete": lambda client, **options: client.bucket("b").delete("victim", **options),
+    "update": lambda client, **options: update(client.bucket("b"), **options),
+    "status": lambda client, **options: client.status(**options),
 }
 
 
-async def check(bucket, key):
-    record = await bucket.get(key)
+async def check(bucket, key, **options):
+    record = await bucket.get(key, **options)
     assert set(record.siblings) <= {f"value of {key}"}, "somebody else's answer"
     return record
 
@@ -134,6 +135,18 @@ def lost(_client, nodes):
     node.answer = drop
 
 
+def deaf(_client, nodes):
+    """Nobody ever answers the one that is cancelled."""
+
+    def answer(node, request):
+        if (type(request) is AskMembers and request.id) or getattr(request, "key", b"") == b"victim":
+            return None
+        return node.answer_truly(request)
+
+    for node in nodes:
+        node.answer = partial(answer, node)
+
+
 def assert_nothing_is_left(client):
     session = client._session
     dispatch = session._dispatch
@@ -159,7 +172,7 @@ async def settled(client, nodes):
 
 
 @pytest.mark.parametrize("moment", ["await", "before it goes on", "turn"])
-@pytest.mark.parametrize("trouble", [no_trouble, late, overloaded, lost])
+@pytest.mark.parametrize("trouble", [no_trouble, late, overloaded, lost, deaf])
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_call_cancelled_anywhere_leaves_nothing_and_disturbs_nobody(
     nodes, seed, call, trouble, moment
@@ -168,12 +181,16 @@ async def test_a_call_cancelled_anywhere_leaves_nothing_and_disturbs_nobody(
         with trio.CancelScope() as scope:
             instrument.watch(scope)
             try:
-                await CALLS[call](client)
+                await CALLS[call](client, timeout=0.02 if trouble is deaf else None)
             except dyno.QuorumNotMet as error:
                 assert error.indeterminate  # a write whose link was dropped
+            except dyno.RequestTimeout:
+                assert trouble is deaf
             finally:
                 instrument.leave()
         outcomes.append(scope.cancelled_caught)
+        under_way = client._session._dispatch.calls.values()
+        assert b"victim" not in [getattr(call.request, "key", b"") for call in under_way]
 
     async def bystander(client, key):
         for _ in range(2):
@@ -197,6 +214,7 @@ async def test_a_call_cancelled_anywhere_leaves_nothing_and_disturbs_nobody(
             finally:
                 trio.lowlevel.remove_instrument(instrument)
             assert_nothing_is_left(client)
+            await settled(client, nodes)
             await put_new(client.bucket("b"))
             if outcomes == [False]:
                 break
