@@ -147,16 +147,19 @@ def continued(three: Any) -> Iterator[Any]:
             node.signal(signal.SIGCONT)
 
 
-async def test_a_nodes_death(three: Any) -> None:
-    dead = three.nodes[1]
+@pytest.mark.parametrize("how", ["kill", "stop"])
+async def test_a_nodes_end(three: Any, how: str) -> None:
+    ended = three.nodes[1]
 
     def excused(error: dyno.DynoError) -> bool:
         """The link with the write on it broke."""
-        return isinstance(error, dyno.QuorumNotMet) and error.indeterminate and dead.address in str(error)
+        return isinstance(error, dyno.QuorumNotMet) and error.indeterminate and ended.address in str(error)
 
     async with load_on(three, timeout=5, excused=excused) as load:
-        dead.kill()
-        await load.goes_on(40)
+        await trio.to_thread.run_sync(getattr(ended, how))
+        await load.goes_on(20)
+        await trio.to_thread.run_sync(ended.start)
+        await load.goes_on(20)
 
 
 async def test_a_stopped_node_that_goes_on_later(continued: Any) -> None:
