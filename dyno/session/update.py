@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from dyno.session.outbox import SessionOutbox
     from dyno.session.session import Session
 
-# Anything up to so much, doubled with every conflict ("full jitter"). In the simulator, 64 writers of one key
-# made a tenth more updates a second with it than with half to one and a half of 5 ms doubled, and the slowest
-# in a hundred took three quarters of the time, for half a round more. Less is fairer, and costs more rounds.
+# A pause is anything up to so much, doubled with every conflict ("full jitter"): figures are in
+# docs/design/client.md. Less is fairer, and costs more rounds.
 PAUSE_MIN_S = 0.01
 PAUSE_MAX_S = 0.25
 
