@@ -43,7 +43,7 @@ class _Replica:
     def doubted(self, now: float, after_s: float) -> bool:
         """It owes an answer that is late. True when it is silent."""
         if self.heard_at >= self.doubted_at:
-            # Counted once until it is heard again: a stop says nothing of what is usual.
+            # One sample until it is heard again, likewise: a stop makes all late that is under way.
             self.doubted_at = now
             self.usual.took(LATER)
         elif self.doubted_at + after_s <= now:
@@ -73,7 +73,8 @@ class Hedges:
     def answered(self, get: GetCoordinator, node: str, now: float) -> None:
         """A replica gave an answer, whatever it says. Call it before the read judges the answer."""
         replica = self._replicas.get(node)
-        if replica is not None:
+        if replica is not None and now > replica.heard_at:
+            # What comes in one turn shares one fate, and is one sample: its first, which waited longest.
             replica.heard_at = now
             replica.silent = False
             if not get.overdue:

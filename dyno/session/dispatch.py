@@ -116,7 +116,7 @@ class Dispatch:
         """A read was answered over this link, which learns from it how long its reads usually take."""
         trouble = call.trouble
         if trouble is None or (link is call.link and not trouble.overdue):
-            link.usual.took(now - call.sent_at)
+            link.found_after(now - call.sent_at, now)
         self.conclude(call, result, now, out)
 
     def conclude(self, call: Call, result: Any, now: float, out: SessionOutbox) -> None:

@@ -46,8 +46,9 @@ class NodeLink:
     """One address. name: the node's, while up. heard_at: when it last said anything. reason: why it is down.
 
     silent_at: since when it has owed an answer for too long, or None. spared_until: when it may be given work
-    again, after it refused some for having too much; None: at any time. usual: how long its reads take.
-    doubted_at: when one was last found late. unanswered_bytes: its window in use.
+    again, after it refused some; None: at any time. usual: how long its reads take. sampled_at: when that was
+    last learned from an answer. doubted_at: when one was last found late. unanswered_bytes: its window in
+    use.
     ready: up, neither silent nor spared, and its window has room; kept as a plain attribute because every
     call asks."""
 
@@ -62,6 +63,7 @@ class NodeLink:
         "ready",
         "reason",
         "retry_at",
+        "sampled_at",
         "silent_at",
         "spared_until",
         "state",
@@ -84,6 +86,7 @@ class NodeLink:
         self.spared_until: float | None = None
         self.usual = Usual(least=HEDGE_MIN_S, most=HEDGE_MAX_S)
         self.doubted_at = -math.inf
+        self.sampled_at = -math.inf
         self.unanswered_bytes = 0
 
     def charge(self, weight: int) -> None:
@@ -110,9 +113,16 @@ class NodeLink:
             self.spared_until = until
         self.ready = False
 
+    def found_after(self, seconds: float, now: float) -> None:
+        """A read was answered. What comes in one turn shares one fate, and is one sample: its first answer,
+        which waited longest."""
+        if now > self.sampled_at:
+            self.sampled_at = now
+            self.usual.took(seconds)
+
     def found_late(self, now: float) -> None:
-        """A read takes longer than usual. Counted once until the node is heard again: a stop, which makes all
-        that is under way late, says nothing of what is usual."""
+        """A read takes longer than usual. One sample until the node is heard again, for the same reason: a
+        stop makes all late that is under way."""
         if self.heard_at >= self.doubted_at:
             self.doubted_at = now
             self.usual.took(LATER)

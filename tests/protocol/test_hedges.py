@@ -142,6 +142,18 @@ def test_all_that_is_late_at_one_moment_raises_what_is_usual_only_once() -> None
     assert len(hedged) == 40, "one stop is no reason to be patient with the next forty"
 
 
+def test_answers_of_one_turn_are_one_sample() -> None:
+    node, other = Node(), Node()
+    ids = [node.read() for _ in range(50)]
+    node.advance(0.001)
+    for id in ids:
+        node.answer("b", id)
+    other.train("b", 0.001, owners="abc", times=1)
+    node.read()
+    other.read()
+    assert node.hedges.deadline() - node.now == pytest.approx(other.hedges.deadline() - other.now)
+
+
 def test_a_replica_that_got_slower_is_given_more_time() -> None:
     node = Node()
     node.train("b", 0.005, owners="abc")

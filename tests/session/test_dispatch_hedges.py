@@ -22,7 +22,7 @@ def window(world):
     return sum(link.unanswered_bytes for link in world.session._links._by_address.values())
 
 
-def train(world, seconds=0.0, times=500):
+def train(world, seconds=0.001, times=500):
     """Reads of the key are answered in so many seconds, until that is known."""
     for _ in range(times):
         world.get()

@@ -222,3 +222,16 @@ def test_a_late_read_counts_once_until_the_link_is_heard(out):
     link.heard_at = 1.2
     link.found_late(1.3)
     assert link.usual.seconds > once
+
+
+def test_answers_of_one_turn_are_one_sample(out):
+    links = links_to("a:1")
+    links.dial_all(0.0, out)
+    link = up(links, "a:1", "a")
+    link.found_after(0.003, 1.0)
+    once = link.usual.seconds
+    for _ in range(100):
+        link.found_after(0.002, 1.0)
+    assert link.usual.seconds == once
+    link.found_after(0.003, 1.001)
+    assert link.usual.seconds < once
