@@ -4,7 +4,7 @@ A request is checked, planned against the ring, and becomes an operation (a `Get
 `PutCoordinator`, a `Forwarding`; a `ListingCoordinator` is a read of its own kind) under a number that the
 answers of other nodes carry. Timeouts are constant per kind, so operations expire in the order in which they
 began and the head of an insertion-ordered dict is the next deadline: no timer per request (PERFORMANCE,
-rule 7).
+rule 7). `Hedges` says which reads are late.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dyno.config import RECORD_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
 from dyno.protocol.forward import Forwarding
 from dyno.protocol.get import GetCoordinator
+from dyno.protocol.hedges import Hedges
 from dyno.protocol.listing import ListingCoordinator
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.put import PutCoordinator
@@ -109,7 +110,7 @@ class Coordinator:
         self._puts: dict[int, PutCoordinator] = {}
         self._forwardings: dict[int, Forwarding] = {}
         self._listings = 0  # pages of keys that are being put together
-        self._hedges: deque[tuple[float, GetCoordinator]] = deque()
+        self._hedges = Hedges(config.hedge_after_s)
         self._retries: deque[tuple[float, str, GetCoordinator | PutCoordinator]] = deque()
 
     def stop(self) -> None:
@@ -139,6 +140,7 @@ class Coordinator:
         if type(message) is ReadAnswer:
             get = self._gets.get(message.id) or self._trailing.get(message.id)
             if get is not None and type(get) is not ListingCoordinator:
+                self._hedges.answered(get, node, now)
                 self._answered(get, node, message.status, message.record, now, out)
         elif type(message) is ScanAnswer:
             listing = self._gets.get(message.id)
@@ -184,10 +186,7 @@ class Coordinator:
                 self._file(get)
 
     def tick(self, now: float, out: Outbox) -> None:
-        while self._hedges and self._hedges[0][0] <= now:
-            get = self._hedges.popleft()[1]
-            if get.hedge(out):
-                self._hedges.append((now + self._config.hedge_after_s, get))
+        self._hedges.tick(now, out)
         while self._retries and self._retries[0][0] <= now:
             _, node, operation = self._retries.popleft()
             operation.retry(node, out)
@@ -205,10 +204,7 @@ class Coordinator:
 
     def deadline(self) -> float | None:
         """Reads that only trail wait for whichever tick comes next."""
-        hedges = self._hedges
-        while hedges and hedges[0][1].answered:
-            hedges.popleft()
-        earliest = hedges[0][0] if hedges else math.inf
+        earliest = self._hedges.deadline()
         if self._retries:
             earliest = min(earliest, self._retries[0][0])
         if self._gets:
@@ -339,7 +335,7 @@ class Coordinator:
         get.start(out)
         self._read_own(get, now, out)
         if not get.answered:
-            self._hedges.append((now + self._config.hedge_after_s, get))
+            self._hedges.began(get, now)
 
     def _read_own(self, get: GetCoordinator, now: float, out: Outbox) -> None:
         try:
@@ -422,7 +418,7 @@ class Coordinator:
         entries, end = self._replica.scan(plan.slot, request.after, request.limit)
         self._scanned(listing, self._me, ScanAnswer(listing.id, STATUS_OK, entries, end), now, out)
         if not listing.answered:
-            self._hedges.append((now + self._config.hedge_after_s, listing))
+            self._hedges.began_long(listing, now)
 
     def _scanned(
         self, listing: ListingCoordinator, node: str, answer: ScanAnswer, now: float, out: Outbox

@@ -39,8 +39,10 @@ class GetCoordinator:
         "_sink",
         "_tally",
         "answered",
+        "began",
         "deadline",
         "id",
+        "overdue",
         "ring",
         "slot",
     )
@@ -63,6 +65,8 @@ class GetCoordinator:
         self.id = id
         self.deadline = deadline
         self.answered = False
+        self.began = 0.0  # these two are kept by `Hedges`: when its questions were asked,
+        self.overdue = False  # and whether it has been found late
         self.slot = slot
         self.ring = ring
         self._key = key
@@ -110,8 +114,12 @@ class GetCoordinator:
         if wanted and not self.answered and self._may_be_asked(node):
             self._ask(node, out)
 
+    def waiting_for(self) -> list[str]:
+        """The others that were asked and have not answered."""
+        return [node for node, waits in self._asked.items() if waits and node != self._me]
+
     def hedge(self, out: Outbox) -> bool:
-        """Answers are late: ask one owner more. True: after as long again, another one."""
+        """Answers are late: ask one owner more. False: nobody is left to ask."""
         if self.answered:
             return False
         self._late = True

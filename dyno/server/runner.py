@@ -134,6 +134,7 @@ class Runner:
                 await trio.sleep_forever()
             self._timer_at = math.inf
             self._now = trio.current_time()
+            self._reactor.turn()  # what arrived while the loop was busy came in time
             self._settle()
 
     # ── a clean stop ──

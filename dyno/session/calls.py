@@ -1,9 +1,10 @@
 """One call under way, from `begin` to its result.
 
-A call is in exactly one of three states at any time,
+A call is in exactly one of four states at any time,
 
-    asked     `link` is the link that has its request
+    asked     `link` is the link that has its request; a hedged read is on `trouble.also` too
     waiting   no link can take it now; it stands in a queue
+    saving    there is no budget for sending it again; it stands in another queue
     resting   after a refusal that says "later"; its timer sends it again
 
 and ends with `result` or `error` set, in `SessionOutbox.finished`. What only a call in trouble needs is kept
@@ -91,23 +92,45 @@ class Call:
             return _count(request.w, request.pw)
         return 1
 
+    def is_asked_at(self, link: NodeLink) -> bool:
+        return self.link is link or (self.trouble is not None and self.trouble.also is link)
+
     def troubled(self) -> Trouble:
+        """Made when a call is late or refused for the first time; before that it is in no trouble."""
         if self.trouble is None:
-            self.trouble = Trouble()
+            self.trouble = Trouble(self.sent_at)
         return self.trouble
 
 
 class Trouble:
-    """tried: links that need not be asked again now. failure: the last refusal. refusals, shortages: how many
-    of a kind there were."""
+    """tried: links that need not be asked again now. failure: the last refusal. elsewhere: nodes asked since
+    it last rested. rests: how often it did. since: when it was first sent.
 
-    __slots__ = ("failure", "refusals", "shortages", "tried")
+    overdue: whether its answer is later than usual. also, also_at: a second link that has the request, and
+    since when. paid: whether a token of the budget was spent on the request that is under way."""
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "also",
+        "also_at",
+        "elsewhere",
+        "failure",
+        "overdue",
+        "paid",
+        "rests",
+        "since",
+        "tried",
+    )
+
+    def __init__(self, since: float) -> None:
         self.tried: list[NodeLink] = []
         self.failure: DynoError | None = None
-        self.refusals = 0
-        self.shortages = 0
+        self.elsewhere = 0
+        self.rests = 0
+        self.since = since
+        self.overdue = False
+        self.also: NodeLink | None = None
+        self.also_at = since
+        self.paid = False
 
 
 def _count(quorum: int, primaries: int) -> int:

@@ -1,8 +1,8 @@
 """Over which link a call should go.
 
 Joins what is known of the ring (`Routing`) with the links that are up (`Links`): the first primary of the
-key that is ready, in preference order; else any other node, which passes the request on. A primary that is
-passed over because its link is down is dialled for the calls to come.
+key that is ready, in preference order; else one that asked to be spared; else any other node, which passes
+the request on. A primary that is passed over because its link is down is dialled for the calls to come.
 
 The table is only built for the second call that is routed: a client that makes one call and goes does not
 pay for it.
@@ -41,16 +41,21 @@ class Paths:
         """A link that can take the call now and was not tried, or None."""
         tried = call.trouble.tried if call.trouble is not None else ()
         if call.bucket:
-            links = self._primary_links(call)
-            if not tried and type(call.request) is Get and (link := self._company(links, out)) is not None:
-                return link
-            for link in links:
+            primaries = self._primary_links(call)
+            if not tried and type(call.request) is Get:
+                company = self._company(primaries, out)
+                if company is not None:
+                    return company
+            for link in primaries:
                 if link.ready and link not in tried:
                     return link
                 if link.state is LinkState.DOWN:
                     self._links.dial(link, now, out)
-        elif (link := call.prefers) is not None and link.ready and link not in tried:
-            return link
+            for link in primaries:  # whoever is asked instead would ask one of these
+                if link.spared_until is not None and link.serves and link not in tried:
+                    return link
+        elif call.prefers is not None and call.prefers.ready and call.prefers not in tried:
+            return call.prefers
         return self._links.any_ready(tried)
 
     def grouped(self, bucket: bytes, keys: list[bytes]) -> list[tuple[NodeLink | None, list[bytes]]]:
@@ -80,13 +85,26 @@ class Paths:
             return company
         least: NodeLink | None = None
         for link in links:
-            if not link.ready:
+            if link.state is LinkState.DOWN:
                 return None  # the ordinary way sees to its being dialled
-            if least is None or link.unanswered_bytes < least.unanswered_bytes:
+            if link.ready and (least is None or link.unanswered_bytes < least.unanswered_bytes):
                 least = link
         self._latest = least
         self._room = TOGETHER - 1
         return least
+
+    def overtaking(self, call: Call, late: NodeLink) -> NodeLink | None:
+        """A link to another primary that may overtake a late one. Whoever owns nothing of the key would only
+        ask a primary, the late one perhaps."""
+        tried = call.trouble.tried if call.trouble is not None else ()
+        primaries = self._primary_links(call)
+        for link in primaries:
+            if link.ready and link is not late and link not in tried:
+                return link
+        if primaries:
+            return None
+        other = self._links.any_ready((*tried, late))
+        return other if other is not None and other.ready else None
 
     def forget(self) -> None:
         """Members or links changed; what was looked up may be wrong."""

@@ -23,6 +23,7 @@ from dyno.errors import Code, ConnectFailed, InvalidRequest, Overloaded
 from dyno.session import failures, options
 from dyno.session.batch import Batch
 from dyno.session.calls import Call
+from dyno.session.changes import Changes
 from dyno.session.dispatch import PATIENCE_S, Dispatch
 from dyno.session.links import Links, LinkState
 from dyno.session.pages import page_of
@@ -90,7 +91,8 @@ class Session:
         self._links = Links(seeds, random)
         self._routing = Routing()
         self._paths = Paths(self._links, self._routing)
-        self._dispatch = Dispatch(self._links, self._paths, random)
+        self._changes = Changes()
+        self._dispatch = Dispatch(self._links, self._paths, self._changes, random)
         self._cluster = b""
         self._last_id = 0
         self._closed: ConnectFailed | None = None
@@ -365,6 +367,8 @@ class Session:
             self._upkeep(now, out)
             return
         self._cluster = hello.cluster
+        if link.failures:
+            self._changes.link_changed(now)
         self._links.came_up(link, hello.name, now)
         self._paths.forget()
         if now >= self._learned_at + FRESH_S:
@@ -403,7 +407,7 @@ class Session:
             if call is not None and isinstance(request := call.request, Get):
                 origin = _new(Origin, (self._cluster, request.bucket, request.key))
                 record = Record(message.record, origin, message.answered, message.fallbacks)
-                self._dispatch.conclude(call, record, now, out)
+                self._dispatch.found(call, link, record, now, out)
         elif isinstance(message, Done):
             call = self._dispatch.calls.get(message.id)
             if call is not None and isinstance(request := call.request, Put | Delete):
@@ -443,7 +447,7 @@ class Session:
 
     def _failed(self, link: NodeLink, failed: Failed, now: float, out: SessionOutbox) -> None:
         call = self._dispatch.calls.get(failed.id)
-        if call is None or call.link is not link:
+        if call is None or not call.is_asked_at(link):
             return  # a late word from a link that was given up on
         request = call.request
         origin = None
@@ -452,7 +456,7 @@ class Session:
         if failed.code == Code.RING:
             self._ask_members(now, out)
         error = failures.error_of(failed, call, origin)
-        self._dispatch.refused(call, failed, error, now, out)
+        self._dispatch.refused(call, link, failed, error, now, out)
 
     # ── inside: links and members ──
 
@@ -481,6 +485,8 @@ class Session:
         was_up = link.state is LinkState.UP
         self._links.went_down(link, reason, now)
         self._paths.forget()
+        if was_up:
+            self._changes.link_changed(now)
         self._dispatch.link_lost(link, reason, unsent, now, out)
         if was_up:
             self._asking = self._asking and self._asked is not link
@@ -514,6 +520,7 @@ class Session:
         self._learned_at = now
         if changed:
             self._paths.forget()
+            self._changes.learned(self._routing.members, now)
             self._links.forget_all_but([member.address for member in self._routing.members])
         call = self._dispatch.calls.get(told.id)
         if call is not None and isinstance(call.request, AskMembers):

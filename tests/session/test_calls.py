@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dyno.session.calls import Call
+from dyno.session.links import NodeLink
 from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, ListKeys, Put
 
 
@@ -34,5 +35,16 @@ def test_only_reads_can_be_asked_twice():
 
 def test_trouble_is_made_once():
     call = a_call(None)
+    call.sent_at = 7.0
     assert call.trouble is None
     assert call.troubled() is call.troubled()
+    assert call.troubled().since == 7.0
+
+
+def test_a_hedged_call_is_on_two_links():
+    call = a_call(None)
+    one, two, three = (NodeLink(address, listed=True) for address in ("a:1", "b:1", "c:1"))
+    call.link, call.sent_at = one, 0.0
+    assert [call.is_asked_at(link) for link in (one, two, three)] == [True, False, False]
+    call.troubled().also = two
+    assert [call.is_asked_at(link) for link in (one, two, three)] == [True, True, False]

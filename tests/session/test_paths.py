@@ -139,3 +139,41 @@ def test_a_page_of_keys_goes_to_the_first_primary_of_its_partition(a_world):
         )
         ((address, _),) = world.sent(ListKeys)
         assert address == world.session._routing.primaries(partition)[0].address
+
+
+def test_a_spared_primary_is_asked_before_somebody_who_would_only_ask_it(a_world):
+    world = a_world([f"{name}:7101" for name in FIVE])
+    world.settle(*FIVE, members=world.members(*FIVE))
+    first, second, third = owners(world, "alice")
+    links = {name: world.session._links.get(f"{name}:7101") for name in FIVE}
+    links[first].spare(world.now + 5)
+    assert target(world, "alice") == second
+    links[second].spare(world.now + 5)
+    links[third].spare(world.now + 5)
+    assert target(world, "alice") == first
+
+
+def test_only_another_primary_overtakes(a_world):
+    world = a_world([f"{name}:7101" for name in FIVE])
+    world.settle(*FIVE, members=world.members(*FIVE))
+    first, second, third = owners(world, "alice")
+    links = {name: world.session._links.get(f"{name}:7101") for name in FIVE}
+    call = world.get("alice")
+    overtaking = world.session._paths.overtaking
+    assert overtaking(call, links[first]) is links[second]
+    call.troubled().tried.append(links[second])
+    assert overtaking(call, links[first]) is links[third]
+    links[third].fall_silent(world.now)
+    assert overtaking(call, links[first]) is None
+
+
+def test_before_the_ring_is_known_anybody_who_is_ready_overtakes(a_world):
+    world = a_world()
+    world.open()
+    for name in ("n1", "n2"):
+        world.up(f"{name}:7101")
+    one, other = (world.session._links.get(f"{name}:7101") for name in ("n1", "n2"))
+    call = world.get("alice")
+    assert world.session._paths.overtaking(call, one) is other
+    other.spare(world.now + 1)
+    assert world.session._paths.overtaking(call, one) is None
