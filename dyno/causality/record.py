@@ -174,6 +174,15 @@ class Record:
 Record.EMPTY = Record((), Context.EMPTY)
 
 
+def is_live(packed: bytes) -> bool:
+    """Whether a packed record has any value, by its header alone; what stands behind that is not checked.
+    Raises Malformed for bytes that are too few to be a record."""
+    if len(packed) < _HEADER_BYTES:
+        raise Malformed(f"a packed record cannot have {len(packed)} bytes")
+    _, _, _, count = _HEADER.unpack_from(packed)
+    return bool(count)
+
+
 def put_context(caller: Context, before: Context, dot: Dot) -> Context:
     """The context that a put hands back to its caller.
 

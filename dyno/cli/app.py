@@ -31,9 +31,11 @@ COMMANDS = {
     "put": "dyno.cli.data:put",
     "get": "dyno.cli.data:get",
     "delete": "dyno.cli.data:delete",
+    "keys": "dyno.cli.keys:keys",
     "status": "dyno.cli.status:status",
     "bucket create": "dyno.cli.bucket:create",
     "bucket list": "dyno.cli.bucket:list_",
+    "bench": "dyno.cli.bench.command:bench",
 }
 GROUPS = {"bucket": "Create buckets with properties of their own, and list them."}
 

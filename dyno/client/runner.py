@@ -77,6 +77,10 @@ class Runner:
             self._wake_flusher()
         await wait_task_rescheduled(abort)
 
+    def send_soon(self) -> None:
+        """What the session wants sent goes out in this tick, though nobody waits for it yet."""
+        self._wake_flusher()
+
     async def close(self) -> None:
         """End all calls and tasks, and close all sockets. Not disturbed by cancellation; takes no time."""
         self._now = trio.current_time()

@@ -62,6 +62,9 @@ class Peers:
         """None when that node cannot be asked now."""
         return self._address_of.get(name)
 
+    def can_ask(self, name: str) -> bool:
+        return name in self._address_of
+
     def send(self, name: str, message: PeerMessage | ClientRequest, out: Outbox) -> bool:
         """False when that node cannot be asked now; nothing was sent then."""
         address = self._address_of.get(name)

@@ -16,19 +16,19 @@ In go slots and packed records; out come packed records and the batch, if any, t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dyno.causality.context import Context, Malformed
 from dyno.causality.dots import Dot
 from dyno.causality.mint import Minter, Note
-from dyno.causality.record import DotConflict, OtherKind, Record
+from dyno.causality.record import DotConflict, OtherKind, Record, is_live
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
-from dyno.placement.hashing import slot_bucket, slot_range
+from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
 from dyno.protocol.outbox import Outbox
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
-from dyno.storage.engine import CorruptRecord, Engine
+from dyno.storage.engine import CorruptRecord, Engine, Span
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
@@ -38,6 +38,7 @@ from dyno.wire.messages import (
     ClientRequest,
     PeerMessage,
 )
+from dyno.wire.pages import HASH_BYTES, PAGE_KEYS_MAX, Entry, entry, pack_entries, unreadable
 
 if TYPE_CHECKING:
     from dyno.config import Config
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 Waiter: TypeAlias = Callable[[int, float, Outbox], object]  # (status, now, out); the result is not looked at
 
 _CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a batch is weighed
+_ABOVE = b"\xff" * (HASH_BYTES + 1)  # what follows a prefix is below it
 _REST_S = 1.0  # after a failed commit, until the disk is tried again
 
 
@@ -116,7 +118,7 @@ class Replica:
 
     def stores(self, bucket: bytes, n: int, partition: int) -> bool:
         """Whether the disk has any record of a bucket of n copies in a partition; a damaged one counts."""
-        start, end = slot_range(bucket, n, partition)
+        start, end = slot_range(slot_prefix(bucket, partition, n))
         return bool(self._engine.scan(start, end, limit=1)[0])
 
     @property
@@ -134,6 +136,34 @@ class Replica:
                 return record_of(batch.writes[slot]), batch
         cell = self._committed(slot)
         return (b"", None) if cell is None else (record_of(cell), None)
+
+    def read_many(self, slots: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
+        """Records as `read` gives them, but None for one that nobody may be told of yet, that is corrupt, or
+        that comes after so many bytes of others: `read` tells which."""
+        try:
+            cells = self._engine.get_many(slots, bytes_max=bytes_max)
+        except CorruptRecord:
+            return [None] * len(slots)
+        records: list[bytes | None] = [b"" if cell is None else record_of(cell) for cell in cells]
+        if len(records) < len(slots):
+            records += [None] * (len(slots) - len(records))
+        for batch in (self._gathering, self._committing):
+            if batch is not None and batch.writes:
+                waiting = batch.writes
+                for index, slot in enumerate(slots):
+                    if slot in waiting:
+                        records[index] = None
+        return records
+
+    def scan(self, prefix: bytes, after: bytes, limit: int) -> tuple[bytes, bytes]:
+        """A page of what is committed in a stretch of slots, as the fields of a ScanAnswer: the entries
+        behind the hash `after`, and the hash of the last one, b"" when there are no more.
+
+        What is still on its way to the disk is not in it, and need not be: nobody was told of it yet."""
+        span = listing_span(prefix, after, limit)
+        items, onward = self._engine.scan(span.start, span.end, limit=span.limit)
+        end = b"" if onward is None else items[-1][0][-HASH_BYTES:]
+        return pack_entries([_entry(slot[-HASH_BYTES:], cell) for slot, cell in items]), end
 
     # ── writing ──
 
@@ -277,6 +307,19 @@ class Replica:
             raise Refusal(STATUS_OVERLOADED, "too many writes wait for the disk", is_news=False)
         batch.bytes += size
         batch.writes[slot] = pack_cell(key, note, record)
+
+
+def listing_span(prefix: bytes, after: bytes, limit: int) -> Span:
+    """What `Replica.scan` reads of the engine."""
+    behind = b"\0" if after else b""
+    return Span(prefix + after + behind, prefix + _ABOVE, min(limit, PAGE_KEYS_MAX))
+
+
+def _entry(hash: bytes, cell: bytes | None) -> Entry:
+    if cell is None:
+        return unreadable(hash)
+    key, _, record = unpack_cell(cell)
+    return entry(hash, key, record, live=is_live(record))
 
 
 def _unpack(packed: bytes) -> Record:

@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES, KEY_BYTES_MAX
 from dyno.errors import InvalidRequest
-from dyno.placement.hashing import Keyspace, bucket_id, slot_bucket, slot_copies, slot_partition
+from dyno.placement.hashing import (
+    Keyspace,
+    bucket_id,
+    slot_bucket,
+    slot_copies,
+    slot_partition,
+    slot_prefix,
+)
 from dyno.placement.table import Seat, build
 from dyno.wire.members import Member
 
@@ -54,6 +61,19 @@ class Ring:
             raise InvalidRequest(f"a key is 1 to {KEY_BYTES_MAX} bytes long, not {len(key)}")
         slot = self._keyspace.slot(known, key, copies)
         return Plan(slot, self._owners_of(slot))
+
+    def plan_listing(self, bucket: str, partition: int, copies: int = COPIES) -> Plan:
+        """Where the keys of a bucket in one partition are; the plan's slot is what their slots begin with.
+        Raises InvalidRequest as `plan` does."""
+        known = self._bucket_ids.get(bucket)
+        if known is None:
+            known = self._check_bucket(bucket)
+        if partition >= self._keyspace.partitions:
+            raise InvalidRequest(
+                f"there is no partition {partition}, only 0 to {self._keyspace.partitions - 1}"
+            )
+        prefix = slot_prefix(known, partition, copies)
+        return Plan(prefix, self._owners_of(prefix))
 
     def places(self, slot: bytes, key: bytes, name: str) -> bool:
         """Whether this is where a key goes, in whatever bucket of so many copies, and that node one of its

@@ -8,13 +8,13 @@ and only then handed to the core, whose own read is warm again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from dyno.errors import StorageFailed
 from dyno.server.worker import Worker
-from dyno.storage.engine import CorruptRecord, Engine, Scanned, StorageBroken
+from dyno.storage.engine import CorruptRecord, Engine, Scanned, Span, StorageBroken
 
 if TYPE_CHECKING:
     from dyno.transport.reactor import Reactor
@@ -43,20 +43,35 @@ class MeteredEngine(Engine):
         try:
             return self._engine.get(key)
         except StorageBroken as error:
-            raise StorageFailed(f"the disk failed, and this node stops: {error}") from error
+            raise _the_end(error) from error
         finally:
             if not was_cold:
                 self._took(perf_counter() - started)
 
-    def warm(self, key: bytes) -> None:
-        """Read on the thread, only for the sake of its pages. What is wrong there is the core's to find."""
+    def get_many(self, keys: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
+        was_cold = self.cold
         started = perf_counter()
         try:
-            self._engine.get(key)
+            return self._engine.get_many(keys, bytes_max=bytes_max)
+        except StorageBroken as error:
+            raise StorageFailed(f"the disk failed, and this node stops: {error}") from error
+        finally:
+            if not was_cold:
+                self._took((perf_counter() - started) / (len(keys) or 1))
+
+    def warm(self, what: bytes | Span) -> None:
+        """Read on the thread, only for the sake of its pages: the record under a key, or a span of records.
+        What is wrong there is the core's to find."""
+        started, records = perf_counter(), 1
+        try:
+            if isinstance(what, Span):
+                records = len(self._engine.scan(what.start, what.end, limit=what.limit)[0])
+            else:
+                self._engine.get(what)
         except (CorruptRecord, StorageBroken):
             return
         finally:
-            self._took(perf_counter() - started)
+            self._took((perf_counter() - started) / max(records, 1))
 
     def _took(self, seconds: float) -> None:
         self._mean_s += (seconds - self._mean_s) * _WEIGHT_OF_LAST
@@ -73,7 +88,16 @@ class MeteredEngine(Engine):
         return self._engine.get_meta(name)
 
     def scan(self, start: bytes, end: bytes, *, limit: int) -> Scanned:
-        return self._engine.scan(start, end, limit=limit)
+        """A scan counts as one read that took as long as one of its records."""
+        was_cold = self.cold
+        started = perf_counter()
+        try:
+            scanned = self._engine.scan(start, end, limit=limit)
+        except StorageBroken as error:
+            raise _the_end(error) from error
+        if not was_cold:
+            self._took((perf_counter() - started) / max(len(scanned[0]), 1))
+        return scanned
 
     def empty(self) -> bool:
         return self._engine.empty()
@@ -82,8 +106,12 @@ class MeteredEngine(Engine):
         self._engine.close()
 
 
+def _the_end(error: StorageBroken) -> StorageFailed:
+    return StorageFailed(f"the disk failed, and this node stops: {error}")
+
+
 class _Waiting(NamedTuple):
-    slot: bytes
+    what: bytes | Span
     link: int
     message: Message
 
@@ -107,19 +135,20 @@ class ColdReads:
             reactor, name="dyno-reads", do=self._warm, on_done=self._warmed
         )
 
-    def take(self, slot: bytes, link: int, message: Message) -> bool:
-        """False when too many wait already: a stalled loop then slows down who asks for so much."""
+    def take(self, what: bytes | Span, link: int, message: Message) -> bool:
+        """what: the message will read. False when too many wait already: a stalled loop then slows down who
+        asks for so much."""
         if self._waiting >= self._waiting_max:
             return False
         self._waiting += 1
-        self._worker.submit(_Waiting(slot, link, message))
+        self._worker.submit(_Waiting(what, link, message))
         return True
 
     def close(self) -> None:
         self._worker.close()
 
     def _warm(self, waiting: _Waiting) -> _Waiting:
-        self._engine.warm(waiting.slot)
+        self._engine.warm(waiting.what)
         return waiting
 
     def _warmed(self, waiting: _Waiting) -> None:

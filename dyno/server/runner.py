@@ -134,6 +134,7 @@ class Runner:
                 await trio.sleep_forever()
             self._timer_at = math.inf
             self._now = trio.current_time()
+            self._reactor.turn()  # what arrived while the loop was busy came in time
             self._settle()
 
     # ── a clean stop ──
@@ -171,8 +172,8 @@ class Runner:
 
     def _receive(self, link: int, message: Message) -> None:
         if self._engine.cold:
-            slot = self._core.slot_read_by(message)
-            if slot is not None and self._cold_reads.take(slot, link, message):
+            what = self._core.slot_read_by(message) or self._core.span_read_by(message)
+            if what is not None and self._cold_reads.take(what, link, message):
                 return
         self._core.receive(link, message, self._now, self._out)
 

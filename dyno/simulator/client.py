@@ -1,8 +1,8 @@
 """A client on virtual time: what `dyno.client` is on real sockets, around the very same `session.Session`.
 
-`get`, `put`, `create_bucket` and the like let the simulation run until the call has ended, and return or
-raise what it ended with. `begin_get` and the like return a `Pending` at once, so that many calls can be under
-way; `wait` lets the simulation run until they all have ended.
+`get`, `put`, `keys`, `create_bucket` and the like let the simulation run until the call has ended, and return
+or raise what it ended with. `begin_get` and the like return a `Pending` at once, so that many calls can be
+under way; `wait` lets the simulation run until they all have ended.
 
 In: the addresses of nodes, and calls. Out: results, exactly as users get them. Every call's begin and end
 goes to the trace.
@@ -11,8 +11,10 @@ goes to the trace.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from dyno.session.listing import Listing
 from dyno.session.options import BucketOptions
 from dyno.session.outbox import SessionOutbox
 from dyno.session.session import Session
@@ -117,6 +119,18 @@ class Client:
     def buckets(self, **options: Any) -> dict[str, dict[str, int | str]]:
         return self.wait(self._begin("buckets", self._session.buckets, **options))[0]  # type: ignore[no-any-return]
 
+    def keys(self, bucket: str, **options: Any) -> list[str | bytes]:
+        """All of them, in the order in which a user's iteration gives them."""
+        listing = Listing(self._session, self._bucket(bucket), **options)
+        keys: list[str | bytes] = []
+        while (call := listing.next_call(self._kernel.now, self._out)) is not None:
+            self._settle()
+            ended = self._kernel.run_until(partial(_has_ended, call), limit_s=_PATIENCE_S)
+            assert ended, "a session ends every call at its timeout at the latest"
+            keys += listing.take(call, self._kernel.now, self._out)
+        self._note(f"keys {bucket}: {len(keys)} of them")
+        return keys
+
     def wait(self, *pending: Pending) -> list[Any]:
         """Their results, in order; raises the first error among them."""
         ended = self._kernel.run_until(lambda: all(one.done for one in pending), limit_s=_PATIENCE_S)
@@ -176,7 +190,9 @@ class Client:
     # ── results ──
 
     def _finished(self, call: Call) -> None:
-        pending: Pending = call.waiter
+        pending: Pending | None = call.waiter
+        if pending is None:
+            return  # a page of keys: `keys` looks for itself
         if pending._update is None:
             self._end(pending, call.result, call.error)
             return
@@ -302,6 +318,10 @@ class Client:
             self._wake_at = math.inf
             self._session.tick(self._kernel.now, self._out)
             self._settle()
+
+
+def _has_ended(call: Call) -> bool:
+    return call.result is not None or call.error is not None
 
 
 def _shown(key: str | bytes) -> str:

@@ -22,9 +22,11 @@ def test_the_commands_of_this_step() -> None:
         "put",
         "get",
         "delete",
+        "keys",
         "status",
         "bucket create",
         "bucket list",
+        "bench",
     ]
 
 
@@ -66,7 +68,7 @@ def test_dyno_alone_shows_the_way(command: Dyno) -> None:
         (("frob",), "dyno: no such command 'frob'; see dyno --help\n"),
         (("bucket", "frob"), "dyno bucket: no such command 'frob'; see dyno bucket --help\n"),
         (("--frob",), "dyno: no such option: --frob; see dyno --help\n"),
-        (("keys", "b"), "dyno: no such command 'keys'; see dyno --help\n"),
+        (("explain", "b", "k"), "dyno: no such command 'explain'; see dyno --help\n"),
         (
             ("status", "--wait-drained"),
             "dyno status: there is no option --wait-drained (put -- before an argument that begins with "

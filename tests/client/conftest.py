@@ -16,6 +16,7 @@ from dyno.causality import token
 from dyno.causality.context import Context
 from dyno.causality.dots import Dot
 from dyno.causality.record import Record, put_context
+from dyno.placement.hashing import Keyspace, bucket_id
 from dyno.wire.link import LinkCodec
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members
 from dyno.wire.messages import (
@@ -29,12 +30,16 @@ from dyno.wire.messages import (
     Found,
     Get,
     Hello,
+    Listed,
+    ListKeys,
     Members,
     Message,
     Put,
 )
+from dyno.wire.pages import pack_keys
 
 CLUSTER = bytes(range(16))
+PARTITIONS = 16
 
 
 class FakeNode:
@@ -75,7 +80,7 @@ class FakeNode:
         self._streams.clear()
 
     def hello(self, _hello: Hello) -> Message:
-        return Hello(1, 1, "peer", CLUSTER, 16, self.name, b"d" * 16, b"s" * 8, "")
+        return Hello(1, 1, "peer", CLUSTER, PARTITIONS, self.name, b"d" * 16, b"s" * 8, "")
 
     def answer_truly(self, request: Any) -> Message | None:
         match request:
@@ -95,10 +100,25 @@ class FakeNode:
                 return Buckets(request.id, pack([entry]))
             case AskBuckets():
                 return Buckets(request.id, pack(self.buckets.values()))
+            case ListKeys():
+                return self._list(request)
             case AskMembers():
                 members = pack_members(node.member() for node in (self, *self.others))
-                return Members(request.id, CLUSTER, 16, 1, members)
+                return Members(request.id, CLUSTER, PARTITIONS, 1, members)
         raise AssertionError(f"no client sends {request!r}")
+
+    def _list(self, request: ListKeys) -> Message:
+        """Two keys a page."""
+        keyspace = Keyspace(CLUSTER, PARTITIONS)
+        found = []
+        for (bucket, key), record in self.records.items():
+            hash = keyspace.slot(bucket_id(bucket), key, 3)[-16:]
+            here = keyspace.partition(bucket_id(bucket), key) == request.partition
+            if bucket == request.bucket and here and record.live and hash > request.after:
+                found.append((hash, key))
+        page = sorted(found)[:2]
+        cursor = page[-1][0] if len(found) > len(page) else b""
+        return Listed(request.id, pack_keys([key for _, key in page]), cursor)
 
     def member(self) -> Member:
         seat = self.name.encode().ljust(16, b"s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import pytest
@@ -14,12 +15,14 @@ from dyno.causality.dots import Dot
 from dyno.causality.mint import Minter
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX, Config
-from dyno.placement.hashing import bucket_id
-from dyno.protocol.coordinator import Coordinator
+from dyno.placement.hashing import PREFIX_BYTES, bucket_id, slot_partition
+from dyno.protocol.coordinator import Answer, Coordinator
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
+from dyno.protocol.planner import Planner
 from dyno.protocol.replica import Replica
 from dyno.protocol.ring import Ring
+from dyno.protocol.sink import LinkSink
 from dyno.storage.cell import pack_cell
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.members import ALIVE, NORMAL, Member
@@ -33,13 +36,18 @@ from dyno.wire.messages import (
     Failed,
     Found,
     Get,
+    Listed,
+    ListKeys,
     Message,
     Put,
     Read,
     ReadAnswer,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
 )
+from dyno.wire.pages import unpack_keys
 
 LINK, KEY = 7, b"key"
 
@@ -80,14 +88,19 @@ class At:
         self.peers = Peers()
         self.config = Config(**config)  # type: ignore[arg-type]
         self.replica = Replica(engine=self.engine, minter=Minter(b"start 01"), config=self.config)
+        self.planner = Planner(
+            me=me,
+            membership=self.members,  # type: ignore[arg-type]
+            serving=self.serving,
+            why_not="bucket {!r} is being created by b; try again in a moment".format,
+        )
         self.coordinator = Coordinator(
             me=me,
             config=self.config,
             replica=self.replica,
             peers=self.peers,
             membership=self.members,  # type: ignore[arg-type]
-            serving=self.serving,
-            why_not="bucket {!r} is being created by b; try again in a moment".format,
+            planner=self.planner,
         )
         self.turn(names)
         self.peers.place({name: name for name in names if name != me})
@@ -102,9 +115,10 @@ class At:
             members.append(Member(name, identity, identity, identity[:8], 1, 0, NORMAL, ALIVE, name, "", 1.0))
         fingerprint = sum(map(ord, names))
         self.ring = Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=fingerprint)
+        self.planner.ring = self.ring
         self.coordinator.replan(self.ring, self.out)
 
-    def ask(self, request: Get | Put | Delete) -> None:
+    def ask(self, request: Get | Put | Delete | ListKeys) -> None:
         self.coordinator.request(LINK, request, self.now, self.out)
 
     def commit(self) -> None:
@@ -120,7 +134,7 @@ class At:
             self.coordinator.tick(deadline, self.out)
         self.now = now
 
-    def hear(self, name: str, message: ReadAnswer | Stored | Found | Done | Failed) -> None:
+    def hear(self, name: str, message: Answer) -> None:
         self.coordinator.answer(name, message, self.now, self.out)
 
     def sent(self, kind: type) -> list[tuple[str, Message]]:
@@ -526,9 +540,171 @@ REQUESTS: list[Callable[[], Get | Put | Delete]] = [a_get, a_put, a_delete]
 @pytest.mark.parametrize("a_request", REQUESTS)
 def test_before_there_is_a_ring_nobody_is_served(a_request: Callable[[], Get | Put | Delete]) -> None:
     at = At()
-    at.coordinator.ring = None
+    at.planner.ring = None
     at.ask(a_request())
     assert at.failure().message == "a has not joined a cluster yet"
+
+
+# ── listings ──
+
+
+def a_listing(id: int = 1, partition: int = 0, r: int = DEFAULT, **fields: object) -> ListKeys:
+    listing = ListKeys(id, "bucket", partition, b"", 100, r, DEFAULT, 5000, False)
+    return listing._replace(**fields)  # type: ignore[arg-type]
+
+
+def with_record(at: At) -> int:
+    """A record of KEY on this disk; its partition."""
+    at.ask(a_put(w=1))
+    at.commit()
+    at.coordinator.tick(100.0, at.out)
+    at.out = Outbox()
+    return slot_partition(at.ring.plan("bucket", KEY).slot)
+
+
+def listed(at: At) -> list[bytes]:
+    (answer,) = at.answers()
+    assert isinstance(answer, Listed), answer
+    assert answer[0] == 1
+    assert answer.cursor == b""
+    return unpack_keys(answer.keys)
+
+
+def test_a_page_of_keys_is_scanned_here_and_at_another_owner() -> None:
+    at = At()
+    partition = with_record(at)
+    at.ask(a_listing(partition=partition))
+    ((node, scan),) = at.sent(Scan)
+    assert isinstance(scan, Scan)
+    slot = at.ring.plan("bucket", KEY).slot
+    assert (scan.prefix, scan.after, scan.ring) == (slot[:PREFIX_BYTES], b"", at.ring.fingerprint)
+    assert at.coordinator.busy
+    entries, _ = at.replica.scan(scan.prefix, b"", 100)
+    at.hear(node, ReadAnswer(scan.id, STATUS_OK, b""))  # means nothing to a listing
+    at.hear(node, ScanAnswer(scan.id, STATUS_OK, entries, b""))
+    assert listed(at) == [KEY]
+    assert not at.coordinator.busy
+    at.hear(node, ScanAnswer(scan.id, STATUS_OK, entries, b""))
+    assert at.answers() == []
+
+
+def test_a_page_for_a_read_means_nothing() -> None:
+    at = At()
+    at.ask(a_get())
+    ((node, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.hear(node, ScanAnswer(read.id, STATUS_OK, b"", b""))
+    assert at.answers() == []
+    assert at.coordinator.busy
+
+
+def test_a_key_of_which_the_owners_differ_is_read_and_repaired() -> None:
+    at = At()
+    partition = with_record(at)
+    at.ask(a_listing(partition=partition))
+    ((node, scan),) = at.sent(Scan)
+    at.hear(node, ScanAnswer(scan.id, STATUS_OK, b"", b""))  # type: ignore[union-attr]
+    assert at.answers() == []
+    assert at.coordinator.busy
+    ((other, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    assert read.slot == at.ring.plan("bucket", KEY).slot
+    at.hear(other, ReadAnswer(read.id, STATUS_OK, b""))
+    ((_, store),) = at.sent(Store)
+    assert isinstance(store, Store)
+    assert (store.key, store.slot) == (KEY, read.slot)
+    assert listed(at) == [KEY]
+
+
+def test_a_listing_whose_ring_changes_before_its_reads_is_planned_again() -> None:
+    at = At()
+    partition = with_record(at)
+    listing = a_listing(partition=partition)
+    at.ask(listing)
+    at.turn("abcd")
+    assert at.failure().code == "ring"
+
+    read_key = partial(at.coordinator._read_listed, at.ring.plan("bucket", KEY), at.ring, 2)
+    at.turn("abcde")
+    sink = LinkSink(LINK, 1)
+    read_key(b"h" * 16, KEY, sink, at.now, at.out)
+    assert at.failure().code == "ring"
+
+
+def test_a_listing_is_hedged_asked_again_and_in_the_end_given_up() -> None:
+    at = At(hedge_after_s=0.05, get_timeout_s=2.0)
+    at.ask(a_listing())
+    ((first, scan),) = at.sent(Scan)
+    assert isinstance(scan, Scan)
+    at.tick(0.05)
+    ((second, _),) = at.sent(Scan)
+    assert first != second
+    at.hear(first, ScanAnswer(scan.id, STATUS_RING, b"", b""))
+    at.tick(0.11)
+    assert [node for node, _ in at.sent(Scan)] == [first]
+    at.tick(2.0)
+    assert at.failure().message.startswith("1 of 2 needed nodes answered the read in time")
+    assert at.coordinator.deadline() is None
+    assert not at.coordinator.busy
+
+
+def test_a_listing_of_a_partition_of_others_is_passed_on() -> None:
+    at = At(names="abcdef")
+    partition = slot_partition(at.ring.plan("bucket", not_owned(at)).slot)
+    at.ask(a_listing(partition=partition))
+    ((node, passed),) = at.sent(ListKeys)
+    assert passed == a_listing(id=1, partition=partition, forwarded=True)
+    at.hear(node, Listed(1, b"", b""))
+    assert listed(at) == []
+    at.ask(a_listing(partition=partition, forwarded=True))
+    assert at.failure().code == "ring"
+
+
+@pytest.mark.parametrize(
+    ("listing", "text"),
+    [
+        (a_listing(limit=0), "limit of 1 at least"),
+        (a_listing(after=b"short"), "behind a key's hash"),
+        (a_listing(partition=16), "there is no partition 16"),
+        (a_listing(bucket=""), "bucket's name"),
+        (a_listing(r=4), "more than the bucket's n=3"),
+    ],
+)
+def test_a_listing_that_cannot_be_is_refused(listing: ListKeys, text: str) -> None:
+    at = At()
+    at.ask(listing)
+    failure = at.failure()
+    assert (failure.code, text in failure.message) == ("invalid", True), failure
+
+
+def test_a_listing_needs_enough_living_owners() -> None:
+    at = At()
+    at.members.dead = ["b", "c"]
+    at.ask(a_listing())
+    assert at.failure().code == "quorum"
+    assert not at.sent(Scan)
+
+
+def test_few_listings_are_under_way_at_once() -> None:
+    at = At(listings_max=2)
+    at.ask(a_listing(1))
+    at.ask(a_listing(2))
+    at.ask(a_listing(3))
+    failure = at.failure()
+    assert (failure.id, failure.code, failure.retry_after_ms) == (3, "overloaded", 100)
+    at.ask(a_listing(4, partition=99))  # refused, and counts no more
+    at.answers()
+    scans = at.sent(Scan)
+    assert len(scans) == 2
+    node, scan = scans[0]
+    at.hear(node, ScanAnswer(scan.id, STATUS_OK, b"", b""))  # type: ignore[union-attr]
+    assert listed(at) == []
+    at.ask(a_listing(5))
+    assert at.answers() == []
+    at.tick(2.0)
+    assert len(at.answers()) == 2
+    at.ask(a_listing(6, r=1))
+    assert len(at.answers()) == 1
 
 
 # ── buckets with properties of their own ──

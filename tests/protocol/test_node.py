@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from dyno.buckets.properties import DEFAULTS
 from dyno.buckets.table import Entry, pack
 from dyno.causality.record import Record
 from dyno.config import Config
-from dyno.placement.hashing import bucket_id, slot_copies
+from dyno.placement.hashing import PREFIX_BYTES, bucket_id, slot_copies
 from dyno.protocol.birth import Birth, node_on
 from dyno.protocol.handshake import CLIENT
 from dyno.protocol.outbox import Outbox
@@ -41,6 +42,8 @@ from dyno.wire.messages import (
     Get,
     Hello,
     Introduce,
+    Listed,
+    ListKeys,
     Members,
     Message,
     Ping,
@@ -50,13 +53,18 @@ from dyno.wire.messages import (
     Put,
     Read,
     ReadAnswer,
+    ReadMany,
+    ReadManyAnswer,
     Refuse,
     Reject,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
     SwapBuckets,
     Withdrawn,
 )
+from dyno.wire.pages import pack_keys, unpack_entries
 
 KEY = b"key"
 USER = Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, CLIENT, b"", 0, "", b"", b"", "")
@@ -81,10 +89,16 @@ class Driven:
             self.engine.write_batch(batch.writes, batch.meta)
             self.node.committed(self.now, self.out)
 
+    def end_turn(self) -> None:
+        """As the runner does: what is due at once is begun."""
+        if (due := self.node.deadline()) is not None and due <= self.now:
+            self.node.tick(self.now, self.out)
+
     def ask(self, *messages: Message, link: int = LINK) -> list[Message]:
         """The answers that this link gets, commits included."""
         for message in messages:
             self.node.receive(link, message, self.now, self.out)
+        self.end_turn()
         self.commit()
         answers: list[Message] = [reply for number, reply in self.out.replies if number == link]
         self.out.replies.clear()
@@ -137,6 +151,10 @@ def a_get(id: int = 2, **fields: int) -> Get:
     return Get(id, "bucket", KEY, DEFAULT, DEFAULT, 5000, False)._replace(**fields)
 
 
+def a_listing(id: int = 3, partition: int = 0, limit: int = 9) -> ListKeys:
+    return ListKeys(id, "bucket", partition, b"", limit, DEFAULT, DEFAULT, 5000, False)
+
+
 # ── alone ──
 
 
@@ -173,6 +191,7 @@ def test_nobody_is_answered_before_the_disk_has_spoken() -> None:
     driven = Driven()
     driven.node.receive(LINK, a_put(), 0.0, driven.out)
     driven.node.receive(LINK, a_get(), 0.0, driven.out)
+    driven.end_turn()
     assert not driven.out.replies
     driven.commit()
     assert [type(reply) for _, reply in driven.out.replies] == [Done, Found]
@@ -210,6 +229,8 @@ def test_a_node_that_has_not_joined_answers_that_there_is_no_ring() -> None:
     assert driven.ask(Read(1, 7, b"s" * 27)) == [ReadAnswer(1, STATUS_RING, b"")]
     assert driven.ask(Store(1, 7, b"s" * 27, KEY, b"")) == [Stored(1, STATUS_RING)]
     assert driven.node.slot_read_by(a_get()) is None
+    assert driven.ask(Scan(1, 7, b"p" * 11, b"", 9)) == [ScanAnswer(1, STATUS_RING, b"", b"")]
+    assert driven.node.span_read_by(a_listing()) is None
 
 
 def test_the_slot_that_a_request_will_read_is_known_beforehand() -> None:
@@ -229,6 +250,35 @@ def test_the_slot_that_a_request_will_read_is_known_beforehand() -> None:
     assert not all(owned)
 
 
+def test_the_span_that_a_listing_will_read_is_known_beforehand() -> None:
+    driven = Driven()
+    slot = driven.node.slot_read_by(a_get())
+    assert slot is not None
+    listing = a_listing(partition=slot[0] << 8 | slot[1])
+    span = driven.node.span_read_by(listing)
+    assert span is not None
+    assert span.start <= slot < span.end
+    assert span.limit == 9
+    assert driven.node.span_read_by(Scan(1, 7, slot[:11], b"", 9)) == span
+    further = driven.node.span_read_by(Scan(1, 7, slot[:11], slot[11:], 9))
+    assert further is not None
+    assert slot < further.start < further.end == span.end
+    assert driven.node.slot_read_by(listing) is None
+    assert driven.node.span_read_by(a_get()) is None
+    for nonsense in (
+        a_listing(partition=16),
+        a_listing(limit=0),
+        Scan(1, 7, slot, b"", 9),
+        Scan(1, 7, slot[:11], b"x", 9),
+        Scan(1, 7, slot[:11], b"", 0),
+    ):
+        assert driven.node.span_read_by(nonsense) is None
+    driven.learn("n2", "n3", "n4", "n5")
+    owned = [driven.node.span_read_by(a_listing(partition=number)) is not None for number in range(16)]
+    assert any(owned)
+    assert not all(owned)
+
+
 def test_time_is_told_to_all_parts_at_the_earliest_deadline() -> None:
     driven = Driven()
     assert driven.node.deadline() is not None  # a push-pull, some day
@@ -236,6 +286,8 @@ def test_time_is_told_to_all_parts_at_the_earliest_deadline() -> None:
     driven.link("n2")
     driven.node.tick(0.0, driven.out)  # the news is gossiped at once, and again 0.2 s later
     driven.node.receive(LINK, a_get(r=3), 0.0, driven.out)
+    assert driven.node.deadline() == 0.0  # it waits for its turn to end
+    driven.end_turn()
     assert driven.node.deadline() == pytest.approx(0.05)  # the hedge
     driven.node.tick(0.05, driven.out)
     deadline = driven.node.deadline()
@@ -348,9 +400,9 @@ def test_a_seed_of_another_cluster_ends_the_node_and_a_seed_that_is_not_ready_do
 def test_a_member_that_moves_to_another_address_changes_no_plan() -> None:
     driven = Driven()
     driven.learn("n2")
-    ring = driven.node._ring
+    ring = driven.node._planner.ring
     driven.learn("n2", port=2)
-    assert driven.node._ring is ring
+    assert driven.node._planner.ring is ring
     driven.link("n2", port=2)
     driven.ask(a_put(w=2))
     assert [address for address, _ in driven.sent(Store)] == ["n2:2"]
@@ -463,6 +515,46 @@ def test_a_peer_that_plans_with_another_ring_is_shown_ours_now_and_then() -> Non
     assert [address for address, _ in driven.sent(PushPull)] == ["n2:1"]
     driven.node.answer("n2:1", about_the_ring._replace(code="quorum"), 0.9, driven.out)
     assert driven.sent(PushPull) == []
+
+
+def test_a_scan_is_answered_under_the_ring_that_is_ours() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    scan = Scan(5, store.ring, store.slot[:11], b"", 9)
+    assert driven.ask(scan._replace(ring=7)) == [ScanAnswer(5, STATUS_RING, b"", b"")]
+    (answer,) = driven.ask(scan)
+    assert isinstance(answer, ScanAnswer)
+    assert answer[:2] == (5, STATUS_OK)
+    (entry,) = unpack_entries(answer.entries, after=b"", end=answer.end)
+    assert (entry.key, entry.hash) == (KEY, store.slot[11:])
+
+
+@pytest.mark.parametrize("change", [{"prefix": b"p" * 12}, {"after": b"a" * 15}, {"limit": 0}], ids=repr)
+def test_a_scan_that_no_node_asks_for_closes_its_link(change: dict[str, Any]) -> None:
+    driven = three()
+    with pytest.raises(ValueError, match="a scan that no node asks for"):
+        driven.ask(Scan(5, driven.node.membership.fingerprint, b"p" * 11, b"", 9)._replace(**change))
+
+
+def test_a_listing_is_coordinated_and_its_answers_find_it() -> None:
+    driven = three()
+    driven.ask(a_put())
+    driven.sent(Store)
+    slot = driven.node.slot_read_by(a_get())
+    assert slot is not None
+    assert driven.ask(a_listing(partition=slot[0] << 8 | slot[1])) == []
+    ((address, scan),) = driven.sent(Scan)
+    assert isinstance(scan, Scan)
+    driven.node.answer(address, ScanAnswer(scan.id, STATUS_RING, b"", b""), 0.0, driven.out)
+    assert [asked for asked, _ in driven.sent(PushPull)] == [address], "show each other the tables"
+    (mine,) = driven.ask(scan)
+    assert isinstance(mine, ScanAnswer)
+    other = "n2:1" if address == "n3:1" else "n3:1"
+    driven.node.answer(other, mine._replace(id=scan.id), 0.0, driven.out)
+    answers = [reply for _, reply in driven.out.replies]
+    assert answers == [Listed(3, pack_keys([KEY]), b"")]
 
 
 def test_a_node_whose_link_breaks_gets_the_write_when_the_link_is_back() -> None:
@@ -683,11 +775,55 @@ def test_a_read_under_way_fails_when_its_bucket_is_created() -> None:
     driven = Driven()
     driven.learn("n2")
     address = driven.link("n2")
-    driven.node.receive(LINK, a_get(r=2)._replace(bucket="wide"), 0.0, driven.out)
+    get = a_get(r=2)._replace(bucket="wide", forwarded=True)
+    driven.node.receive(LINK, get, 0.0, driven.out)
     driven.node.answer(address, SwapBuckets(pack([WIDE]), False), 0.0, driven.out)
     ((_, failed),) = driven.out.replies
     assert isinstance(failed, Failed)
     assert (failed.code, failed.message) == ("ring", "the ring changed during the read")
+
+
+def test_reads_that_were_gathered_are_planned_anew_when_their_bucket_is_created() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    address = driven.link("n2")
+    driven.node.receive(LINK, a_get(r=2)._replace(bucket="wide"), 0.0, driven.out)
+    driven.node.tick(0.0, driven.out)
+    ((_, many),) = driven.sent(ReadMany)
+    assert isinstance(many, ReadMany)
+    assert slot_copies(many.slots) == 3
+    driven.node.answer(address, SwapBuckets(pack([WIDE]), False), 0.0, driven.out)
+    ((_, read),) = driven.sent(Read)
+    assert isinstance(read, Read)
+    assert slot_copies(read.slot) == 5
+
+
+def test_a_replica_refuses_many_and_pages_that_were_planned_with_another_n() -> None:
+    driven = Driven()
+    driven.ask(create())
+    ring = driven.node.membership.fingerprint
+    wide = driven.node.slot_read_by(a_get()._replace(bucket="wide"))
+    other = driven.node.slot_read_by(a_get())
+    assert wide is not None
+    assert other is not None
+    wrong = wide[:2] + bytes([3]) + wide[3:]
+    (answer,) = driven.ask(ReadMany(1, ring, wide + other))
+    assert answer.status == STATUS_OK  # type: ignore[union-attr]
+    assert driven.ask(ReadMany(1, ring, wide + wrong)) == [ReadManyAnswer(1, STATUS_RING, b"")]
+    (page,) = driven.ask(Scan(1, ring, wide[:PREFIX_BYTES], b"", 10))
+    assert page.status == STATUS_OK  # type: ignore[union-attr]
+    assert driven.ask(Scan(1, ring, wrong[:PREFIX_BYTES], b"", 10)) == [ScanAnswer(1, STATUS_RING, b"", b"")]
+
+
+def test_the_page_of_a_bucket_of_its_own_n_is_known_beforehand() -> None:
+    driven = Driven()
+    driven.ask(create())
+    listing = ListKeys(1, "wide", 0, b"", 10, DEFAULT, DEFAULT, 5000, False)
+    span = driven.node.span_read_by(listing)
+    assert span is not None
+    assert span != driven.node.span_read_by(listing._replace(bucket="other"))
+    driven.node._buckets.table.put(Entry("closed", WIDE.properties, b"p" * 16, b"d" * 16))
+    assert driven.node.span_read_by(listing._replace(bucket="closed")) is None
 
 
 def test_members_show_each_other_their_buckets_when_they_meet_and_when_they_disagree() -> None:

@@ -12,9 +12,9 @@ from dyno.causality.mint import Minter
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX, Config
 from dyno.errors import InvalidRequest
-from dyno.placement.hashing import bucket_id, slot_range
+from dyno.placement.hashing import bucket_id, slot_prefix
 from dyno.protocol.outbox import Outbox
-from dyno.protocol.replica import Batch, Refusal, Replica
+from dyno.protocol.replica import Batch, Refusal, Replica, listing_span
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.messages import (
@@ -25,10 +25,12 @@ from dyno.wire.messages import (
     AskMembers,
     Stored,
 )
+from dyno.wire.pages import DEAD, LIVE, PAGE_KEYS_MAX, UNREADABLE, unpack_entries
 
 START = b"start 01"
 SLOT, KEY = b"slot of the key", b"key"
 REQUEST = b"r" * 16
+PREFIX = b"stretch of\x01"
 
 
 class Copies:
@@ -456,13 +458,89 @@ def test_a_cell_keeps_the_note_beside_the_record() -> None:
     assert note.startswith(START)
 
 
+# ── pages of keys ──
+
+
+def stored(copies: Copies, *keys: bytes, prefix: bytes = PREFIX, dead: bool = False) -> None:
+    """Records under slots whose hash is the key 16 times."""
+    for key in keys:
+        slot = prefix + key * 16
+        copies.replica.put(slot, key, context=Context.EMPTY, request=REQUEST, value=b"value")
+        if dead:
+            copies.replica.delete(
+                slot, key, context=Record.unpack(copies.replica.read(slot)[0]).context, read=b""
+            )
+    copies.commit()
+
+
+def scanned(copies: Copies, after: bytes = b"", limit: int = 10) -> tuple[list[tuple[bytes, int]], bytes]:
+    """Keys with what they are, and where the page ends."""
+    packed, end = copies.replica.scan(PREFIX, after, limit)
+    entries = unpack_entries(packed, after=after, end=end)
+    assert all(entry.key * 16 in (entry.hash, b"") for entry in entries)
+    return [(entry.key, entry.state[0]) for entry in entries], end
+
+
+def test_a_page_has_what_is_committed_in_its_stretch_alone() -> None:
+    copies = Copies()
+    stored(copies, b"b", b"a", b"\xff", b"\0")
+    stored(copies, b"c", dead=True)
+    stored(copies, b"x", prefix=PREFIX[:-1] + b"\0")
+    stored(copies, b"x", prefix=PREFIX[:-1] + b"\x02")
+    copies.put(slot=PREFIX + b"d" * 16)  # on its way to the disk
+    all_of_it = [(b"\0", LIVE), (b"a", LIVE), (b"b", LIVE), (b"c", DEAD), (b"\xff", LIVE)]
+    assert scanned(copies) == (all_of_it, b"")
+
+
+def test_pages_follow_each_other_without_gap_or_overlap() -> None:
+    copies = Copies()
+    keys = [bytes([number]) for number in range(0, 250, 10)]
+    stored(copies, *keys)
+    found: list[bytes] = []
+    after = b""
+    while True:
+        page, after = scanned(copies, after, 4)
+        found += [key for key, _ in page]
+        if not after:
+            break
+        assert len(page) == 4
+        assert after == found[-1] * 16
+    assert found == keys
+    assert scanned(copies, b"\xff" * 16) == ([], b"")
+
+
+def test_a_page_is_never_longer_than_a_page_may_be() -> None:
+    assert listing_span(PREFIX, b"", 10**9).limit == PAGE_KEYS_MAX
+    assert listing_span(PREFIX, b"", 7).limit == 7
+
+
+def test_equal_records_have_equal_states_whatever_note_is_beside_them() -> None:
+    minted, copied, other = Copies(), Copies(), Copies()
+    slot = PREFIX + b"a" * 16
+    stored(minted, b"a")
+    copied.replica.merge(slot, b"a", minted.replica.read(slot)[0])
+    copied.commit()
+    assert minted.engine.get(slot) != copied.engine.get(slot)
+    other.replica.put(slot, b"a", context=Context.EMPTY, request=REQUEST, value=b"another value")
+    other.commit()
+    pages = [copies.replica.scan(PREFIX, b"", 10)[0] for copies in (minted, copied, other)]
+    assert pages[0] == pages[1] != pages[2]
+
+
+def test_a_damaged_record_is_in_the_page_without_its_key() -> None:
+    copies = Copies()
+    stored(copies, b"a", b"b", b"c")
+    copies.engine.corrupt(PREFIX + b"b" * 16)
+    assert scanned(copies) == ([(b"a", LIVE), (b"", UNREADABLE), (b"c", LIVE)], b"")
+
+
 # ── buckets ──
 
 
 def test_whether_a_bucket_has_records_here_or_on_their_way() -> None:
     copies = Copies()
     bucket, partition, n = bucket_id("bucket"), 5, 3
-    slot = slot_range(bucket, n, partition)[0] + b"hash of the key."
+    slot = slot_prefix(bucket, partition, n) + b"hash of the key."
     assert not copies.replica.gathers(bucket)
     copies.put(slot=slot)
     assert copies.replica.gathers(bucket)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dyno.errors import InvalidRequest
-from dyno.placement.hashing import SLOT_BYTES, slot_copies
+from dyno.placement.hashing import PREFIX_BYTES, SLOT_BYTES, slot_copies, slot_partition
 from dyno.protocol.ring import Ring
 from dyno.wire.members import ALIVE, NORMAL, Member
 
@@ -93,3 +93,21 @@ def test_of_two_names_on_one_seat_one_sits() -> None:
     members = [a_member("a"), a_member("b"), a_member("forger", seat=a_member("b").seat)]
     ring = Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=7)
     assert set(ring.plan("bucket", b"key").owners) == {"a", "b"}
+
+
+def test_all_keys_of_a_bucket_in_a_partition_are_where_its_listing_looks() -> None:
+    ring = a_ring("a", "b", "c", "d", "e")
+    for number in range(100):
+        slot, owners = ring.plan("bucket", b"%d" % number)
+        listing = ring.plan_listing("bucket", slot_partition(slot))
+        assert slot.startswith(listing.slot)
+        assert len(listing.slot) == PREFIX_BYTES
+        assert listing.owners == owners
+
+
+def test_a_listing_of_what_cannot_be_is_refused() -> None:
+    ring = a_ring("a")
+    with pytest.raises(InvalidRequest, match="there is no partition 16, only 0 to 15"):
+        ring.plan_listing("bucket", 16)
+    with pytest.raises(InvalidRequest, match="bucket's name"):
+        ring.plan_listing("", 0)

@@ -39,6 +39,8 @@ from dyno.wire.messages import (
     Gossip,
     Hello,
     Introduce,
+    Listed,
+    ListKeys,
     Message,
     Ping,
     PingRequest,
@@ -48,9 +50,12 @@ from dyno.wire.messages import (
     ReadAnswer,
     Refuse,
     Reject,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
 )
+from dyno.wire.pages import entry, pack_entries, unreadable
 
 HUGE = (0, 1, 2**32, 2**62 - 1, 2**62, 2**63, 2**64 - 1)
 ADDRESSES = ("n1:1", "n2:1", "n3:1", "n4:1", "n5:1", "127.0.0.1:9", "a..b:1", "seed:1")
@@ -100,6 +105,12 @@ class Nonsense:
         quorums = (self.quorum(), self.quorum(), self.quorum(), self.quorum())
         return Delete(0, "b", key, self.context(key), *quorums, b"q" * 16, *self.tail())
 
+    def a_listing(self) -> Message:
+        partition = self.random.choice([*range(16), 16, 2**64 - 1])
+        limit = self.random.choice([1, 2, 100, 100, 0, 2**64 - 1])
+        quorums = (self.quorum(), self.quorum())
+        return ListKeys(0, "b", partition, self.cursor(), limit, *quorums, *self.tail())
+
     def a_question(self) -> Message:
         return AskMembers(self.id())
 
@@ -114,6 +125,17 @@ class Nonsense:
 
     def a_read_answer(self) -> Message:
         return ReadAnswer(self.id(), self.status(), self.record())
+
+    def a_scan(self) -> Message:
+        prefix = self.random.choice([self.slot(self.key())[:11]] * 9 + [b"", b"p" * 12])
+        limit = self.random.choice([1, 2, 100, 100, 100, 0, 2**64 - 1])
+        return Scan(self.id(), self.ring(), prefix, self.cursor(), limit)
+
+    def a_scan_answer(self) -> Message:
+        return ScanAnswer(self.id(), self.status(), self.entries(), self.cursor())
+
+    def a_page_of_keys(self) -> Message:
+        return Listed(self.id(), b"", self.cursor())
 
     def a_stored(self) -> Message:
         return Stored(self.id(), self.status())
@@ -202,6 +224,20 @@ class Nonsense:
                 continue
         return record.pack()
 
+    def cursor(self) -> bytes:
+        return self.random.choice([b"", b"", b"", bytes(16), self.slot(self.key())[11:], b"x"])
+
+    def entries(self) -> bytes:
+        if self.random.random() < 0.1:
+            return self.random.randbytes(20)
+        made = []
+        for key in self.random.sample(KEYS, self.random.randrange(len(KEYS) + 1)):
+            hash = self.slot(key)[11:]
+            alive = self.random.random() < 0.5
+            whole = entry(hash, key, self.record(), live=alive)
+            made.append(self.random.choice([whole, whole, unreadable(hash)]))
+        return pack_entries(sorted(made))
+
     def context(self, key: bytes) -> bytes:
         dice = self.random.random()
         if dice < 0.5:
@@ -253,7 +289,7 @@ class Besieged:
 
     def start(self) -> None:
         birth = Birth("n1", "n1:1", "", 1.0, 16, self.seeds)
-        config = Config(requests_max=50, batch_count_max=30)
+        config = Config(requests_max=50, listings_max=20, batch_count_max=30)
         self.node = node_on(self.engine, birth, config=config, random=Random(self.random.random()))
         self.nonsense.node = self.node
         self.out = Outbox()
@@ -272,8 +308,10 @@ class Besieged:
     def hear(self) -> None:
         link, message = self.random.randrange(LINKS), self.nonsense.message()
         if self.random.random() < 0.5:
-            message = self.random.choice([self.nonsense.a_get, self.nonsense.a_put, self.nonsense.a_delete])()
-        if isinstance(message, Get | Put | Delete):
+            message = self.random.choice(
+                [self.nonsense.a_get, self.nonsense.a_put, self.nonsense.a_delete, self.nonsense.a_listing]
+            )()
+        if isinstance(message, Get | Put | Delete | ListKeys):
             self.last_id += 1
             message = message._replace(id=self.last_id)
             if message.budget_ms:
@@ -286,7 +324,9 @@ class Besieged:
     def hear_answer(self) -> None:
         message = self.nonsense.message()
         if self.random.random() < 0.5:
-            message = self.random.choice([self.nonsense.a_read_answer, self.nonsense.a_stored])()
+            message = self.random.choice(
+                [self.nonsense.a_read_answer, self.nonsense.a_stored, self.nonsense.a_scan_answer]
+            )()
         try:
             self.node.answer(self.random.choice(ADDRESSES), message, self.now, self.out)
         except ValueError as error:
@@ -334,11 +374,11 @@ class Besieged:
     def carry_out(self) -> None:
         out = self.out
         for link, reply in out.replies:
-            if isinstance(reply, Found | Done | Failed):
+            if isinstance(reply, Found | Done | Listed | Failed):
                 self.answers[link, reply.id] += 1
         for _, message in (*out.sends, *out.replies):
             self.codec.send(message)
-            if isinstance(message, Read | Store | Get | Put | Delete):
+            if isinstance(message, Read | Scan | Store | Get | Put | Delete | ListKeys):
                 self.nonsense.ids.append(message.id)
         self.codec.drain()
         for _, message in out.datagrams:
@@ -364,4 +404,5 @@ def test_nonsense_of_all_kinds_is_survived(seed: int) -> None:
     for _ in range(300):
         besieged.step()
     besieged.come_to_rest()
+    assert besieged.node._coordinator._listings == 0
     assert all(count == 1 for count in besieged.answers.values())

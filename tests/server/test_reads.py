@@ -9,7 +9,7 @@ import pytest
 
 from dyno.errors import StorageFailed
 from dyno.server.reads import ColdReads, MeteredEngine
-from dyno.storage.engine import CorruptRecord, StorageBroken
+from dyno.storage.engine import CorruptRecord, Scanned, Span, StorageBroken
 from dyno.storage.memory import MemoryEngine
 from dyno.transport.reactor import Reactor
 from dyno.wire.messages import AskMembers, Message
@@ -23,6 +23,15 @@ class Disk(MemoryEngine):
         self.seconds_per_read = 0.0
         self.fault: type[Exception] | None = None
         self.reads = 0
+        self.seconds_per_scan = 0.0
+
+    def scan(self, start: bytes, end: bytes, *, limit: int) -> Scanned:
+        until = time.perf_counter() + self.seconds_per_scan
+        while time.perf_counter() < until:
+            pass
+        if self.fault is not None:
+            raise self.fault(start)
+        return super().scan(start, end, limit=limit)
 
     def get(self, key: bytes) -> bytes | None:
         self.reads += 1
@@ -64,6 +73,26 @@ def test_slow_reads_make_it_cold_and_quick_ones_warm_again() -> None:
     assert not engine.cold
 
 
+def test_a_scan_counts_by_its_records() -> None:
+    disk = Disk()
+    engine = MeteredEngine(disk)
+    engine.write_batch({b"%03d" % number: b"v" for number in range(100)}, {})
+    disk.seconds_per_scan = 0.02
+    for _ in range(30):
+        assert len(engine.scan(b"", b"z", limit=100)[0]) == 100
+    assert not engine.cold, "0.2 ms a record"
+    for _ in range(30):
+        engine.scan(b"000", b"001", limit=100)
+    assert engine.cold
+    disk.seconds_per_scan = 0.0
+    for _ in range(30):
+        engine.scan(b"000", b"001", limit=100)  # warmed by somebody: says nothing
+    assert engine.cold
+    for _ in range(300):
+        engine.warm(Span(b"", b"z", 100))
+    assert not engine.cold
+
+
 def test_it_is_the_engine_that_it_measures() -> None:
     disk = Disk()
     engine = MeteredEngine(disk)
@@ -87,7 +116,7 @@ def test_a_request_waits_for_its_pages_and_is_received_in_order(reactor: Reactor
         reactor.turn()
     assert received == [(1, AskMembers(1)), (1, AskMembers(2))]
     assert disk.reads == 2
-    assert reads.take(b"k", 1, AskMembers(4))
+    assert reads.take(Span(b"", b"z", 9), 1, AskMembers(4))
     reads.close()
     reads.close()
 
@@ -101,7 +130,7 @@ def test_what_is_wrong_is_left_to_the_core_to_find(reactor: Reactor, fault: type
         MeteredEngine(disk), reactor, waiting_max=2, receive=lambda *what: received.append(what)
     )
     for number in range(3):
-        assert reads.take(b"k", 1, AskMembers(number))
+        assert reads.take(Span(b"k", b"z", 9) if number == 1 else b"k", 1, AskMembers(number))
         while len(received) <= number:
             reactor.turn()
     reads.close()
@@ -112,6 +141,8 @@ def test_a_read_that_breaks_the_engine_is_the_end_of_the_node() -> None:
     disk.fault = StorageBroken
     with pytest.raises(StorageFailed, match="this node stops"):
         MeteredEngine(disk).get(b"k")
+    with pytest.raises(StorageFailed, match="this node stops"):
+        MeteredEngine(disk).scan(b"k", b"z", limit=9)
     disk.fault = CorruptRecord
     with pytest.raises(CorruptRecord):
         MeteredEngine(disk).get(b"k")

@@ -12,9 +12,25 @@ from dyno.errors import StorageFailed
 from dyno.placement.hashing import SLOT_BYTES
 from dyno.storage.engine import StorageBroken
 from dyno.storage.memory import MemoryEngine
-from dyno.wire.messages import DEFAULT, Done, Failed, Found, Get, Message, Put, Read, Store
+from dyno.wire.messages import (
+    DEFAULT,
+    Done,
+    Failed,
+    Found,
+    Get,
+    Listed,
+    ListKeys,
+    Message,
+    Put,
+    Read,
+    Scan,
+    Store,
+)
+from dyno.wire.pages import pack_keys
 
 A_GET = Get(1, "bucket", b"key", DEFAULT, DEFAULT, 5000, False)
+A_LISTING = ListKeys(3, "bucket", 0, b"", 9, DEFAULT, DEFAULT, 5000, False)
+PARTITIONS = 64
 A_PUT = Put(2, "bucket", b"key", b"\x01", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
 
 
@@ -53,6 +69,10 @@ async def test_a_cold_disk_answers_as_a_warm_one_does(running: Any, peer_of: Any
         found = await ask(peer, A_GET)
         assert isinstance(found, Found)
         assert found.record
+        pages = [await ask(peer, A_LISTING._replace(partition=number)) for number in range(PARTITIONS)]
+        assert [page.keys for page in pages if isinstance(page, Listed) and page.keys] == [
+            pack_keys([b"key"])
+        ]
 
 
 @pytest.mark.parametrize(
@@ -64,6 +84,8 @@ async def test_a_cold_disk_answers_as_a_warm_one_does(running: Any, peer_of: Any
         Store(1, 1, b"s" * 600, b"key", b""),
         Store(1, 1, b"s" * SLOT_BYTES, b"", b""),
         Store(1, 1, b"s" * SLOT_BYTES, b"k" * 1025, b""),
+        Scan(1, 1, b"p", b"", 1),
+        Scan(1, 1, b"p" * 11, b"", 0),
     ],
     ids=repr,
 )

@@ -26,6 +26,8 @@ def test_calls_return_what_users_get() -> None:
     client.delete("carts", "alice", context=record.context)
     assert not client.get("carts", "alice").exists
     assert client.status()["partitions"] == 64
+    client.put("carts", "bob", 1)
+    assert client.keys("carts", r="all") == ["bob"]
 
 
 def test_calls_raise_what_users_get() -> None:
@@ -34,6 +36,8 @@ def test_calls_raise_what_users_get() -> None:
         client.get("carts", "")
     with pytest.raises(InvalidRequest):
         client.put("carts", "alice", object())
+    with pytest.raises(InvalidRequest):
+        client.keys("carts", r=4)
     client.put("carts", "alice", 1)
     with pytest.raises(ConflictError):
         client.put("carts", "alice", 2, if_context=b"")

@@ -1,0 +1,361 @@
+"""Many reads in one question: how every get begins.
+
+The gets that arrive within one turn of the loop, and the keys of a `GetMany`, are read together: this node
+reads its own copies, and the R - 1 other owners that most of the keys share are asked by one `ReadMany` each.
+Where all R copies of a key are equal its bytes are the answer, undecoded. Nothing but equality is decided
+here. A key that is not so plain is begun anew as a read of its own, which merges, repairs, hedges and
+forwards (`GetCoordinator`, `Forwarding`): when copies differ, when one is corrupt or on its way to the disk,
+when an owner is late, out of reach or plans with another ring, and when this node owns no copy. Of a
+`GetMany` such keys are left out of the answer, and the client asks for them one by one.
+
+Which owners are asked rotates with every turn, so that one turn speaks with few nodes and all get their share
+of questions over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dyno.buckets.properties import DEFAULTS
+from dyno.errors import Code, InvalidRequest
+from dyno.protocol.sink import Failure, LinkSink, invalid
+from dyno.wire.messages import (
+    GET_MANY_KEYS_MAX,
+    READ_MANY_BYTES_MAX,
+    READ_MANY_SLOTS_MAX,
+    STATUS_OK,
+    Found,
+    FoundMany,
+    Get,
+    GetMany,
+    ReadMany,
+    ReadManyAnswer,
+)
+from dyno.wire.rows import pack_row, unpack_keys, unpack_row
+
+if TYPE_CHECKING:
+    from dyno.config import Config
+    from dyno.protocol.outbox import Outbox
+    from dyno.protocol.peers import Peers
+    from dyno.protocol.planner import Planner
+    from dyno.protocol.replica import Replica
+
+_new = tuple.__new__  # half the price of calling the class of a named tuple
+
+# Begins a read of its own: (inbound link, request, the owner to be asked last or "", now, out).
+Singly: TypeAlias = Callable[[int, Get, str, float, "Outbox"], None]
+
+
+class BulkReads:
+    """All reads of one node that are still plain. singly: takes the others."""
+
+    def __init__(
+        self,
+        *,
+        me: str,
+        config: Config,
+        planner: Planner,
+        replica: Replica,
+        peers: Peers,
+        singly: Singly,
+    ) -> None:
+        self.pending = 0  # keys that are being read
+        self._me = me
+        self._config = config
+        self._planner = planner
+        self._replica = replica
+        self._peers = peers
+        self._singly = singly
+        self._last_id = 0
+        self._gathered: list[tuple[int, Get]] = []
+        self._gathered_at = 0.0
+        self._stopping = False
+        self._rounds: dict[int, _Round] = {}  # in the order of their beginning, so of their deadlines
+
+    def stop(self) -> None:
+        """Begin nothing any more; what is under way goes on."""
+        self._stopping = True
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits for an answer."""
+        return bool(self._gathered or self._rounds)
+
+    # ── what comes in ──
+
+    def get(self, link: int, request: Get, now: float, out: Outbox) -> None:
+        """A client's request. It waits for those that come in the same turn: `tick` is due at once."""
+        if self._stopping:
+            self._singly(link, request, "", now, out)  # where it is refused
+        elif request.budget_ms:
+            self._gathered.append((link, request))
+            self._gathered_at = now
+
+    def get_many(self, link: int, request: GetMany, now: float, out: Outbox) -> None:
+        """Raises ValueError when its keys are no row of keys."""
+        keys = unpack_keys(request.keys, items_max=GET_MANY_KEYS_MAX)
+        if not request.budget_ms:
+            return
+        many = _Many(link, request.id, len(keys))
+        if self._planner.ring is None or self._stopping:
+            many.failed(Failure(Code.RING, f"{self._me} is not serving"), out)
+        elif self.pending + len(keys) > self._config.requests_max:
+            text = f"{self._me}: too many requests are under way"
+            many.failed(Failure(Code.OVERLOADED, text, retry_after_s=self._config.retry_after_s), out)
+        else:
+            try:
+                self._begin_many(many, request, keys, now, out)
+            except InvalidRequest as error:
+                many.failed(invalid(str(error)), out)
+
+    def answer(self, node: str, message: ReadManyAnswer, now: float, out: Outbox) -> None:
+        """A replica's records. Raises ValueError for what cannot be an answer to what it was asked."""
+        round = self._rounds.get(message.id)
+        if round is None or node not in round.waiting:
+            return  # late, or twice
+        if message.status != STATUS_OK:
+            self._give_up(round, "", now, out)
+            return
+        count = len(round.plain)
+        records = unpack_row(message.records, items_max=count)
+        if len(records) != count:
+            raise ValueError(f"{len(records)} records for {count} slots")
+        round.waiting.remove(node)
+        round.plain = _common(round.plain, records)
+        if not round.waiting:
+            self._conclude(round, now, out)
+
+    def lost(self, node: str, now: float, out: Outbox) -> None:
+        """The link to a node broke."""
+        for round in [round for round in self._rounds.values() if node in round.waiting]:
+            self._give_up(round, node, now, out)
+
+    def replan(self, now: float, out: Outbox) -> None:
+        """The ring is another one now, or what a bucket is."""
+        for round in list(self._rounds.values()):
+            self._give_up(round, "", now, out)
+
+    def tick(self, now: float, out: Outbox) -> None:
+        if self._gathered:
+            self._begin_gathered(now, out)
+        while self._rounds and (round := next(iter(self._rounds.values()))).late_at <= now:
+            self._give_up(round, round.waiting[0], now, out)
+
+    def deadline(self) -> float | None:
+        if self._gathered:
+            return self._gathered_at
+        return next(iter(self._rounds.values())).late_at if self._rounds else None
+
+    # ── beginning ──
+
+    def _begin_gathered(self, now: float, out: Outbox) -> None:
+        gathered, self._gathered = self._gathered, []
+        groups = _Groups(self._choose)
+        room = self._config.requests_max - self.pending
+        for link, request in gathered[:room]:
+            try:
+                placed = groups.place(self._planner, request, request.key, (link, request))
+            except InvalidRequest:
+                placed = False  # whoever takes it says so
+            if not placed:
+                self._singly(link, request, "", now, out)
+        for link, request in gathered[room:]:
+            self._singly(link, request, "", now, out)
+        for peers, slots, askers in groups.all():
+            self._begin(None, peers, slots, askers, now, out)
+
+    def _begin_many(
+        self, many: _Many, request: GetMany, keys: Sequence[bytes], now: float, out: Outbox
+    ) -> None:
+        groups = _Groups(self._choose)
+        left_out = [
+            index for index, key in enumerate(keys) if not groups.place(self._planner, request, key, index)
+        ]
+        for peers, slots, indices in groups.all():
+            self._begin(many, peers, slots, indices, now, out)
+        many.leave_out(len(left_out), out)
+
+    def _begin(
+        self,
+        many: _Many | None,
+        peers: tuple[str, ...],
+        slots: list[bytes],
+        askers: list[Any],
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """Read what is here, and ask the others for the same."""
+        ring = self._planner.ring
+        assert ring is not None
+        mine = self._replica.read_many(slots, bytes_max=READ_MANY_BYTES_MAX)
+        if None in mine:
+            there = [index for index, record in enumerate(mine) if record is not None]
+            missing = [asker for asker, record in zip(askers, mine, strict=True) if record is None]
+            self._pass_on(many, missing, "", now, out)
+            if not there:
+                return
+            mine, slots = [mine[index] for index in there], [slots[index] for index in there]
+            askers = [askers[index] for index in there]
+        self._last_id += 1
+        round = _Round(self._last_id, self._me, peers, many, askers, mine)
+        self.pending += len(askers)
+        if not peers:
+            self._conclude(round, now, out)
+            return
+        round.late_at = now + self._config.hedge_after_s
+        self._rounds[round.id] = round
+        question = ReadMany(round.id, ring.fingerprint, b"".join(slots))
+        for peer in peers:
+            self._peers.send(peer, question, out)
+
+    def _choose(self, owners: tuple[str, ...], request: Get | GetMany, favourites: dict[str, bool]) -> Any:
+        """The owners to be asked beside this node, the favourites first; None where it is not that plain."""
+        if self._me not in owners:
+            return None
+        others = self._planner.needed(owners, request) - 1
+        if not others:
+            return ()
+        can_ask = self._peers.can_ask
+        alive = [name for name in self._planner.standing(owners).alive if can_ask(name)]
+        if len(alive) < others:
+            return None
+        alive.sort(key=lambda name: name not in favourites)
+        chosen = tuple(alive[:others])
+        favourites.update(dict.fromkeys(chosen, True))
+        return chosen
+
+    # ── ending ──
+
+    def _conclude(self, round: _Round, now: float, out: Outbox) -> None:
+        """Everybody has answered."""
+        self._forget(round)
+        if round.many is not None:
+            round.many.found(round.askers, round.plain, round.nodes, out)
+            return
+        nodes, reply = round.nodes, out.replies.append
+        for (link, request), record in zip(round.askers, round.plain, strict=True):
+            if record is None:
+                self._singly(link, request, "", now, out)
+            else:
+                reply((link, _new(Found, (request.id, record, nodes, ""))))
+
+    def _give_up(self, round: _Round, late: str, now: float, out: Outbox) -> None:
+        self._forget(round)
+        self._pass_on(round.many, round.askers, late, now, out)
+
+    def _pass_on(self, many: _Many | None, askers: Sequence[Any], late: str, now: float, out: Outbox) -> None:
+        if many is not None:
+            many.leave_out(len(askers), out)
+        else:
+            for link, request in askers:
+                self._singly(link, request, late, now, out)
+
+    def _forget(self, round: _Round) -> None:
+        self._rounds.pop(round.id, None)
+        self.pending -= len(round.askers)
+
+
+class _Round:
+    """One set of slots, read by one set of nodes. plain: their records as far as all who answered so far have
+    the same, else None. askers: for each of them (link, request), or its index in `many`. waiting: who has
+    not answered."""
+
+    __slots__ = ("askers", "id", "late_at", "many", "nodes", "plain", "waiting")
+
+    def __init__(
+        self,
+        id: int,
+        me: str,
+        peers: tuple[str, ...],
+        many: _Many | None,
+        askers: list[Any],
+        mine: list[bytes | None],
+    ) -> None:
+        self.id = id
+        self.nodes = ",".join((me, *peers))
+        self.waiting = list(peers)
+        self.many = many
+        self.askers = askers
+        self.plain = mine
+        self.late_at = 0.0
+
+
+class _Groups:
+    """Keys sorted by whom to ask for them. choose: see BulkReads._choose."""
+
+    def __init__(self, choose: Callable[[tuple[str, ...], Any, dict[str, bool]], Any]) -> None:
+        self._choose = choose
+        self._favourites: dict[str, bool] = {}
+        self._chosen: dict[tuple[object, ...], tuple[str, ...] | None] = {}
+        self._groups: dict[tuple[str, ...], tuple[list[bytes], list[Any]]] = {}
+
+    def place(self, planner: Planner, request: Get | GetMany, key: bytes, asker: object) -> bool:
+        """False for a key that is to be read alone. Raises InvalidRequest."""
+        bucket = planner.serving.get(request.bucket, DEFAULTS)
+        if planner.ring is None or bucket is None:
+            return False
+        slot, owners = planner.ring.plan(request.bucket, key, bucket.n)
+        case = (owners, bucket, request.r, request.pr)
+        peers = self._chosen.get(case, _UNKNOWN)
+        if peers is _UNKNOWN:
+            peers = self._chosen[case] = self._choose(owners, request, self._favourites)
+        if peers is None:
+            return False
+        group = self._groups.get(peers)
+        if group is None:
+            group = self._groups[peers] = ([], [])
+        group[0].append(slot)
+        group[1].append(asker)
+        return True
+
+    def all(self) -> Iterator[tuple[tuple[str, ...], list[bytes], list[Any]]]:
+        """Whom to ask for which slots, for whom; as many at once as one question holds."""
+        for peers, (slots, askers) in self._groups.items():
+            for at in range(0, len(slots), READ_MANY_SLOTS_MAX):
+                until = at + READ_MANY_SLOTS_MAX
+                yield peers, slots[at:until], askers[at:until]
+
+
+class _Many:
+    """One GetMany on its way: an item for each key, until nothing is missing any more."""
+
+    __slots__ = ("_answered", "_bytes", "_id", "_link", "_missing", "_records", "_which")
+
+    def __init__(self, link: int, id: int, keys: int) -> None:
+        self._link = link
+        self._id = id
+        self._missing = keys
+        self._records: list[bytes | None] = [None] * keys
+        self._answered: list[str] = []
+        self._which = bytearray(keys)
+        self._bytes = 0
+
+    def found(self, indices: Sequence[int], records: Sequence[bytes | None], nodes: str, out: Outbox) -> None:
+        group = len(self._answered)
+        self._answered.append(nodes)
+        for index, record in zip(indices, records, strict=True):
+            if record is not None and self._bytes < READ_MANY_BYTES_MAX:
+                self._bytes += len(record)
+                self._records[index] = record
+                self._which[index] = group
+        self.leave_out(len(indices), out)
+
+    def leave_out(self, keys: int, out: Outbox) -> None:
+        """Nothing more will come for so many."""
+        self._missing -= keys
+        if keys and not self._missing:
+            answered, which = ";".join(self._answered), bytes(self._which)
+            answer = FoundMany(self._id, pack_row(self._records), answered, which)
+            out.replies.append((self._link, answer))
+
+    def failed(self, failure: Failure, out: Outbox) -> None:
+        LinkSink(self._link, self._id).failed(failure, out)
+
+
+_UNKNOWN: Any = object()
+
+
+def _common(one: list[bytes | None], other: list[bytes | None]) -> list[bytes | None]:
+    """What both say, None where they differ."""
+    return [mine if mine == theirs else None for mine, theirs in zip(one, other, strict=True)]
