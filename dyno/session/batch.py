@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dyno.errors import ConnectFailed, DynoError, InvalidRequest
@@ -30,7 +31,7 @@ from dyno.wire.messages import GET_MANY_KEYS_MAX, Get, GetMany
 from dyno.wire.rows import pack_row
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator
 
     from dyno.session.links import NodeLink
     from dyno.session.options import BucketOptions
@@ -47,11 +48,12 @@ _new = tuple.__new__
 class Batch(Call, ABC):
     """A call made of calls; begun by `go_on`. result: for every key of the caller its entry."""
 
-    __slots__ = ("_parts", "_session", "_todo", "entries")
+    __slots__ = ("_began_at", "_parts", "_session", "_todo", "entries")
 
-    def __init__(self, session: Session, *, deadline: float) -> None:
-        super().__init__(session.next_id(), None, bucket=b"", deadline=deadline, weight=0)
-        self.entries: dict[Any, Any] = {}
+    def __init__(self, session: Session, *, now: float, seconds: float) -> None:
+        super().__init__(session.next_id(), None, bucket=b"", deadline=now + seconds, weight=0)
+        self.entries: dict[Any, Any] = {}  # in the caller's order; None until the key's part has ended
+        self._began_at = now
         self._session = session
         self._todo: deque[Call] = deque()
         self._parts: dict[int, Call] = {}
@@ -63,6 +65,9 @@ class Batch(Call, ABC):
             try:
                 if part.deadline <= now:
                     raise failures.timeout(part, "its turn in the batch did not come", indeterminate=False)
+                if now > self._began_at:
+                    left_ms = max(1, int((part.deadline - now) * 1000))
+                    part.request = part.request._replace(budget_ms=left_ms)  # type: ignore
                 part.parent = self
                 self._parts[part.id] = part
                 self._session.begin(part, now, out)
@@ -87,7 +92,8 @@ class Batch(Call, ABC):
         """Nobody waits for it any more, nor for its parts."""
         self._todo.clear()
         parts, self._parts = self._parts, {}
-        for part in parts.values():
+        # Those that were sent come last, or those that wait would be sent in the room that they leave.
+        for part in sorted(parts.values(), key=lambda part: part.link is not None):
             self._session.cancel(part, now, out)
 
     @abstractmethod
@@ -110,7 +116,7 @@ class Batch(Call, ABC):
 class GetBatch(Batch):
     """keys: of the caller, who gets an entry for each. An entry is a Record, or a FailedRecord."""
 
-    __slots__ = ("_bucket", "_named", "_pr", "_r")
+    __slots__ = ("_bucket", "_budget_ms", "_named", "_pr", "_r")
 
     def __init__(
         self,
@@ -122,25 +128,27 @@ class GetBatch(Batch):
         pr: int | str | None = None,
         timeout: float | None = None,
         now: float,
+        out: SessionOutbox,
     ) -> None:
         seconds = (bucket.timeout or session.timeout) if timeout is None else options.timeout_s(timeout)
-        super().__init__(session, deadline=now + seconds)
+        super().__init__(session, now=now, seconds=seconds)
         self._bucket = bucket
         self._r = bucket.r if r is None else options.quorum(r, "r", 0)
         self._pr = bucket.pr if pr is None else options.quorum(pr, "pr", 0)
         self._named: dict[bytes, list[str | bytes]] = {}  # "a" and b"a" are one key, with an entry each
+        self._budget_ms = int(seconds * 1000) or 1
         key_bytes = options.key_bytes
         for key in _each(keys):
             self._named.setdefault(key_bytes(key), []).append(key)
-        budget_ms = int(seconds * 1000) or 1
-        for link, group in session.grouped(bucket.id, list(self._named)):
+            self.entries[key] = None
+        for link, group in session.grouped(bucket.id, list(self._named), now, out):
             for some in _slices(group):
-                self._todo.append(self._many(link, some, budget_ms))
+                self._todo.append(self._many(link, some))
 
-    def _many(self, link: NodeLink | None, keys: list[bytes], budget_ms: int) -> Call:
+    def _many(self, link: NodeLink | None, keys: list[bytes]) -> Call:
         packed = pack_row(keys)
         id = self._session.next_id()
-        request = GetMany(id, self._bucket.name, packed, self._r, self._pr, budget_ms)
+        request = GetMany(id, self._bucket.name, packed, self._r, self._pr, self._budget_ms)
         part = Call(id, request, bucket=b"", deadline=self.deadline, weight=_REQUEST_BYTES + len(packed))
         part.prefers = link
         part.keys = keys
@@ -166,9 +174,9 @@ class GetBatch(Batch):
             self._enter(key, FailedRecord(error))
 
     def _alone(self, key: bytes) -> Call:
-        """A get for one key. Its budget is set when it is sent."""
+        """A get for one key."""
         id = self._session.next_id()
-        request = Get(id, self._bucket.name, key, self._r, self._pr, 1, False)
+        request = Get(id, self._bucket.name, key, self._r, self._pr, self._budget_ms, False)
         part = Call(id, request, bucket=self._bucket.id, deadline=self.deadline, weight=_REQUEST_BYTES)
         part.keys = (key,)
         return part
@@ -197,16 +205,12 @@ class PutBatch(Batch):
         now: float,
     ) -> None:
         seconds = (bucket.timeout or session.timeout) if timeout is None else options.timeout_s(timeout)
-        super().__init__(session, deadline=now + seconds)
+        super().__init__(session, now=now, seconds=seconds)
         self._name_of: dict[bytes, str | bytes] = {}
-        context_of = {options.key_bytes(key): context for key, context in (contexts or {}).items()}
-        for name, value in values.items():
-            key = options.key_bytes(name)
-            if key in self._name_of:
-                raise InvalidRequest(
-                    f"{name!r} and {self._name_of[key]!r} are one key; give one value for it"
-                )
+        context_of = {key: context for key, _, context in _by_key(contexts or {}, "contexts")}
+        for key, name, value in _by_key(values, "values"):
             self._name_of[key] = name
+            self.entries[name] = None
             part = session.put_call(
                 bucket, key, value, w=w, pw=pw, timeout=seconds, context=context_of.pop(key, None), now=now
             )
@@ -225,7 +229,22 @@ class PutBatch(Batch):
 def _each(keys: Iterable[str | bytes]) -> Iterable[str | bytes]:
     if isinstance(keys, str | bytes):
         raise InvalidRequest(f"get_many takes several keys, like [{keys!r}], not one")
+    if not isinstance(keys, Iterable):
+        raise InvalidRequest(f"get_many takes several keys, like a list of them, not {type(keys).__name__}")
     return keys
+
+
+def _by_key(given: Mapping[Any, Any], what: str) -> Iterator[tuple[bytes, str | bytes, Any]]:
+    """Each key with the name that the caller has for it, and what he gives it."""
+    if not isinstance(given, Mapping):
+        raise InvalidRequest(f"{what} is a dict by key, not {type(given).__name__}")
+    names: dict[bytes, str | bytes] = {}
+    for name, item in given.items():
+        key = options.key_bytes(name)
+        if key in names:
+            raise InvalidRequest(f"{name!r} and {names[key]!r} are one key, which is twice in {what}")
+        names[key] = name
+        yield key, name, item
 
 
 def _slices(keys: list[bytes]) -> Iterator[list[bytes]]:
