@@ -8,8 +8,8 @@ forwards (`GetCoordinator`, `Forwarding`): when copies differ, when one is corru
 when an owner is late, out of reach or plans with another ring, and when this node owns no copy. Of a
 `GetMany` such keys are left out of the answer, and the client asks for them one by one.
 
-Which owners are asked rotates with every turn, so that one turn speaks with few nodes and all get their share
-of questions over time.
+Which owners are asked is up to the keys that come first in a turn, so that one turn speaks with few nodes and
+all get their share of questions over time.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ Singly: TypeAlias = Callable[[int, Get, str, float, "Outbox"], None]
 
 
 class BulkReads:
-    """All reads of one node that are still plain. singly: takes the others."""
+    """All reads of one node that are still plain. singly: takes the others. elsewhere: how many requests are
+    under way there, which count towards `requests_max` as well."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class BulkReads:
         replica: Replica,
         peers: Peers,
         singly: Singly,
+        elsewhere: Callable[[], int],
     ) -> None:
         self.pending = 0  # keys that are being read
         self._me = me
@@ -67,6 +69,7 @@ class BulkReads:
         self._replica = replica
         self._peers = peers
         self._singly = singly
+        self._elsewhere = elsewhere
         self._last_id = 0
         self._gathered: list[tuple[int, Get]] = []
         self._gathered_at = 0.0
@@ -98,11 +101,11 @@ class BulkReads:
         if not request.budget_ms:
             return
         many = _Many(link, request.id, len(keys))
+        under_way = self._under_way()
         if self._planner.ring is None or self._stopping:
             many.failed(Failure(Code.RING, f"{self._me} is not serving"), out)
-        elif self.pending + len(keys) > self._config.requests_max:
-            text = f"{self._me}: too many requests are under way"
-            many.failed(Failure(Code.OVERLOADED, text, retry_after_s=self._config.retry_after_s), out)
+        elif under_way and under_way + len(keys) > self._config.requests_max:
+            many.failed(self._overload(), out)
         else:
             try:
                 self._begin_many(many, request, keys, now, out)
@@ -152,7 +155,7 @@ class BulkReads:
     def _begin_gathered(self, now: float, out: Outbox) -> None:
         gathered, self._gathered = self._gathered, []
         groups = _Groups(self._choose)
-        room = self._config.requests_max - self.pending
+        room = max(0, self._config.requests_max - self._under_way())
         for link, request in gathered[:room]:
             try:
                 placed = groups.place(self._planner.ring, request, request.key, (link, request))
@@ -161,7 +164,7 @@ class BulkReads:
             if not placed:
                 self._singly(link, request, "", now, out)
         for link, request in gathered[room:]:
-            self._singly(link, request, "", now, out)
+            LinkSink(link, request.id).failed(self._overload(), out)
         for peers, slots, askers in groups.all():
             self._begin(None, peers, slots, askers, now, out)
 
@@ -190,7 +193,7 @@ class BulkReads:
         """Read what is here, and ask the others for the same."""
         ring = self._planner.ring
         assert ring is not None
-        mine = self._replica.read_many(slots, bytes_max=READ_MANY_BYTES_MAX)
+        mine = self._read_here(many, slots)
         if None in mine:
             there = [index for index, record in enumerate(mine) if record is not None]
             missing = [asker for asker, record in zip(askers, mine, strict=True) if record is None]
@@ -211,6 +214,23 @@ class BulkReads:
         for peer in peers:
             self._peers.send(peer, question, out)
 
+    def _read_here(self, many: _Many | None, slots: list[bytes]) -> list[bytes | None]:
+        """A GetMany makes a node hold no more than fits its answer, by however many rounds it is read."""
+        if many is None:
+            return self._replica.read_many(slots, bytes_max=READ_MANY_BYTES_MAX)
+        if many.room <= 0:
+            return [None] * len(slots)
+        records = self._replica.read_many(slots, bytes_max=many.room)
+        many.room -= sum(len(record) for record in records if record is not None)
+        return records
+
+    def _under_way(self) -> int:
+        return self.pending + self._elsewhere()
+
+    def _overload(self) -> Failure:
+        text = f"{self._me}: too many requests are under way"
+        return Failure(Code.OVERLOADED, text, retry_after_s=self._config.retry_after_s)
+
     def _choose(self, owners: tuple[str, ...], request: Get | GetMany, favourites: dict[str, bool]) -> Any:
         """The owners to be asked beside this node, the favourites first; None where it is not that plain."""
         if self._me not in owners:
@@ -223,7 +243,7 @@ class BulkReads:
         if len(alive) < others:
             return None
         alive.sort(key=lambda name: name not in favourites)
-        chosen = tuple(alive[:others])
+        chosen = tuple(sorted(alive[:others]))  # whatever a key prefers: the same nodes are one group
         favourites.update(dict.fromkeys(chosen, True))
         return chosen
 
@@ -321,7 +341,7 @@ class _Groups:
 class _Many:
     """One GetMany on its way: an item for each key, until nothing is missing any more."""
 
-    __slots__ = ("_answered", "_bytes", "_id", "_link", "_missing", "_records", "_which")
+    __slots__ = ("_answered", "_id", "_link", "_missing", "_records", "_which", "room")
 
     def __init__(self, link: int, id: int, keys: int) -> None:
         self._link = link
@@ -330,14 +350,13 @@ class _Many:
         self._records: list[bytes | None] = [None] * keys
         self._answered: list[str] = []
         self._which = bytearray(keys)
-        self._bytes = 0
+        self.room = READ_MANY_BYTES_MAX  # that the records read so far leave in the answer
 
     def found(self, indices: Sequence[int], records: Sequence[bytes | None], nodes: str, out: Outbox) -> None:
         group = len(self._answered)
         self._answered.append(nodes)
         for index, record in zip(indices, records, strict=True):
-            if record is not None and self._bytes < READ_MANY_BYTES_MAX:
-                self._bytes += len(record)
+            if record is not None:
                 self._records[index] = record
                 self._which[index] = group
         self.leave_out(len(indices), out)

@@ -116,6 +116,7 @@ class Node:
             replica=self._replica,
             peers=self._peers,
             singly=self._read_singly,
+            elsewhere=lambda: self._coordinator.under_way,
         )
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
