@@ -94,13 +94,14 @@ class MeteredEngine(Engine):
 
 
 class _Waiting(NamedTuple):
-    slot: bytes
+    slots: Sequence[bytes]
     link: int
     message: Message
 
 
 class ColdReads:
-    """receive(link, message): the core's ear, called once the message's record is in memory."""
+    """receive(link, message): the core's ear, called once all records that the message reads are in memory.
+    waiting_max: of records."""
 
     def __init__(
         self,
@@ -118,21 +119,22 @@ class ColdReads:
             reactor, name="dyno-reads", do=self._warm, on_done=self._warmed
         )
 
-    def take(self, slot: bytes, link: int, message: Message) -> bool:
+    def take(self, slots: Sequence[bytes], link: int, message: Message) -> bool:
         """False when too many wait already: a stalled loop then slows down who asks for so much."""
-        if self._waiting >= self._waiting_max:
+        if self._waiting + len(slots) > self._waiting_max:
             return False
-        self._waiting += 1
-        self._worker.submit(_Waiting(slot, link, message))
+        self._waiting += len(slots)
+        self._worker.submit(_Waiting(slots, link, message))
         return True
 
     def close(self) -> None:
         self._worker.close()
 
     def _warm(self, waiting: _Waiting) -> _Waiting:
-        self._engine.warm(waiting.slot)
+        for slot in waiting.slots:
+            self._engine.warm(slot)
         return waiting
 
     def _warmed(self, waiting: _Waiting) -> None:
-        self._waiting -= 1
+        self._waiting -= len(waiting.slots)
         self._receive(waiting.link, waiting.message)

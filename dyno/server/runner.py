@@ -171,8 +171,8 @@ class Runner:
 
     def _receive(self, link: int, message: Message) -> None:
         if self._engine.cold:
-            slot = self._core.slot_read_by(message)
-            if slot is not None and self._cold_reads.take(slot, link, message):
+            slots = self._core.slots_read_by(message)
+            if slots and self._cold_reads.take(slots, link, message):
                 return
         self._core.receive(link, message, self._now, self._out)
 
