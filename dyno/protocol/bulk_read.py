@@ -9,7 +9,7 @@ when an owner is late, out of reach or plans with another ring, and when this no
 `GetMany` such keys are left out of the answer, and the client asks for them one by one.
 
 Which owners are asked is up to the keys that come first in a turn, so that one turn speaks with few nodes and
-all get their share of questions over time.
+all get their share of questions over time; those that are slow lately come last (`Patience`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dyno.errors import Code, InvalidRequest
+from dyno.protocol.patience import Patience
 from dyno.protocol.sink import Failure, LinkSink, invalid
 from dyno.wire.messages import (
     GET_MANY_KEYS_MAX,
@@ -70,6 +71,8 @@ class BulkReads:
         self._peers = peers
         self._singly = singly
         self._elsewhere = elsewhere
+        self._patience = Patience(least_s=config.hedge_after_s, most_s=config.get_timeout_s / 4)
+        self._late_at = 0.0  # of the round that was begun last
         self._last_id = 0
         self._gathered: list[tuple[int, Get]] = []
         self._gathered_at = 0.0
@@ -115,8 +118,11 @@ class BulkReads:
     def answer(self, node: str, message: ReadManyAnswer, now: float, out: Outbox) -> None:
         """A replica's records. Raises ValueError for what cannot be an answer to what it was asked."""
         round = self._rounds.get(message.id)
-        if round is None or node not in round.waiting:
-            return  # late, or twice
+        if round is None:
+            self._patience.came_late(message.id, node, now)
+            return
+        if node not in round.waiting:
+            return  # twice
         if message.status != STATUS_OK:
             self._give_up(round, "", now, out)
             return
@@ -125,12 +131,14 @@ class BulkReads:
         if len(records) != count:
             raise ValueError(f"{len(records)} records for {count} slots")
         round.waiting.remove(node)
+        self._patience.took(node, now - round.began_at, now)
         round.plain = _common(round.plain, records)
         if not round.waiting:
             self._conclude(round, now, out)
 
     def lost(self, node: str, now: float, out: Outbox) -> None:
         """The link to a node broke."""
+        self._patience.lost(node)
         for round in [round for round in self._rounds.values() if node in round.waiting]:
             self._give_up(round, node, now, out)
 
@@ -143,6 +151,7 @@ class BulkReads:
         if self._gathered:
             self._begin_gathered(now, out)
         while self._rounds and (round := next(iter(self._rounds.values()))).late_at <= now:
+            self._patience.overdue(round.id, round.waiting, round.began_at)
             self._give_up(round, round.waiting[0], now, out)
 
     def deadline(self) -> float | None:
@@ -154,6 +163,8 @@ class BulkReads:
 
     def _begin_gathered(self, now: float, out: Outbox) -> None:
         gathered, self._gathered = self._gathered, []
+        if self._patience.slow:
+            self._patience.forget_old(now)
         groups = _Groups(self._choose)
         room = max(0, self._config.requests_max - self._under_way())
         for link, request in gathered[:room]:
@@ -171,6 +182,8 @@ class BulkReads:
     def _begin_many(
         self, many: _Many, request: GetMany, keys: Sequence[bytes], now: float, out: Outbox
     ) -> None:
+        if self._patience.slow:
+            self._patience.forget_old(now)
         groups = _Groups(self._choose)
         left_out = [
             index
@@ -208,7 +221,9 @@ class BulkReads:
         if not peers:
             self._conclude(round, now, out)
             return
-        round.late_at = now + self._config.hedge_after_s
+        # Rounds are late in the order of their beginning, so that the first one is always the next.
+        self._late_at = max(self._late_at, now + self._patience.wait_s(peers))
+        round.began_at, round.late_at = now, self._late_at
         self._rounds[round.id] = round
         question = ReadMany(round.id, ring.fingerprint, b"".join(slots))
         for peer in peers:
@@ -242,7 +257,10 @@ class BulkReads:
         alive = [name for name in self._planner.standing(owners).alive if can_ask(name)]
         if len(alive) < others:
             return None
-        alive.sort(key=lambda name: name not in favourites)
+        if slow := self._patience.slow:
+            alive.sort(key=lambda name: (name in slow, name not in favourites))
+        else:
+            alive.sort(key=lambda name: name not in favourites)
         chosen = tuple(sorted(alive[:others]))  # whatever a key prefers: the same nodes are one group
         favourites.update(dict.fromkeys(chosen, True))
         return chosen
@@ -283,7 +301,7 @@ class _Round:
     the same, else None. askers: for each of them (link, request), or its index in `many`. waiting: who has
     not answered."""
 
-    __slots__ = ("askers", "id", "late_at", "many", "nodes", "plain", "waiting")
+    __slots__ = ("askers", "began_at", "id", "late_at", "many", "nodes", "plain", "waiting")
 
     def __init__(
         self,
@@ -300,7 +318,7 @@ class _Round:
         self.many = many
         self.askers = askers
         self.plain = mine
-        self.late_at = 0.0
+        self.began_at = self.late_at = 0.0
 
 
 class _Groups:

@@ -323,6 +323,49 @@ def test_an_owner_that_is_late_is_asked_last_by_the_reads_begun_anew() -> None:
     assert at.idle()
 
 
+def test_where_all_answers_take_long_they_are_waited_for() -> None:
+    """Else all work would be done twice, and each read take even longer."""
+    at = At(hedge_after_s=0.05)
+    for id in range(1, 11):
+        at.get(KEY, first=id)
+        ((name, question),) = at.asked()
+        due, at.now = at.now + 0.08, at.now + 0.05
+        at.bulk.tick(at.now, at.out)
+        at.now = due
+        at.answer(name, question, b"")
+    assert [id for id, _, _ in at.alone] == [1, 2]
+    assert [answer.id for answer in at.answers()] == [*range(3, 11)]
+    assert at.idle()
+
+
+def test_a_node_that_is_slow_lately_is_not_asked_but_where_it_has_to_be_and_tried_again_after_a_while() -> (
+    None
+):
+    at = At(hedge_after_s=0.05)
+    at.get(KEY)
+    ((slow, question),) = at.asked()
+    at.now = 0.2
+    at.bulk.tick(at.now, at.out)
+    at.answer(slow, question, b"")
+    for id in range(2, 40):
+        at.get(b"%d" % id, first=id)
+        ((name, question),) = at.asked()
+        assert name != slow
+        at.answer(name, question, b"")
+    at.get(KEY, r=ALL, first=50)
+    (one, question), (other, _) = at.asked()
+    at.now += 0.3
+    at.bulk.tick(at.now, at.out)
+    at.answer(one, question, b"")
+    at.answer(other, question, b"")
+    assert [id for id, _, _ in at.alone] == [1]
+    at.now += 11
+    at.get_many(*[b"%d" % id for id in range(40)], r=1)
+    at.get(KEY, first=60)
+    ((name, _),) = at.asked()
+    assert name == slow
+
+
 def test_a_broken_link_gives_up_what_waits_for_that_node_alone() -> None:
     at = At()
     at.get(b"one")

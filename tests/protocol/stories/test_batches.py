@@ -128,6 +128,20 @@ def test_a_late_owner_is_done_without(simulate: Simulate) -> None:
     assert sim.now - began < 1.0
 
 
+def test_where_all_nodes_are_far_away_nothing_is_read_twice(simulate: Simulate) -> None:
+    sim = simulate(3)
+    client = filled(sim)
+    for one, other in (("n1", "n2"), ("n1", "n3"), ("n2", "n3")):
+        sim.set_latency(one, other, (0.04, 0.04))
+    for _ in range(10):
+        client.get_many("bucket", KEYS)
+    before, began = sim.events, sim.now
+    for _ in range(10):
+        assert values_of(client.get_many("bucket", KEYS)) == UPPER
+    assert sim.now - began < 10 * 0.1
+    assert sim.events - before < 10 * len(KEYS)
+
+
 def test_keys_that_are_just_being_written_are_read_once_they_are_on_the_disk(simulate: Simulate) -> None:
     sim = simulate(3)
     client = filled(sim)
