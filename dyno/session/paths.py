@@ -2,7 +2,8 @@
 
 Joins what is known of the ring (`Routing`) with the links that are up (`Links`): the first primary of the
 key that is ready, in preference order; else any other node, which passes the request on. A primary that is
-passed over because its link is down is dialled for the calls to come.
+passed over because its link is down is dialled for the calls to come. Reads that leave in one turn travel
+together to one primary, TOGETHER of them at most (docs/design/reading.md).
 
 The table is only built for the second call that is routed: a client that makes one call and goes does not
 pay for it.
