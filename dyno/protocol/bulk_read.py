@@ -64,6 +64,7 @@ class BulkReads:
         elsewhere: Callable[[], int],
     ) -> None:
         self.pending = 0  # keys that are being read
+        self.held_bytes = 0  # of the records of this node that wait for those of others
         self._me = me
         self._config = config
         self._planner = planner
@@ -104,10 +105,9 @@ class BulkReads:
         if not request.budget_ms:
             return
         many = _Many(link, request.id, len(keys))
-        under_way = self._under_way()
         if self._planner.ring is None or self._stopping:
             many.failed(Failure(Code.RING, f"{self._me} is not serving"), out)
-        elif under_way and under_way + len(keys) > self._config.requests_max:
+        elif self._room() < (len(keys) if self.pending else 1):
             many.failed(self._overload(), out)
         else:
             try:
@@ -166,7 +166,7 @@ class BulkReads:
         if self._patience.slow:
             self._patience.forget_old(now)
         groups = _Groups(self._choose)
-        room = max(0, self._config.requests_max - self._under_way())
+        room = self._room()
         for link, request in gathered[:room]:
             try:
                 placed = groups.place(self._planner.ring, request, request.key, (link, request))
@@ -218,6 +218,7 @@ class BulkReads:
         self._last_id += 1
         round = _Round(self._last_id, self._me, peers, many, askers, mine)
         self.pending += len(askers)
+        self.held_bytes += round.held_bytes
         if not peers:
             self._conclude(round, now, out)
             return
@@ -239,8 +240,12 @@ class BulkReads:
         many.room -= sum(len(record) for record in records if record is not None)
         return records
 
-    def _under_way(self) -> int:
-        return self.pending + self._elsewhere()
+    def _room(self) -> int:
+        """How many more keys may be read now."""
+        config = self._config
+        if self.held_bytes >= config.read_bytes_max:
+            return 0
+        return max(0, config.requests_max - self.pending - self._elsewhere())
 
     def _overload(self) -> Failure:
         text = f"{self._me}: too many requests are under way"
@@ -294,6 +299,7 @@ class BulkReads:
     def _forget(self, round: _Round) -> None:
         self._rounds.pop(round.id, None)
         self.pending -= len(round.askers)
+        self.held_bytes -= round.held_bytes
 
 
 class _Round:
@@ -301,7 +307,7 @@ class _Round:
     the same, else None. askers: for each of them (link, request), or its index in `many`. waiting: who has
     not answered."""
 
-    __slots__ = ("askers", "began_at", "id", "late_at", "many", "nodes", "plain", "waiting")
+    __slots__ = ("askers", "began_at", "held_bytes", "id", "late_at", "many", "nodes", "plain", "waiting")
 
     def __init__(
         self,
@@ -318,6 +324,7 @@ class _Round:
         self.many = many
         self.askers = askers
         self.plain = mine
+        self.held_bytes = sum([len(record) for record in mine if record])
         self.began_at = self.late_at = 0.0
 
 

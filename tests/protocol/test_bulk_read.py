@@ -623,7 +623,7 @@ def test_gets_past_the_bound_are_told_when_to_come_again() -> None:
     assert len(at.answers()) == 1
 
 
-def test_a_get_many_past_the_bound_is_told_when_to_come_again_unless_it_is_alone() -> None:
+def test_a_get_many_past_the_bound_is_told_when_to_come_again_unless_no_other_is_being_read() -> None:
     at = At(requests_max=10)
     at.get_many(*[b"%d" % number for number in range(20)])
     assert at.answers() == []
@@ -638,8 +638,8 @@ def test_a_get_many_past_the_bound_is_told_when_to_come_again_unless_it_is_alone
     ((name, question),) = at.asked()
     at.answer(name, question, *[b""] * 20)
     assert at.records() == [b""] * 20
-    at.elsewhere = 1
-    at.get_many(*[b"%d" % number for number in range(10)])
+    at.elsewhere = 10
+    at.get_many(KEY)
     (failed,) = at.answers()
     assert isinstance(failed, Failed)
     assert failed.retry_after_ms == 100
@@ -662,6 +662,29 @@ def test_a_get_many_makes_a_node_hold_little_more_than_one_answer() -> None:
     records = [record for record in at.records() if record]
     assert len(records) == 4
     assert sum(map(len, records)) < READ_MANY_BYTES_MAX + 2 * size
+    assert at.idle()
+
+
+def test_records_that_wait_for_other_nodes_are_bounded_however_few_keys_they_are() -> None:
+    at = At(read_bytes_max=2 << 20)
+    at.store(KEY, bytes(1 << 20))
+    for id in range(5):
+        at.get_many(KEY, id=id)
+    refused = at.answers()
+    assert [failed.id for failed in refused] == [2, 3, 4]
+    at.get(b"small", first=5)
+    refused += at.answers()
+    assert [failed.id for failed in refused] == [2, 3, 4, 5]
+    for failed in refused:
+        assert isinstance(failed, Failed)
+        assert (failed.code, failed.retry_after_ms) == ("overloaded", 100)
+    (name, question), _ = at.asked()
+    at.answer(name, question, at.replica.read(at.slot(KEY))[0])
+    assert len(at.answers()) == 1
+    at.get(KEY, first=6)
+    assert len(at.asked()) == 1
+    at.bulk.replan(at.now, at.out)
+    assert at.bulk.held_bytes == 0
     assert at.idle()
 
 
@@ -716,4 +739,5 @@ def test_whatever_comes_and_goes_everything_is_answered_or_begun_anew_exactly_on
     ended += [answer.id for answer in at.answers()]
     ended += [id for id, _, _ in at.alone]
     assert sorted(ended) == sorted(due)
+    assert at.bulk.held_bytes == 0
     assert at.idle()
