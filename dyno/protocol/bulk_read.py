@@ -151,7 +151,7 @@ class BulkReads:
         if self._gathered:
             self._begin_gathered(now, out)
         while self._rounds and (round := next(iter(self._rounds.values()))).late_at <= now:
-            self._patience.overdue(round.id, round.waiting, round.began_at)
+            self._patience.overdue(round.id, round.waiting, round.began_at, now)
             self._give_up(round, round.waiting[0], now, out)
 
     def deadline(self) -> float | None:

@@ -2,8 +2,8 @@
 
 A read that waits for a late node is better begun anew elsewhere, but only where elsewhere is quicker. Where
 all nodes take longer than the configured time, because they are far away or have much to do, giving up at
-that time would do all work twice and gain nothing. So a node whose answers take long lately is *slow*: others
-are asked rather than it, and if it has to be asked, twice its usual time is waited for.
+that time would do all work twice and gain nothing. So a node that is late, or whose answers take long lately,
+is *slow*: others are asked rather than it, and if it has to be asked, twice its usual time is waited for.
 
 In: when answers came, late ones too. Out: who is slow, and when the others are late. A node that was not
 heard of for a while is given another chance.
@@ -21,8 +21,8 @@ _OVERDUE_MAX = 1000  # late answers that are still of interest
 
 
 class Patience:
-    """least_s: no answer is late before. most_s: every answer is late then. slow: by name, when its last
-    answer came."""
+    """least_s: no answer is late before. most_s: every answer is late then. slow: by name, when
+    that was noticed last."""
 
     __slots__ = ("_least_s", "_most_s", "_overdue", "_takes_s", "slow")
 
@@ -50,8 +50,9 @@ class Patience:
         else:
             self.slow.pop(node, None)
 
-    def overdue(self, id: int, nodes: Sequence[str], asked_at: float) -> None:
-        """These did not answer a question in time."""
+    def overdue(self, id: int, nodes: Sequence[str], asked_at: float, now: float) -> None:
+        """These did not answer a question in time, and count as slow until they answer."""
+        self.slow.update(dict.fromkeys(nodes, now))
         if len(self._overdue) >= _OVERDUE_MAX:
             del self._overdue[next(iter(self._overdue))]
         self._overdue[id] = (nodes, asked_at)

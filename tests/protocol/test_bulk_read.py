@@ -338,6 +338,18 @@ def test_where_all_answers_take_long_they_are_waited_for() -> None:
     assert at.idle()
 
 
+def test_who_is_late_is_not_asked_again_at_once() -> None:
+    at = At(hedge_after_s=0.05)
+    at.get(KEY)
+    ((hung, _),) = at.asked()
+    at.now = 0.05
+    at.bulk.tick(at.now, at.out)
+    assert at.alone == [(1, KEY, hung)]
+    at.get_many(*[b"%d" % number for number in range(30)])
+    ((other, _),) = at.asked()
+    assert other != hung
+
+
 def test_a_node_that_is_slow_lately_is_not_asked_but_where_it_has_to_be_and_tried_again_after_a_while() -> (
     None
 ):

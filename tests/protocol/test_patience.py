@@ -53,10 +53,11 @@ def test_a_pause_makes_no_slow_node_but_several_do() -> None:
 
 def test_late_answers_teach_as_well_each_of_them_once() -> None:
     patience = a_patience()
-    patience.overdue(7, ["b"], 1.0)
+    patience.overdue(7, ["b"], 1.0, 1.05)
     patience.came_late(7, "c", 1.2)  # was not asked, or had answered
     patience.came_late(8, "b", 1.2)
-    assert patience.slow == {}
+    assert patience.slow == {"b": 1.05}
+    assert patience.wait_s(("b",)) == 0.05
     patience.came_late(7, "b", 1.2)
     assert patience.slow == {"b": 1.2}
     assert patience.wait_s(("b",)) == pytest.approx(0.4)
@@ -64,15 +65,24 @@ def test_late_answers_teach_as_well_each_of_them_once() -> None:
     assert patience.slow == {"b": 1.2}
 
 
+def test_who_is_late_once_is_slow_until_his_answer_comes() -> None:
+    patience = a_patience()
+    patience.took("b", 0.001, 1.0)
+    patience.overdue(7, ["b", "c"], 1.0, 1.05)
+    assert list(patience.slow) == ["b", "c"]
+    patience.came_late(7, "b", 1.06)
+    assert list(patience.slow) == ["c"], "it was a little late, once"
+
+
 def test_late_answers_that_are_of_interest_are_bounded() -> None:
     patience = a_patience()
     for number in range(5000):
-        patience.overdue(number, ["b"], 1.0)
+        patience.overdue(number, ["b"], 1.0, 1.05)
     assert len(patience._overdue) == 1000
     patience.came_late(0, "b", 2.0)
-    assert patience.slow == {}
+    assert patience.slow == {"b": 1.05}
     patience.came_late(4999, "b", 2.0)
-    assert list(patience.slow) == ["b"]
+    assert patience.slow == {"b": 2.0}
 
 
 def test_after_a_while_or_a_lost_link_a_node_has_another_chance() -> None:
