@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dyno.errors import StorageFailed
 from dyno.server.worker import Worker
 from dyno.storage.engine import CorruptRecord, Engine, Scanned, StorageBroken
+from dyno.wire.messages import READ_MANY_BYTES_MAX
 
 if TYPE_CHECKING:
     from dyno.transport.reactor import Reactor
@@ -59,13 +60,14 @@ class MeteredEngine(Engine):
             if not was_cold:
                 self._took((perf_counter() - started) / (len(keys) or 1))
 
-    def warm(self, key: bytes) -> None:
-        """Read on the thread, only for the sake of its pages. What is wrong there is the core's to find."""
+    def warm(self, key: bytes) -> int:
+        """Read on the thread, only for the sake of its pages. What is wrong there is the core's to find.
+        Returns how many bytes it was."""
         started = perf_counter()
         try:
-            self._engine.get(key)
+            return len(self._engine.get(key) or b"")
         except (CorruptRecord, StorageBroken):
-            return
+            return 0
         finally:
             self._took(perf_counter() - started)
 
@@ -131,8 +133,11 @@ class ColdReads:
         self._worker.close()
 
     def _warm(self, waiting: _Waiting) -> _Waiting:
+        room = READ_MANY_BYTES_MAX  # the core will not read more either
         for slot in waiting.slots:
-            self._engine.warm(slot)
+            room -= self._engine.warm(slot)
+            if room <= 0:
+                break
         return waiting
 
     def _warmed(self, waiting: _Waiting) -> None:

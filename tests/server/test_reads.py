@@ -12,7 +12,7 @@ from dyno.server.reads import ColdReads, MeteredEngine
 from dyno.storage.engine import CorruptRecord, StorageBroken
 from dyno.storage.memory import MemoryEngine
 from dyno.transport.reactor import Reactor
-from dyno.wire.messages import AskMembers, Message
+from dyno.wire.messages import READ_MANY_BYTES_MAX, AskMembers, Message
 
 
 class Disk(MemoryEngine):
@@ -106,6 +106,20 @@ def test_all_records_of_a_request_are_warmed_before_it_is_received(reactor: Reac
     assert received[0] >= 2
     assert received[1] == 3
     assert reads.take([b"a", b"b", b"c"], 1, AskMembers(4))
+    reads.close()
+
+
+def test_no_more_is_warmed_than_the_core_will_read(reactor: Reactor) -> None:
+    disk = Disk()
+    disk.write_batch({b"large": bytes(READ_MANY_BYTES_MAX // 2)}, {})
+    received: list[int] = []
+    reads = ColdReads(
+        MeteredEngine(disk), reactor, waiting_max=1000, receive=lambda *_: received.append(disk.reads)
+    )
+    assert reads.take([b"none", *[b"large"] * 500], 1, AskMembers(1))
+    while not received:
+        reactor.turn()
+    assert received == [3]
     reads.close()
 
 
