@@ -6,7 +6,7 @@
 
 A batch is a call whose parts are calls: they are sent, sent again and given up like all others, and when the
 last one has ended the batch ends with a dict that has an entry for every key of the caller. What leaves in
-one turn for one node travels in one frame. At most PARTS_MAX parts are under way at once.
+one turn for one node travels in one frame. At most PARTS_MAX parts with KEYS_MAX keys are under way at once.
 
 Nodes answer a GetMany only with what they find without effort: keys whose copies are equal and at rest. The
 others are asked for by gets of their own, which merge and repair.
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dyno.session.session import Session
 
 PARTS_MAX = 512  # of one batch, under way at once
+KEYS_MAX = 4096  # likewise; a batch alone should not be more than a node takes
 KEYS_BYTES_MAX = 128 << 10  # of one GetMany
 _REQUEST_BYTES = 128  # of a message without what it carries, about
 
@@ -48,7 +49,7 @@ _new = tuple.__new__
 class Batch(Call, ABC):
     """A call made of calls; begun by `go_on`. result: for every key of the caller its entry."""
 
-    __slots__ = ("_began_at", "_parts", "_session", "_todo", "entries")
+    __slots__ = ("_began_at", "_keys", "_parts", "_session", "_todo", "entries")
 
     def __init__(self, session: Session, *, now: float, seconds: float) -> None:
         super().__init__(session.next_id(), None, bucket=b"", deadline=now + seconds, weight=0)
@@ -57,10 +58,11 @@ class Batch(Call, ABC):
         self._session = session
         self._todo: deque[Call] = deque()
         self._parts: dict[int, Call] = {}
+        self._keys = 0  # of _parts
 
     def go_on(self, now: float, out: SessionOutbox) -> None:
         """Begin what there is room for; when nothing is left, end."""
-        while self._todo and len(self._parts) < PARTS_MAX:
+        while self._todo and len(self._parts) < PARTS_MAX and self._keys < KEYS_MAX:
             part = self._todo.popleft()
             try:
                 if part.deadline <= now:
@@ -70,9 +72,11 @@ class Batch(Call, ABC):
                     part.request = part.request._replace(budget_ms=left_ms)  # type: ignore
                 part.parent = self
                 self._parts[part.id] = part
+                self._keys += len(part.keys)
                 self._session.begin(part, now, out)
             except DynoError as error:
-                self._parts.pop(part.id, None)
+                if self._parts.pop(part.id, None) is not None:
+                    self._keys -= len(part.keys)
                 self.failed(part, error)
         if not self._parts and not self._todo and self.result is None:
             self.result = self.entries
@@ -82,6 +86,7 @@ class Batch(Call, ABC):
     def ended(self, part: Call, now: float, out: SessionOutbox) -> None:
         """A part has its result or its error."""
         del self._parts[part.id]
+        self._keys -= len(part.keys)
         if part.error is not None:
             self.failed(part, part.error)
         else:

@@ -15,7 +15,7 @@ from dyno.errors import (
     RequestTimeout,
 )
 from dyno.session import batch as batches
-from dyno.session.batch import KEYS_BYTES_MAX, PARTS_MAX, Batch, GetBatch, PutBatch
+from dyno.session.batch import KEYS_BYTES_MAX, KEYS_MAX, PARTS_MAX, Batch, GetBatch, PutBatch
 from dyno.session.links import WINDOW_BYTES_MAX
 from dyno.session.results import PutResult, Record
 from dyno.wire.codec import ProtocolError
@@ -472,6 +472,20 @@ def test_no_more_than_so_many_parts_are_under_way_and_others_have_the_time_that_
     assert next_put.budget_ms == 3500
     assert world.finished() == []
     world.cancel(batch)
+
+
+def test_no_more_keys_are_asked_for_at_once_than_a_node_takes(world):
+    keys = [f"{number}" for number in range(2 * KEYS_MAX)]
+    batch = get_many(world, keys)
+    asked = world.sent(GetMany)
+    assert len(asked) == KEYS_MAX // GET_MANY_KEYS_MAX
+    while asked:
+        address, request = asked.pop(0)
+        world.hear(address, found_many(world, request, dict.fromkeys(keys_of(request), 1)))
+        asked += world.sent(GetMany)
+        assert len(asked) <= KEYS_MAX // GET_MANY_KEYS_MAX
+    assert is_over(world, batch)
+    assert [record.value for record in batch.result.values()] == [1] * len(keys)
 
 
 def test_those_who_waited_for_room_come_before_the_next_parts_of_a_batch(world, monkeypatch):
