@@ -6,7 +6,7 @@ import pytest
 
 from dyno.session.calls import Call
 from dyno.session.links import NodeLink
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, ListKeys, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, AskMembers, Delete, Get, GetMany, ListKeys, Put
 
 
 def a_call(request) -> Call:
@@ -19,6 +19,7 @@ def a_call(request) -> Call:
 )
 def test_needed_is_what_the_quorums_ask_for(r, pr, needed):
     assert a_call(Get(1, "b", b"k", r, pr, 1, False)).needed == needed
+    assert a_call(GetMany(1, "b", b"", r, pr, 1)).needed == needed
     assert a_call(Put(1, "b", b"k", b"", b"", False, r, pr, b"", 1, False)).needed == needed
     assert a_call(Delete(1, "b", b"k", b"", 1, 0, r, pr, b"", 1, False)).needed == needed
     assert a_call(ListKeys(1, "b", 0, b"", 1, r, pr, 1, False)).needed == needed
@@ -28,7 +29,9 @@ def test_needed_is_what_the_quorums_ask_for(r, pr, needed):
 def test_only_reads_can_be_asked_twice():
     assert a_call(Get(1, "b", b"k", 1, 0, 1, False)).reads
     assert a_call(ListKeys(1, "b", 0, b"", 1, 1, 0, 1, False)).reads
+    assert a_call(GetMany(1, "b", b"", 1, 0, 1)).reads
     assert a_call(AskMembers(1)).reads
+    assert not a_call(None).reads
     assert not a_call(Put(1, "b", b"k", b"", b"", False, 1, 0, b"", 1, False)).reads
     assert not a_call(Delete(1, "b", b"k", b"", 1, 0, 1, 0, b"", 1, False)).reads
 
