@@ -53,6 +53,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     put_timeout_s: Seconds = 3.0
     hedge_after_s: Seconds = 0.05  # a read answer later than this is overtaken by another replica
     requests_max: Count = 10_000  # under way at once on one coordinator
+    read_bytes_max: Bytes = 64 << 20  # of records that wait to be compared with other nodes'
     listings_max: Count = 128  # pages of keys under way at once on one coordinator
     retry_after_s: Seconds = 0.1  # what an Overloaded answer advises
 

@@ -8,8 +8,8 @@ forwards (`GetCoordinator`, `Forwarding`): when copies differ, when one is corru
 when an owner is late, out of reach or plans with another ring, and when this node owns no copy. Of a
 `GetMany` such keys are left out of the answer, and the client asks for them one by one.
 
-Which owners are asked rotates with every turn, so that one turn speaks with few nodes and all get their share
-of questions over time.
+Which owners are asked is up to the keys that come first in a turn, so that one turn speaks with few nodes and
+all get their share of questions over time; those that are slow lately come last (`Patience`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dyno.buckets.properties import DEFAULTS
 from dyno.errors import Code, InvalidRequest
+from dyno.protocol.patience import Patience
 from dyno.protocol.sink import Failure, LinkSink, invalid
 from dyno.wire.messages import (
     GET_MANY_KEYS_MAX,
@@ -48,7 +49,8 @@ Singly: TypeAlias = Callable[[int, Get, str, float, "Outbox"], None]
 
 
 class BulkReads:
-    """All reads of one node that are still plain. singly: takes the others."""
+    """All reads of one node that are still plain. singly: takes the others. elsewhere: how many requests are
+    under way there, which count towards `requests_max` as well."""
 
     def __init__(
         self,
@@ -59,19 +61,24 @@ class BulkReads:
         replica: Replica,
         peers: Peers,
         singly: Singly,
+        elsewhere: Callable[[], int],
     ) -> None:
         self.pending = 0  # keys that are being read
+        self.held_bytes = 0  # of the records of this node that wait for those of others
         self._me = me
         self._config = config
         self._planner = planner
         self._replica = replica
         self._peers = peers
         self._singly = singly
+        self._elsewhere = elsewhere
+        self._patience = Patience(hedge_after_s=config.hedge_after_s, most_s=config.get_timeout_s / 4)
+        self._late_at = 0.0  # of the round that was begun last
         self._last_id = 0
         self._gathered: list[tuple[int, Get]] = []
         self._gathered_at = 0.0
         self._stopping = False
-        self._rounds: dict[int, _Round] = {}  # in the order of their beginning, so of their deadlines
+        self._rounds: dict[int, _Round] = {}  # in the order of `late_at`
 
     def stop(self) -> None:
         """Begin nothing any more; what is under way goes on."""
@@ -100,9 +107,8 @@ class BulkReads:
         many = _Many(link, request.id, len(keys))
         if self._planner.ring is None or self._stopping:
             many.failed(Failure(Code.RING, f"{self._me} is not serving"), out)
-        elif self.pending + len(keys) > self._config.requests_max:
-            text = f"{self._me}: too many requests are under way"
-            many.failed(Failure(Code.OVERLOADED, text, retry_after_s=self._config.retry_after_s), out)
+        elif self._room() < (len(keys) if self.pending else 1):
+            many.failed(self._overload(), out)
         else:
             try:
                 self._begin_many(many, request, keys, now, out)
@@ -112,8 +118,11 @@ class BulkReads:
     def answer(self, node: str, message: ReadManyAnswer, now: float, out: Outbox) -> None:
         """A replica's records. Raises ValueError for what cannot be an answer to what it was asked."""
         round = self._rounds.get(message.id)
-        if round is None or node not in round.waiting:
-            return  # late, or twice
+        if round is None:
+            self._patience.came_late(message.id, node, now)
+            return
+        if node not in round.waiting:
+            return  # twice
         if message.status != STATUS_OK:
             self._give_up(round, "", now, out)
             return
@@ -122,12 +131,14 @@ class BulkReads:
         if len(records) != count:
             raise ValueError(f"{len(records)} records for {count} slots")
         round.waiting.remove(node)
+        self._patience.took(node, now - round.began_at, now)
         round.plain = _common(round.plain, records)
         if not round.waiting:
             self._conclude(round, now, out)
 
     def lost(self, node: str, now: float, out: Outbox) -> None:
         """The link to a node broke."""
+        self._patience.lost(node)
         for round in [round for round in self._rounds.values() if node in round.waiting]:
             self._give_up(round, node, now, out)
 
@@ -140,7 +151,12 @@ class BulkReads:
         if self._gathered:
             self._begin_gathered(now, out)
         while self._rounds and (round := next(iter(self._rounds.values()))).late_at <= now:
-            self._give_up(round, round.waiting[0], now, out)
+            if self._patience.is_over(now):
+                self._patience.overdue(round.id, round.waiting, round.began_at, now)
+                self._give_up(round, round.waiting[0], now, out)
+            else:
+                del self._rounds[round.id]
+                self._await(round, now, self._config.hedge_after_s)
 
     def deadline(self) -> float | None:
         if self._gathered:
@@ -151,8 +167,10 @@ class BulkReads:
 
     def _begin_gathered(self, now: float, out: Outbox) -> None:
         gathered, self._gathered = self._gathered, []
+        if self._patience.slow:
+            self._patience.forget_old(now)
         groups = _Groups(self._choose)
-        room = self._config.requests_max - self.pending
+        room = self._room()
         for link, request in gathered[:room]:
             try:
                 placed = groups.place(self._planner, request, request.key, (link, request))
@@ -161,13 +179,15 @@ class BulkReads:
             if not placed:
                 self._singly(link, request, "", now, out)
         for link, request in gathered[room:]:
-            self._singly(link, request, "", now, out)
+            LinkSink(link, request.id).failed(self._overload(), out)
         for peers, slots, askers in groups.all():
             self._begin(None, peers, slots, askers, now, out)
 
     def _begin_many(
         self, many: _Many, request: GetMany, keys: Sequence[bytes], now: float, out: Outbox
     ) -> None:
+        if self._patience.slow:
+            self._patience.forget_old(now)
         groups = _Groups(self._choose)
         left_out = [
             index for index, key in enumerate(keys) if not groups.place(self._planner, request, key, index)
@@ -188,7 +208,7 @@ class BulkReads:
         """Read what is here, and ask the others for the same."""
         ring = self._planner.ring
         assert ring is not None
-        mine = self._replica.read_many(slots, bytes_max=READ_MANY_BYTES_MAX)
+        mine = self._read_here(many, slots)
         if None in mine:
             there = [index for index, record in enumerate(mine) if record is not None]
             missing = [asker for asker, record in zip(askers, mine, strict=True) if record is None]
@@ -200,14 +220,42 @@ class BulkReads:
         self._last_id += 1
         round = _Round(self._last_id, self._me, peers, many, askers, mine)
         self.pending += len(askers)
+        self.held_bytes += round.held_bytes
         if not peers:
             self._conclude(round, now, out)
             return
-        round.late_at = now + self._config.hedge_after_s
-        self._rounds[round.id] = round
+        round.began_at = now
+        self._await(round, now, self._patience.wait_s(peers))
         question = ReadMany(round.id, ring.fingerprint, b"".join(slots))
         for peer in peers:
             self._peers.send(peer, question, out)
+
+    def _await(self, round: _Round, now: float, seconds: float) -> None:
+        """Rounds are late in the order in which they stand here, so that the first one is always the next."""
+        self._late_at = max(self._late_at, now + seconds)
+        round.late_at = self._late_at
+        self._rounds[round.id] = round
+
+    def _read_here(self, many: _Many | None, slots: list[bytes]) -> list[bytes | None]:
+        """A GetMany makes a node hold no more than fits its answer, by however many rounds it is read."""
+        if many is None:
+            return self._replica.read_many(slots, bytes_max=READ_MANY_BYTES_MAX)
+        if many.room <= 0:
+            return [None] * len(slots)
+        records = self._replica.read_many(slots, bytes_max=many.room)
+        many.room -= sum(len(record) for record in records if record is not None)
+        return records
+
+    def _room(self) -> int:
+        """How many more keys may be read now."""
+        config = self._config
+        if self.held_bytes >= config.read_bytes_max:
+            return 0
+        return max(0, config.requests_max - self.pending - self._elsewhere())
+
+    def _overload(self) -> Failure:
+        text = f"{self._me}: too many requests are under way"
+        return Failure(Code.OVERLOADED, text, retry_after_s=self._config.retry_after_s)
 
     def _choose(self, owners: tuple[str, ...], request: Get | GetMany, favourites: dict[str, bool]) -> Any:
         """The owners to be asked beside this node, the favourites first; None where it is not that plain."""
@@ -220,8 +268,11 @@ class BulkReads:
         alive = [name for name in self._planner.standing(owners).alive if can_ask(name)]
         if len(alive) < others:
             return None
-        alive.sort(key=lambda name: name not in favourites)
-        chosen = tuple(alive[:others])
+        if slow := self._patience.slow:
+            alive.sort(key=lambda name: (name in slow, name not in favourites))
+        else:
+            alive.sort(key=lambda name: name not in favourites)
+        chosen = tuple(sorted(alive[:others]))  # whatever a key prefers: the same nodes are one group
         favourites.update(dict.fromkeys(chosen, True))
         return chosen
 
@@ -254,6 +305,7 @@ class BulkReads:
     def _forget(self, round: _Round) -> None:
         self._rounds.pop(round.id, None)
         self.pending -= len(round.askers)
+        self.held_bytes -= round.held_bytes
 
 
 class _Round:
@@ -261,7 +313,7 @@ class _Round:
     the same, else None. askers: for each of them (link, request), or its index in `many`. waiting: who has
     not answered."""
 
-    __slots__ = ("askers", "id", "late_at", "many", "nodes", "plain", "waiting")
+    __slots__ = ("askers", "began_at", "held_bytes", "id", "late_at", "many", "nodes", "plain", "waiting")
 
     def __init__(
         self,
@@ -278,7 +330,8 @@ class _Round:
         self.many = many
         self.askers = askers
         self.plain = mine
-        self.late_at = 0.0
+        self.held_bytes = sum([len(record) for record in mine if record])
+        self.began_at = self.late_at = 0.0
 
 
 class _Groups:
@@ -320,7 +373,7 @@ class _Groups:
 class _Many:
     """One GetMany on its way: an item for each key, until nothing is missing any more."""
 
-    __slots__ = ("_answered", "_bytes", "_id", "_link", "_missing", "_records", "_which")
+    __slots__ = ("_answered", "_id", "_link", "_missing", "_records", "_which", "room")
 
     def __init__(self, link: int, id: int, keys: int) -> None:
         self._link = link
@@ -329,14 +382,13 @@ class _Many:
         self._records: list[bytes | None] = [None] * keys
         self._answered: list[str] = []
         self._which = bytearray(keys)
-        self._bytes = 0
+        self.room = READ_MANY_BYTES_MAX  # that the records read so far leave in the answer
 
     def found(self, indices: Sequence[int], records: Sequence[bytes | None], nodes: str, out: Outbox) -> None:
         group = len(self._answered)
         self._answered.append(nodes)
         for index, record in zip(indices, records, strict=True):
-            if record is not None and self._bytes < READ_MANY_BYTES_MAX:
-                self._bytes += len(record)
+            if record is not None:
                 self._records[index] = record
                 self._which[index] = group
         self.leave_out(len(indices), out)

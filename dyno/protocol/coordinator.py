@@ -124,6 +124,11 @@ class Coordinator:
         """Whether anybody waits for an answer."""
         return bool(self._gets or self._puts or self._forwardings)
 
+    @property
+    def under_way(self) -> int:
+        """Requests that are not answered yet."""
+        return len(self._gets) + len(self._puts) + len(self._forwardings)
+
     # ── what comes in ──
 
     def request(self, link: int, request: Request, now: float, out: Outbox, *, late: str = "") -> None:
@@ -232,7 +237,7 @@ class Coordinator:
             reason = "is stopping" if self._stopping else "has not joined a cluster yet"
             sink.failed(Failure(Code.RING, f"{self._me} {reason}"), out)
             return
-        if len(self._gets) + len(self._puts) + len(self._forwardings) >= self._config.requests_max:
+        if self.under_way >= self._config.requests_max:
             self._overloaded("too many requests are under way", sink, out)
             return
         bucket = self._planner.serving.get(request.bucket, DEFAULTS)

@@ -34,6 +34,7 @@ from dyno.protocol.replica import Batch, Refusal, Replica, listing_span
 from dyno.protocol.ring import Ring
 from dyno.wire.members import pack_members
 from dyno.wire.messages import (
+    GET_MANY_KEYS_MAX,
     READ_MANY_BYTES_MAX,
     READ_MANY_SLOTS_MAX,
     STATUS_OK,
@@ -75,10 +76,10 @@ from dyno.wire.messages import (
     Withdrawn,
 )
 from dyno.wire.pages import is_page
-from dyno.wire.rows import pack_row
+from dyno.wire.rows import pack_row, unpack_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from random import Random
 
     from dyno.causality.mint import Minter
@@ -147,6 +148,7 @@ class Node:
             replica=self._replica,
             peers=self._peers,
             singly=self._read_singly,
+            elsewhere=lambda: self._coordinator.under_way,
         )
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
@@ -251,40 +253,35 @@ class Node:
             raise ValueError(f"a {type(message).__name__} is no request")
         door(link, message, now, out)
 
-    def slot_read_by(self, message: Message) -> bytes | None:
-        """The slot that this replica will read when it receives the message, if it is known beforehand."""
+    def slots_read_by(self, message: Message) -> Sequence[bytes]:
+        """The slots that this replica will read for a message, as far as they are known beforehand. None for
+        one that will be refused."""
         if isinstance(message, Read | Store):
-            return message.slot if len(message.slot) == SLOT_BYTES else None
-        if self._planner.ring is not None and isinstance(message, Get | Put | Delete):
-            bucket = self._buckets.table.serving.get(message.bucket, DEFAULTS)
-            if bucket is None:
-                return None
-            try:
-                plan = self._planner.ring.plan(message.bucket, message.key, bucket.n)
-            except InvalidRequest:
-                return None
-            return plan.slot if self.name in plan.owners else None
-        return None
+            return (message.slot,) if len(message.slot) == SLOT_BYTES else ()
+        if isinstance(message, ReadMany):
+            return _slots_of(message) if self._same_ring(message.ring) else ()
+        if isinstance(message, Get | Put | Delete):
+            return self._own_slots(message.bucket, (message.key,))
+        if isinstance(message, GetMany):
+            return self._own_slots(message.bucket, unpack_keys(message.keys, items_max=GET_MANY_KEYS_MAX))
+        return ()
 
-    def span_read_by(self, message: Message) -> Span | None:
+    def spans_read_by(self, message: Message) -> Sequence[Span]:
         """The same for a page of records."""
         if isinstance(message, Scan) and _is_scan(message):
-            return listing_span(message.prefix, message.after, message.limit)
-        if (
-            self._planner.ring is not None
-            and isinstance(message, ListKeys)
-            and is_page(message.after, message.limit)
-        ):
-            bucket = self._buckets.table.serving.get(message.bucket, DEFAULTS)
+            return (listing_span(message.prefix, message.after, message.limit),)
+        ring = self._planner.ring
+        if ring is not None and isinstance(message, ListKeys) and is_page(message.after, message.limit):
+            bucket = self._planner.serving.get(message.bucket, DEFAULTS)
             if bucket is None:
-                return None
+                return ()
             try:
-                plan = self._planner.ring.plan_listing(message.bucket, message.partition, bucket.n)
+                plan = ring.plan_listing(message.bucket, message.partition, bucket.n)
             except InvalidRequest:
-                return None
+                return ()
             if self.name in plan.owners:
-                return listing_span(plan.slot, message.after, message.limit)
-        return None
+                return (listing_span(plan.slot, message.after, message.limit),)
+        return ()
 
     def answer(self, address: str, message: Message, now: float, out: Outbox) -> None:
         """An answer on an outbound link. Raises ValueError as `receive` does."""
@@ -359,6 +356,18 @@ class Node:
         return earliest
 
     # ── inside ──
+
+    def _own_slots(self, bucket: str, keys: Sequence[bytes]) -> list[bytes]:
+        """The slots of those keys that this node owns."""
+        ring = self._planner.ring
+        properties = self._planner.serving.get(bucket, DEFAULTS)
+        if ring is None or properties is None:
+            return []
+        try:
+            plans = [ring.plan(bucket, key, properties.n) for key in keys]
+        except InvalidRequest:
+            return []
+        return [plan.slot for plan in plans if self.name in plan.owners]
 
     def _doors(self) -> dict[type, Callable[[int, Message, float, Outbox], None]]:
         coordinate: Callable[..., None] = self._coordinator.request
@@ -463,15 +472,11 @@ class Node:
 
     def _read_many(self, link: int, message: ReadMany, now: float, out: Outbox) -> None:
         """Answer with the records as they are stored, undecoded."""
-        slots = message.slots
-        count, rest = divmod(len(slots), SLOT_BYTES)
-        if rest or not 1 <= count <= READ_MANY_SLOTS_MAX:
-            raise ValueError(f"slots of {len(slots)} bytes in all")
-        each = [slots[at : at + SLOT_BYTES] for at in range(0, len(slots), SLOT_BYTES)]
-        if not self._same_ring(message.ring) or not all(map(self._same_copies, each)):
+        slots = _slots_of(message)
+        if not self._same_ring(message.ring) or not all(map(self._same_copies, slots)):
             out.replies.append((link, ReadManyAnswer(message.id, STATUS_RING, b"")))
             return
-        records = self._replica.read_many(each, bytes_max=READ_MANY_BYTES_MAX)
+        records = self._replica.read_many(slots, bytes_max=READ_MANY_BYTES_MAX)
         out.replies.append((link, ReadManyAnswer(message.id, STATUS_OK, pack_row(records))))
 
     def _same_copies(self, slot: bytes) -> bool:
@@ -559,6 +564,14 @@ def _check_slot(slot: bytes) -> None:
     """An engine would not take it."""
     if len(slot) != SLOT_BYTES:
         raise ValueError(f"a slot of {len(slot)} bytes")
+
+
+def _slots_of(message: ReadMany) -> list[bytes]:
+    slots = message.slots
+    count, rest = divmod(len(slots), SLOT_BYTES)
+    if rest or not 1 <= count <= READ_MANY_SLOTS_MAX:
+        raise ValueError(f"slots of {len(slots)} bytes in all")
+    return [slots[at : at + SLOT_BYTES] for at in range(0, len(slots), SLOT_BYTES)]
 
 
 def _is_scan(message: Scan) -> bool:

@@ -140,11 +140,12 @@ class Replica:
     def read_many(self, slots: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
         """Records as `read` gives them, but None for one that nobody may be told of yet, that is corrupt, or
         that comes after so many bytes of others: `read` tells which."""
+        records: list[bytes | None]
         try:
             cells = self._engine.get_many(slots, bytes_max=bytes_max)
+            records = [b"" if cell is None else record_of(cell) for cell in cells]
         except CorruptRecord:
-            return [None] * len(slots)
-        records: list[bytes | None] = [b"" if cell is None else record_of(cell) for cell in cells]
+            records = self._sound_of(slots, bytes_max=bytes_max)
         if len(records) < len(slots):
             records += [None] * (len(slots) - len(records))
         for batch in (self._gathering, self._committing):
@@ -284,6 +285,21 @@ class Replica:
             return self._engine.get(slot)
         except CorruptRecord as error:
             raise Refusal(STATUS_STORAGE, str(error)) from error
+
+    def _sound_of(self, slots: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
+        """One by one, as `read_many` gives them, with None for the corrupt ones among them."""
+        records: list[bytes | None] = []
+        for slot in slots:
+            try:
+                cell = self._engine.get(slot)
+            except CorruptRecord:
+                records.append(None)
+                continue
+            records.append(b"" if cell is None else record_of(cell))
+            bytes_max -= len(cell or b"")
+            if bytes_max <= 0:
+                break
+        return records
 
     def _own(self, slot: bytes) -> tuple[Record, Note | None]:
         cell, _ = self._newest(slot)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dyno.errors import StorageFailed
 from dyno.server.worker import Worker
 from dyno.storage.engine import CorruptRecord, Engine, Scanned, Span, StorageBroken
+from dyno.wire.messages import READ_MANY_BYTES_MAX
 
 if TYPE_CHECKING:
     from dyno.transport.reactor import Reactor
@@ -59,17 +60,18 @@ class MeteredEngine(Engine):
             if not was_cold:
                 self._took((perf_counter() - started) / (len(keys) or 1))
 
-    def warm(self, what: bytes | Span) -> None:
+    def warm(self, what: bytes | Span) -> int:
         """Read on the thread, only for the sake of its pages: the record under a key, or a span of records.
-        What is wrong there is the core's to find."""
+        What is wrong there is the core's to find. Returns how many bytes it was."""
         started, records = perf_counter(), 1
         try:
             if isinstance(what, Span):
-                records = len(self._engine.scan(what.start, what.end, limit=what.limit)[0])
-            else:
-                self._engine.get(what)
+                items = self._engine.scan(what.start, what.end, limit=what.limit)[0]
+                records = len(items)
+                return sum(len(value or b"") for _, value in items)
+            return len(self._engine.get(what) or b"")
         except (CorruptRecord, StorageBroken):
-            return
+            return 0
         finally:
             self._took((perf_counter() - started) / max(records, 1))
 
@@ -111,13 +113,14 @@ def _the_end(error: StorageBroken) -> StorageFailed:
 
 
 class _Waiting(NamedTuple):
-    what: bytes | Span
+    what: Sequence[bytes] | Sequence[Span]
     link: int
     message: Message
 
 
 class ColdReads:
-    """receive(link, message): the core's ear, called once the message's record is in memory."""
+    """receive(link, message): the core's ear, called once all records that the message reads are in memory.
+    waiting_max: of records."""
 
     def __init__(
         self,
@@ -135,12 +138,12 @@ class ColdReads:
             reactor, name="dyno-reads", do=self._warm, on_done=self._warmed
         )
 
-    def take(self, what: bytes | Span, link: int, message: Message) -> bool:
+    def take(self, what: Sequence[bytes] | Sequence[Span], link: int, message: Message) -> bool:
         """what: the message will read. False when too many wait already: a stalled loop then slows down who
         asks for so much."""
-        if self._waiting >= self._waiting_max:
+        if self._waiting + len(what) > self._waiting_max:
             return False
-        self._waiting += 1
+        self._waiting += len(what)
         self._worker.submit(_Waiting(what, link, message))
         return True
 
@@ -148,9 +151,13 @@ class ColdReads:
         self._worker.close()
 
     def _warm(self, waiting: _Waiting) -> _Waiting:
-        self._engine.warm(waiting.what)
+        room = READ_MANY_BYTES_MAX  # the core will not read more either
+        for what in waiting.what:
+            room -= self._engine.warm(what)
+            if room <= 0:
+                break
         return waiting
 
     def _warmed(self, waiting: _Waiting) -> None:
-        self._waiting -= 1
+        self._waiting -= len(waiting.what)
         self._receive(waiting.link, waiting.message)

@@ -172,8 +172,8 @@ class Runner:
 
     def _receive(self, link: int, message: Message) -> None:
         if self._engine.cold:
-            what = self._core.slot_read_by(message) or self._core.span_read_by(message)
-            if what is not None and self._cold_reads.take(what, link, message):
+            what = self._core.slots_read_by(message) or self._core.spans_read_by(message)
+            if what and self._cold_reads.take(what, link, message):
                 return
         self._core.receive(link, message, self._now, self._out)
 

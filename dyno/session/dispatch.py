@@ -127,14 +127,14 @@ class Dispatch:
             trouble.paid = False
             self._budget.give_back()
         self._release(call)
+        if self._waiting:
+            self.send_waiting(now, out)  # before the next parts of a batch, which may be many
         if call.parent is None:
             out.finished.append(call)
         else:
             call.parent.ended(call, now, out)
         if self._saving:
             self._spend(now, out)
-        if self._waiting:
-            self.send_waiting(now, out)
 
     def fail(self, call: Call, error: DynoError, now: float, out: SessionOutbox) -> None:
         if call.trouble is not None and call.trouble.may_be_done:

@@ -3,6 +3,8 @@
 Joins what is known of the ring (`Routing`) with the links that are up (`Links`): the first primary of the
 key that is ready, in preference order; else one that asked to be spared; else any other node, which passes
 the request on. A primary that is passed over because its link is down is dialled for the calls to come.
+Gets that leave in one turn travel together, TOGETHER of them at most, to one primary
+(docs/design/reading.md).
 
 The table is only built for the second call that is routed: a client that makes one call and goes does not
 pay for it.
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
     from dyno.session.outbox import SessionOutbox
     from dyno.session.routing import Routing
 
-
-TOGETHER = 32
+TOGETHER = 32  # reads that leave in one turn and go to one node, before the next node has its turn
 
 
 class Paths:
@@ -58,14 +59,20 @@ class Paths:
             return call.prefers
         return self._links.any_ready(tried)
 
-    def grouped(self, bucket: bytes, keys: list[bytes]) -> list[tuple[NodeLink | None, list[bytes]]]:
+    def grouped(
+        self, bucket: bytes, keys: list[bytes], now: float, out: SessionOutbox
+    ) -> list[tuple[NodeLink | None, list[bytes]]]:
         """Keys by the node to read them from: first that which has the most of them, the least busy one where
-        several do, then likewise for those that are left. None: whoever can take them."""
+        several do, then likewise for those that are left. None: whoever can take them. Primaries without a
+        link are dialled for the calls to come."""
         routing = self._routing
-        if not routing.known:
-            return [(None, keys)]
+        if not keys or not routing.known:
+            return [(None, keys)] if keys else []
         groups: list[tuple[NodeLink | None, list[bytes]]] = []
         links_of = {key: self._links_of(routing.partition(bucket, key)) for key in keys}
+        for link in dict.fromkeys(link for links in links_of.values() for link in links):
+            if link.state is LinkState.DOWN:
+                self._links.dial(link, now, out)
         while keys:
             counts = Counter(link for key in keys for link in links_of[key] if link.ready)
             if not counts:

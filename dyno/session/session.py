@@ -325,9 +325,11 @@ class Session:
             self._upkeep(now, out)
         return call
 
-    def grouped(self, bucket: bytes, keys: list[bytes]) -> list[tuple[NodeLink | None, list[bytes]]]:
+    def grouped(
+        self, bucket: bytes, keys: list[bytes], now: float, out: SessionOutbox
+    ) -> list[tuple[NodeLink | None, list[bytes]]]:
         """See Paths.grouped."""
-        return self._paths.grouped(bucket, keys)
+        return self._paths.grouped(bucket, keys, now, out)
 
     @property
     def cluster(self) -> bytes:

@@ -1,8 +1,8 @@
 """A client on virtual time: what `dyno.client` is on real sockets, around the very same `session.Session`.
 
-`get`, `put`, `keys`, `create_bucket` and the like let the simulation run until the call has ended, and return
-or raise what it ended with. `begin_get` and the like return a `Pending` at once, so that many calls can be
-under way; `wait` lets the simulation run until they all have ended.
+`get`, `put`, `get_many`, `keys`, `create_bucket` and the like let the simulation run until the call has
+ended, and return or raise what it ended with. `begin_get` and the like return a `Pending` at once, so that
+many calls can be under way; `wait` lets the simulation run until they all have ended.
 
 In: the addresses of nodes, and calls. Out: results, exactly as users get them. Every call's begin and end
 goes to the trace.
@@ -14,6 +14,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from dyno.session.batch import GetBatch, PutBatch
 from dyno.session.listing import Listing
 from dyno.session.options import BucketOptions
 from dyno.session.outbox import SessionOutbox
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from random import Random
 
+    from dyno.session.batch import Batch
     from dyno.session.calls import Call
     from dyno.session.results import PutResult, Record
     from dyno.simulator.kernel import Kernel
@@ -99,6 +101,12 @@ class Client:
     def get(self, bucket: str, key: str | bytes, **options: Any) -> Record:
         return self.wait(self.begin_get(bucket, key, **options))[0]  # type: ignore[no-any-return]
 
+    def get_many(self, bucket: str, keys: Sequence[str | bytes], **options: Any) -> dict[Any, Record]:
+        return self.wait(self.begin_get_many(bucket, keys, **options))[0]  # type: ignore[no-any-return]
+
+    def put_many(self, bucket: str, values: dict[Any, Any], **options: Any) -> dict[Any, PutResult]:
+        return self.wait(self.begin_put_many(bucket, values, **options))[0]  # type: ignore[no-any-return]
+
     def put(self, bucket: str, key: str | bytes, value: Any, **options: Any) -> PutResult:
         return self.wait(self.begin_put(bucket, key, value, **options))[0]  # type: ignore[no-any-return]
 
@@ -144,6 +152,15 @@ class Client:
             f"get {bucket}/{_shown(key)}", self._session.get, self._bucket(bucket), key, **options
         )
 
+    def begin_get_many(self, bucket: str, keys: Sequence[str | bytes], **options: Any) -> Pending:
+        now = self._kernel.now
+        batch = GetBatch(self._session, self._bucket(bucket), keys, now=now, out=self._out, **options)
+        return self._begin_batch(f"get_many {bucket}: {len(keys)} keys", batch)
+
+    def begin_put_many(self, bucket: str, values: dict[Any, Any], **options: Any) -> Pending:
+        batch = PutBatch(self._session, self._bucket(bucket), values, now=self._kernel.now, **options)
+        return self._begin_batch(f"put_many {bucket}: {len(values)} keys", batch)
+
     def begin_put(self, bucket: str, key: str | bytes, value: Any, **options: Any) -> Pending:
         what = f"put {bucket}/{_shown(key)} {value!r:.40}"
         return self._begin(what, self._session.put, self._bucket(bucket), key, value, **options)
@@ -184,6 +201,13 @@ class Client:
         pending = Pending(what, self._kernel.now)
         self._note(what)
         verb(*args, **options, now=self._kernel.now, out=self._out).waiter = pending
+        self._settle()
+        return pending
+
+    def _begin_batch(self, what: str, batch: Batch) -> Pending:
+        batch.waiter = pending = Pending(what, self._kernel.now)
+        self._note(what)
+        batch.go_on(self._kernel.now, self._out)
         self._settle()
         return pending
 

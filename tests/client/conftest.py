@@ -20,6 +20,7 @@ from dyno.placement.hashing import Keyspace, bucket_id
 from dyno.wire.link import LinkCodec
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members
 from dyno.wire.messages import (
+    GET_MANY_KEYS_MAX,
     AskBuckets,
     AskMembers,
     Buckets,
@@ -28,7 +29,9 @@ from dyno.wire.messages import (
     Done,
     Failed,
     Found,
+    FoundMany,
     Get,
+    GetMany,
     Hello,
     Listed,
     ListKeys,
@@ -37,6 +40,7 @@ from dyno.wire.messages import (
     Put,
 )
 from dyno.wire.pages import pack_keys
+from dyno.wire.rows import pack_row, unpack_keys
 
 CLUSTER = bytes(range(16))
 PARTITIONS = 16
@@ -45,8 +49,9 @@ PARTITIONS = 16
 class FakeNode:
     """address: where it listens, once it serves. others: nodes that it lists as members besides itself.
 
-    seen: all requests, in the order of arrival. turns: how many requests came in each read. answer: may be
-    set to a function that answers a request instead of the node; None from it means no answer, ever."""
+    left_out: keys that a GetMany does not answer. seen: all requests, in the order of arrival. turns: how
+    many requests came in each read. answer: may be set to a function that answers a request instead of the
+    node; None from it means no answer, ever."""
 
     def __init__(self, name: str = "n1") -> None:
         self.name = name
@@ -54,6 +59,7 @@ class FakeNode:
         self.others: list[FakeNode] = []
         self.records: dict[tuple[str, bytes], Record] = {}
         self.buckets: dict[str, Entry] = {}
+        self.left_out: list[bytes] = []
         self.seen: list[Any] = []
         self.turns: list[int] = []
         self.answer: Callable[[Any], Message | None] = self.answer_truly
@@ -87,6 +93,8 @@ class FakeNode:
             case Get():
                 record = self.records.get((request.bucket, request.key))
                 return Found(request.id, record.pack() if record else b"", self.name, "")
+            case GetMany():
+                return self._found_many(request)
             case Put():
                 return self._put(request)
             case Delete():
@@ -123,6 +131,13 @@ class FakeNode:
     def member(self) -> Member:
         seat = self.name.encode().ljust(16, b"s")
         return Member(self.name, seat, seat, b"start-id", 1, 0, NORMAL, ALIVE, self.address, "", 1.0)
+
+    def _found_many(self, request: GetMany) -> Message:
+        row: list[bytes | None] = []
+        for key in unpack_keys(request.keys, items_max=GET_MANY_KEYS_MAX):
+            record = self.records.get((request.bucket, key))
+            row.append(None if key in self.left_out else record.pack() if record else b"")
+        return FoundMany(request.id, pack_row(row), self.name, bytes(len(row)))
 
     def _put(self, put: Put) -> Message:
         record = self.records.get((put.bucket, put.key), Record.EMPTY)

@@ -39,7 +39,9 @@ from dyno.wire.messages import (
     Done,
     Failed,
     Found,
+    FoundMany,
     Get,
+    GetMany,
     Hello,
     Introduce,
     Listed,
@@ -65,6 +67,7 @@ from dyno.wire.messages import (
     Withdrawn,
 )
 from dyno.wire.pages import pack_keys, unpack_entries
+from dyno.wire.rows import pack_row, unpack_row
 
 KEY = b"key"
 USER = Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, CLIENT, b"", 0, "", b"", b"", "")
@@ -107,8 +110,7 @@ class Driven:
     def of_another_key(self, store: Store) -> Store:
         """The same record for a key of its own."""
         key = b"another key"
-        slot = self.node.slot_read_by(a_get()._replace(key=key))
-        assert slot is not None
+        (slot,) = self.node.slots_read_by(a_get()._replace(key=key))
         return store._replace(key=key, slot=slot)
 
     def hello_of(self, name: str, *, cluster: bytes | None = None) -> Hello:
@@ -153,6 +155,10 @@ def a_get(id: int = 2, **fields: int) -> Get:
 
 def a_listing(id: int = 3, partition: int = 0, limit: int = 9) -> ListKeys:
     return ListKeys(id, "bucket", partition, b"", limit, DEFAULT, DEFAULT, 5000, False)
+
+
+def a_get_many(*keys: bytes) -> GetMany:
+    return GetMany(3, "bucket", pack_row(keys), DEFAULT, DEFAULT, 5000)
 
 
 # ── alone ──
@@ -228,43 +234,50 @@ def test_a_node_that_has_not_joined_answers_that_there_is_no_ring() -> None:
     assert (failed.code, failed.message) == ("ring", "n1 has not joined a cluster yet")
     assert driven.ask(Read(1, 7, b"s" * 27)) == [ReadAnswer(1, STATUS_RING, b"")]
     assert driven.ask(Store(1, 7, b"s" * 27, KEY, b"")) == [Stored(1, STATUS_RING)]
-    assert driven.node.slot_read_by(a_get()) is None
+    assert driven.node.slots_read_by(a_get()) == []
     assert driven.ask(Scan(1, 7, b"p" * 11, b"", 9)) == [ScanAnswer(1, STATUS_RING, b"", b"")]
-    assert driven.node.span_read_by(a_listing()) is None
+    assert driven.node.spans_read_by(a_listing()) == ()
 
 
 def test_the_slot_that_a_request_will_read_is_known_beforehand() -> None:
     driven = Driven()
-    slot = driven.node.slot_read_by(a_get())
-    assert slot is not None
-    assert slot == driven.node.slot_read_by(a_put())
-    assert driven.node.slot_read_by(Read(1, 7, slot)) == slot
-    assert driven.node.slot_read_by(Store(1, 7, slot, KEY, b"")) == slot
-    assert driven.node.slot_read_by(Read(1, 7, b"no slot")) is None
-    assert driven.node.slot_read_by(a_get()._replace(key=b"")) is None  # no request that will be done
-    assert driven.node.slot_read_by(AskMembers(1)) is None
+    read_by, ring = driven.node.slots_read_by, driven.node.membership.fingerprint
+    (slot,) = read_by(a_get())
+    assert read_by(a_put()) == [slot]
+    assert read_by(Read(1, 7, slot)) == (slot,)
+    assert read_by(Store(1, 7, slot, KEY, b"")) == (slot,)
+    assert read_by(Read(1, 7, b"no slot")) == ()
+    assert read_by(a_get()._replace(key=b"")) == []  # no request that will be done
+    assert read_by(AskMembers(1)) == ()
+    assert read_by(ReadMany(1, ring, slot + slot)) == [slot, slot]
+    assert read_by(ReadMany(1, ring + 1, slot)) == ()
+    with pytest.raises(ValueError, match="slots of 0 bytes"):
+        read_by(ReadMany(1, ring, b""))
+    (other,) = read_by(a_get()._replace(key=b"other"))
+    assert read_by(a_get_many(KEY, b"other")) == [slot, other]
+    assert read_by(a_get_many(KEY, b"")) == []
+    with pytest.raises(ValueError, match="nulls"):
+        read_by(a_get_many(KEY)._replace(keys=pack_row([None])))
     driven.learn("n2", "n3", "n4", "n5")
     keys = [b"key %d" % number for number in range(50)]
-    owned = [driven.node.slot_read_by(a_get()._replace(key=key)) is not None for key in keys]
+    owned = [bool(read_by(a_get()._replace(key=key))) for key in keys]
+    assert len(read_by(a_get_many(*keys))) == sum(owned)
     assert any(owned)
     assert not all(owned)
 
 
 def test_the_span_that_a_listing_will_read_is_known_beforehand() -> None:
     driven = Driven()
-    slot = driven.node.slot_read_by(a_get())
-    assert slot is not None
+    (slot,) = driven.node.slots_read_by(a_get())
     listing = a_listing(partition=slot[0] << 8 | slot[1])
-    span = driven.node.span_read_by(listing)
-    assert span is not None
+    (span,) = driven.node.spans_read_by(listing)
     assert span.start <= slot < span.end
     assert span.limit == 9
-    assert driven.node.span_read_by(Scan(1, 7, slot[:11], b"", 9)) == span
-    further = driven.node.span_read_by(Scan(1, 7, slot[:11], slot[11:], 9))
-    assert further is not None
+    assert driven.node.spans_read_by(Scan(1, 7, slot[:11], b"", 9)) == (span,)
+    (further,) = driven.node.spans_read_by(Scan(1, 7, slot[:11], slot[11:], 9))
     assert slot < further.start < further.end == span.end
-    assert driven.node.slot_read_by(listing) is None
-    assert driven.node.span_read_by(a_get()) is None
+    assert driven.node.slots_read_by(listing) == ()
+    assert driven.node.spans_read_by(a_get()) == ()
     for nonsense in (
         a_listing(partition=16),
         a_listing(limit=0),
@@ -272,9 +285,9 @@ def test_the_span_that_a_listing_will_read_is_known_beforehand() -> None:
         Scan(1, 7, slot[:11], b"x", 9),
         Scan(1, 7, slot[:11], b"", 0),
     ):
-        assert driven.node.span_read_by(nonsense) is None
+        assert driven.node.spans_read_by(nonsense) == ()
     driven.learn("n2", "n3", "n4", "n5")
-    owned = [driven.node.span_read_by(a_listing(partition=number)) is not None for number in range(16)]
+    owned = [driven.node.spans_read_by(a_listing(partition=number)) != () for number in range(16)]
     assert any(owned)
     assert not all(owned)
 
@@ -352,9 +365,8 @@ def test_a_copy_is_not_kept_where_its_key_does_not_belong() -> None:
     """Else the key that does belong there could not be written any more."""
     driven = Driven()
     ring = driven.node.membership.fingerprint
-    slot = driven.node.slot_read_by(a_get())
+    (slot,) = driven.node.slots_read_by(a_get())
     record = Record.EMPTY.pack()
-    assert slot is not None
     assert driven.ask(Store(1, ring, slot, b"another key", record)) == [Stored(1, STATUS_REFUSED)]
     assert driven.ask(Store(0, ring, slot, b"another key", record)) == []
     assert "does not belong" in driven.out.events[-1][1]
@@ -471,8 +483,7 @@ def test_a_write_goes_to_the_other_owners_and_is_done_when_one_of_them_has_it() 
 
 def elsewhere(driven: Driven, store: Store) -> Store:
     """The same record as that of another key."""
-    slot = driven.node.slot_read_by(a_get()._replace(key=b"another key"))
-    assert slot is not None
+    (slot,) = driven.node.slots_read_by(a_get()._replace(key=b"another key"))
     return store._replace(slot=slot, key=b"another key")
 
 
@@ -542,8 +553,7 @@ def test_a_listing_is_coordinated_and_its_answers_find_it() -> None:
     driven = three()
     driven.ask(a_put())
     driven.sent(Store)
-    slot = driven.node.slot_read_by(a_get())
-    assert slot is not None
+    (slot,) = driven.node.slots_read_by(a_get())
     assert driven.ask(a_listing(partition=slot[0] << 8 | slot[1])) == []
     ((address, scan),) = driven.sent(Scan)
     assert isinstance(scan, Scan)
@@ -709,6 +719,101 @@ def test_a_copy_of_a_living_nodes_directory_stops() -> None:
     assert "copy" in again.out.stop
 
 
+# ── many reads at once ──
+
+
+def test_a_peer_is_answered_many_records_as_they_are_stored() -> None:
+    driven = Driven()
+    driven.ask(a_put())
+    (slot,) = driven.node.slots_read_by(a_get())
+    (other,) = driven.node.slots_read_by(a_get(key=b"other"))  # type: ignore[arg-type]
+    ring = driven.node.membership.fingerprint
+    (one,) = driven.ask(Read(1, ring, slot))
+    assert isinstance(one, ReadAnswer)
+    (many,) = driven.ask(ReadMany(2, ring, slot + other + slot))
+    assert many == ReadManyAnswer(2, STATUS_OK, pack_row([one.record, b"", one.record]))
+    driven.engine.corrupt(slot)
+    (many,) = driven.ask(ReadMany(3, ring, other + slot))
+    assert many == ReadManyAnswer(3, STATUS_OK, pack_row([b"", None]))
+    assert driven.ask(ReadMany(4, ring + 1, slot)) == [ReadManyAnswer(4, STATUS_RING, b"")]
+
+
+@pytest.mark.parametrize("slots", [b"", b"s" * 26, b"s" * 28, b"s" * 27 * 4097])
+def test_slots_that_are_none_close_the_link(slots: bytes) -> None:
+    driven = Driven()
+    with pytest.raises(ValueError, match="slots of"):
+        driven.ask(ReadMany(1, driven.node.membership.fingerprint, slots))
+
+
+def test_what_a_peer_is_told_of_is_on_the_disk() -> None:
+    driven = Driven()
+    (slot,) = driven.node.slots_read_by(a_get())
+    driven.node.receive(LINK, a_put(), driven.now, driven.out)
+    ring = driven.node.membership.fingerprint
+    driven.node.receive(LINK, ReadMany(2, ring, slot), driven.now, driven.out)
+    assert [reply for _, reply in driven.out.replies] == [ReadManyAnswer(2, STATUS_OK, pack_row([None]))]
+
+
+def test_many_keys_of_a_client_are_answered_in_one_message() -> None:
+    driven = Driven()
+    driven.ask(a_put())
+    (answer,) = driven.ask(a_get_many(b"other", KEY))
+    assert isinstance(answer, FoundMany)
+    nothing, record = unpack_row(answer.records, items_max=2)
+    assert nothing == b""
+    assert record
+    assert (answer.id, answer.answered, answer.which) == (3, "n1", b"\0\0")
+
+
+def asked_of_a_peer(*requests: Message) -> tuple[Driven, str, ReadMany]:
+    """n1 was asked, and has asked n2."""
+    driven = Driven()
+    driven.learn("n2")
+    address = driven.link("n2")
+    driven.out.sends.clear()
+    for request in requests:
+        driven.node.receive(LINK, request, driven.now, driven.out)
+    driven.end_turn()
+    ((to, question),) = driven.sent(ReadMany)
+    assert to == address
+    assert isinstance(question, ReadMany)
+    return driven, address, question
+
+
+def test_a_turns_reads_are_asked_for_together_and_answered_with_what_all_have() -> None:
+    driven, address, question = asked_of_a_peer(a_get(1), a_get(2))
+    assert driven.node.busy
+    answer = ReadManyAnswer(question.id, STATUS_OK, pack_row([b"", b""]))
+    driven.node.answer("n3:1", answer, 0.0, driven.out)  # who is that?
+    driven.node.answer(address, answer, 0.0, driven.out)
+    driven.node.answer(address, answer, 0.0, driven.out)
+    answers = [reply for _, reply in driven.out.replies]
+    assert answers == [Found(1, b"", "n1,n2", ""), Found(2, b"", "n1,n2", "")]
+    assert not driven.node.busy
+
+
+def test_a_read_goes_on_alone_when_the_link_breaks_or_the_peer_has_another_ring() -> None:
+    driven, address, question = asked_of_a_peer(a_get(1))
+    driven.node.link_down(address, driven.now, driven.out)
+    assert driven.sent(Read) == []
+    assert driven.out.replies == []
+    driven.link("n2")
+    assert [to for to, _ in driven.sent(Read)] == [address]
+    driven, address, question = asked_of_a_peer(a_get(1))
+    driven.node.answer(address, ReadManyAnswer(question.id, STATUS_RING, b""), 0.0, driven.out)
+    assert len(driven.sent(PushPull)) + len(driven.sent(Read)) >= 1
+    assert driven.node.busy
+
+
+def test_a_read_that_was_passed_on_is_read_by_itself() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    driven.link("n2")
+    driven.out.sends.clear()
+    driven.node.receive(LINK, a_get(1)._replace(forwarded=True), driven.now, driven.out)
+    assert len(driven.sent(Read)) == 1
+
+
 # ── buckets ──
 
 
@@ -725,8 +830,7 @@ def test_a_node_alone_creates_buckets_and_knows_them_again() -> None:
     assert driven.ask(AskBuckets(6)) == [Buckets(6, pack([WIDE]))]
     again = Driven(engine=driven.engine, seed=2)
     assert again.ask(AskBuckets(6)) == [Buckets(6, pack([WIDE]))]
-    slot = again.node.slot_read_by(a_get()._replace(bucket="wide"))
-    assert slot is not None
+    (slot,) = again.node.slots_read_by(a_get()._replace(bucket="wide"))
     assert slot_copies(slot) == 5
 
 
@@ -734,16 +838,14 @@ def test_a_replica_refuses_what_was_planned_with_another_n() -> None:
     driven = Driven()
     driven.ask(create())
     ring = driven.node.membership.fingerprint
-    right = driven.node.slot_read_by(a_get()._replace(bucket="wide"))
-    assert right is not None
+    (right,) = driven.node.slots_read_by(a_get()._replace(bucket="wide"))
     record = Record.EMPTY.pack()
     for n, status in ((5, STATUS_OK), (3, STATUS_RING), (0, STATUS_RING), (255, STATUS_RING)):
         slot = right[:2] + bytes([n]) + right[3:]
         (read,) = driven.ask(Read(1, ring, slot))
         (stored,) = driven.ask(Store(2, ring, slot, KEY, record))
         assert (read.status, stored.status) == (status, status)  # type: ignore[union-attr]
-    other = driven.node.slot_read_by(a_get())
-    assert other is not None
+    (other,) = driven.node.slots_read_by(a_get())
     (read,) = driven.ask(Read(1, ring, other[:2] + b"\5" + other[3:]))
     assert read == ReadAnswer(1, STATUS_RING, b"")
 
@@ -759,7 +861,7 @@ def test_a_member_reserves_a_name_and_serves_it_to_nobody() -> None:
     (failed,) = driven.ask(get)
     assert isinstance(failed, Failed)
     assert failed.message == "bucket 'wide' is being created by n2; try again in a moment"
-    assert driven.node.slot_read_by(get) is None
+    assert driven.node.slots_read_by(get) == []
     for n in (0, 3, 5):
         slot = b"\0\0" + bytes([n]) + bucket_id("wide") + b"h" * 16
         assert driven.ask(Read(1, propose.ring, slot)) == [ReadAnswer(1, STATUS_RING, b"")]
@@ -768,7 +870,7 @@ def test_a_member_reserves_a_name_and_serves_it_to_nobody() -> None:
     assert [to for to, _ in driven.sent(AskFate)] == [address]
     driven.node.answer(address, Withdrawn("wide", b"p" * 16), 1.0, driven.out)
     driven.commit()
-    assert driven.node.slot_read_by(get) is not None
+    assert len(driven.node.slots_read_by(get)) == 1
 
 
 def test_a_read_under_way_fails_when_its_bucket_is_created() -> None:
@@ -802,10 +904,8 @@ def test_a_replica_refuses_many_and_pages_that_were_planned_with_another_n() -> 
     driven = Driven()
     driven.ask(create())
     ring = driven.node.membership.fingerprint
-    wide = driven.node.slot_read_by(a_get()._replace(bucket="wide"))
-    other = driven.node.slot_read_by(a_get())
-    assert wide is not None
-    assert other is not None
+    (wide,) = driven.node.slots_read_by(a_get()._replace(bucket="wide"))
+    (other,) = driven.node.slots_read_by(a_get())
     wrong = wide[:2] + bytes([3]) + wide[3:]
     (answer,) = driven.ask(ReadMany(1, ring, wide + other))
     assert answer.status == STATUS_OK  # type: ignore[union-attr]
@@ -819,11 +919,10 @@ def test_the_page_of_a_bucket_of_its_own_n_is_known_beforehand() -> None:
     driven = Driven()
     driven.ask(create())
     listing = ListKeys(1, "wide", 0, b"", 10, DEFAULT, DEFAULT, 5000, False)
-    span = driven.node.span_read_by(listing)
-    assert span is not None
-    assert span != driven.node.span_read_by(listing._replace(bucket="other"))
+    (span,) = driven.node.spans_read_by(listing)
+    assert (span,) != driven.node.spans_read_by(listing._replace(bucket="other"))
     driven.node._buckets.table.put(Entry("closed", WIDE.properties, b"p" * 16, b"d" * 16))
-    assert driven.node.span_read_by(listing._replace(bucket="closed")) is None
+    assert driven.node.spans_read_by(listing._replace(bucket="closed")) == ()
 
 
 def test_members_show_each_other_their_buckets_when_they_meet_and_when_they_disagree() -> None:

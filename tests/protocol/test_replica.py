@@ -106,6 +106,46 @@ def test_a_write_is_read_with_the_batch_to_wait_for_until_it_is_on_the_disk() ->
     assert unpack_cell(taken.writes[SLOT])[0] == KEY
 
 
+def test_many_are_read_at_once_but_those_that_are_on_their_way_to_the_disk() -> None:
+    copies = Copies()
+    for slot in (b"one", b"two", b"three"):
+        copies.put(slot=slot)
+    copies.commit()
+    there = [copies.replica.read(slot)[0] for slot in (b"one", b"two", b"three")]
+    slots = [b"three", b"missing", b"one", b"two"]
+    assert copies.replica.read_many(slots, bytes_max=10_000) == [there[2], b"", there[0], there[1]]
+    copies.put(slot=b"one")
+    copies.put(slot=b"missing")
+    assert copies.replica.read_many(slots, bytes_max=10_000) == [there[2], None, None, there[1]]
+    assert copies.replica.take_batch() is not None
+    copies.put(slot=b"two")
+    assert copies.replica.read_many(slots, bytes_max=10_000) == [there[2], None, None, None]
+    copies.replica.committed(1.0, copies.out)
+    assert copies.replica.read_many([b"two"], bytes_max=10_000) == [None]
+
+
+def test_of_many_those_past_the_bound_are_left_out() -> None:
+    copies = Copies()
+    for slot in (b"one", b"two"):
+        copies.put(bytes(1000), slot=slot)
+    copies.commit()
+    first, second = (copies.replica.read(slot)[0] for slot in (b"one", b"two"))
+    assert copies.replica.read_many([b"one", b"two", b"one"], bytes_max=1500) == [first, second, None]
+    assert copies.replica.read_many([b"one", b"two", b"none"], bytes_max=1) == [first, None, None]
+
+
+def test_a_corrupt_one_among_many_is_left_out_alone() -> None:
+    copies = Copies()
+    for slot in (b"one", b"two", b"three"):
+        copies.put(bytes(1000), slot=slot)
+    copies.commit()
+    copies.engine.corrupt(b"two")
+    first, third = (copies.replica.read(slot)[0] for slot in (b"one", b"three"))
+    slots = [b"one", b"two", b"missing", b"three"]
+    assert copies.replica.read_many(slots, bytes_max=10_000) == [first, None, b"", third]
+    assert copies.replica.read_many([*slots, b"one"], bytes_max=1500) == [first, None, b"", third, None]
+
+
 def test_a_replica_that_finds_data_holds_data() -> None:
     copies = Copies()
     copies.put()

@@ -35,7 +35,9 @@ from dyno.wire.messages import (
     Done,
     Failed,
     Found,
+    FoundMany,
     Get,
+    GetMany,
     Gossip,
     Hello,
     Introduce,
@@ -48,6 +50,8 @@ from dyno.wire.messages import (
     Put,
     Read,
     ReadAnswer,
+    ReadMany,
+    ReadManyAnswer,
     Refuse,
     Reject,
     Scan,
@@ -56,6 +60,7 @@ from dyno.wire.messages import (
     Stored,
 )
 from dyno.wire.pages import entry, pack_entries, unreadable
+from dyno.wire.rows import pack_row
 
 HUGE = (0, 1, 2**32, 2**62 - 1, 2**62, 2**63, 2**64 - 1)
 ADDRESSES = ("n1:1", "n2:1", "n3:1", "n4:1", "n5:1", "127.0.0.1:9", "a..b:1", "seed:1")
@@ -111,6 +116,15 @@ class Nonsense:
         quorums = (self.quorum(), self.quorum())
         return ListKeys(0, "b", partition, self.cursor(), limit, *quorums, *self.tail())
 
+    def a_get_many(self) -> Message:
+        keys = [self.key() for _ in range(self.random.randrange(1, 9))]
+        packed = self.row(keys) if self.random.random() < 0.9 else self.row([*keys, None, b""])
+        budget_ms, _ = self.tail()
+        return GetMany(0, "b", packed, self.quorum(), self.quorum(), budget_ms)
+
+    def a_found_many(self) -> Message:
+        return FoundMany(self.id(), self.row([self.record()]), "n2", b"\0")
+
     def a_question(self) -> Message:
         return AskMembers(self.id())
 
@@ -118,6 +132,16 @@ class Nonsense:
 
     def a_read(self) -> Message:
         return Read(self.id(), self.ring(), self.slot(self.key()))
+
+    def a_read_many(self) -> Message:
+        slots = b"".join(self.slot(self.key()) for _ in range(self.random.randrange(5)))
+        return ReadMany(self.id(), self.ring(), slots)
+
+    def a_read_many_answer(self) -> Message:
+        records = [
+            self.random.choice([b"", None, self.record()]) for _ in range(self.random.choice([1, 1, 2, 3]))
+        ]
+        return ReadManyAnswer(self.id(), self.status(), self.row(records))
 
     def a_store(self) -> Message:
         key = self.key()
@@ -192,6 +216,11 @@ class Nonsense:
     def id(self) -> int:
         return self.random.choice([*self.ids[-3:], *self.ids[-3:], *self.ids[-20:], *HUGE])
 
+    def row(self, items: list[Any]) -> bytes:
+        if self.random.random() < 0.1:
+            return self.random.choice([b"", b"\x80", b"\x81\x01", b"\x81\x80", self.random.randbytes(20)])
+        return pack_row(items)
+
     def key(self) -> bytes:
         return self.random.choice(KEYS)
 
@@ -209,8 +238,8 @@ class Nonsense:
         return ours if self.random.random() < 0.9 else self.random.choice(HUGE)
 
     def slot(self, key: bytes) -> bytes:
-        ours: bytes | None = self.node.slot_read_by(Get(1, "b", key, 1, 0, 1, False))
-        return self.random.choice([ours or b"s" * 27] * 9 + [b"", b"s" * 27, b"s" * 28])
+        ours = (*self.node.slots_read_by(Get(1, "b", key, 1, 0, 1, False)), b"s" * 27)
+        return self.random.choice([ours[0]] * 9 + [b"", b"s" * 27, b"s" * 28])
 
     def record(self) -> bytes:
         if self.random.random() < 0.1:
@@ -308,10 +337,10 @@ class Besieged:
     def hear(self) -> None:
         link, message = self.random.randrange(LINKS), self.nonsense.message()
         if self.random.random() < 0.5:
-            message = self.random.choice(
-                [self.nonsense.a_get, self.nonsense.a_put, self.nonsense.a_delete, self.nonsense.a_listing]
-            )()
-        if isinstance(message, Get | Put | Delete | ListKeys):
+            nonsense = self.nonsense
+            requests = [nonsense.a_get, nonsense.a_get_many, nonsense.a_put, nonsense.a_delete]
+            message = self.random.choice([*requests, nonsense.a_listing])()
+        if isinstance(message, Get | GetMany | Put | Delete | ListKeys):
             self.last_id += 1
             message = message._replace(id=self.last_id)
             if message.budget_ms:
@@ -320,17 +349,19 @@ class Besieged:
             self.node.receive(link, message, self.now, self.out)
         except ValueError as error:
             assert not isinstance(error, InvalidRequest)
+            if isinstance(message, GetMany):
+                self.answers.pop((link, message.id), None)  # its link is closed instead
 
     def hear_answer(self) -> None:
         message = self.nonsense.message()
         if self.random.random() < 0.5:
-            message = self.random.choice(
-                [self.nonsense.a_read_answer, self.nonsense.a_stored, self.nonsense.a_scan_answer]
-            )()
+            nonsense = self.nonsense
+            answers = [nonsense.a_read_answer, nonsense.a_read_many_answer]
+            message = self.random.choice([*answers, nonsense.a_stored, nonsense.a_scan_answer])()
         try:
             self.node.answer(self.random.choice(ADDRESSES), message, self.now, self.out)
         except ValueError as error:
-            assert "is no answer" in str(error)
+            assert "is no answer" in str(error) or isinstance(message, ReadManyAnswer)
 
     def hear_datagram(self) -> None:
         self.node.receive_datagram("127.0.0.1:5", self.nonsense.datagram(), self.now, self.out)
@@ -374,11 +405,11 @@ class Besieged:
     def carry_out(self) -> None:
         out = self.out
         for link, reply in out.replies:
-            if isinstance(reply, Found | Done | Listed | Failed):
+            if isinstance(reply, Found | FoundMany | Done | Listed | Failed):
                 self.answers[link, reply.id] += 1
         for _, message in (*out.sends, *out.replies):
             self.codec.send(message)
-            if isinstance(message, Read | Scan | Store | Get | Put | Delete | ListKeys):
+            if isinstance(message, Read | ReadMany | Scan | Store | Get | Put | Delete | ListKeys):
                 self.nonsense.ids.append(message.id)
         self.codec.drain()
         for _, message in out.datagrams:

@@ -15,6 +15,7 @@ from dyno.wire.messages import (
     CreateBucket,
     Delete,
     Get,
+    GetMany,
     ListKeys,
     Put,
 )
@@ -30,6 +31,7 @@ def a_call(request) -> Call:
 )
 def test_needed_is_what_the_quorums_ask_for(r, pr, needed):
     assert a_call(Get(1, "b", b"k", r, pr, 1, False)).needed == needed
+    assert a_call(GetMany(1, "b", b"", r, pr, 1)).needed == needed
     assert a_call(Put(1, "b", b"k", b"", b"", False, r, pr, b"", 1, False)).needed == needed
     assert a_call(Delete(1, "b", b"k", b"", 1, 0, r, pr, b"", 1, False)).needed == needed
     assert a_call(ListKeys(1, "b", 0, b"", 1, r, pr, 1, False)).needed == needed
@@ -39,7 +41,9 @@ def test_needed_is_what_the_quorums_ask_for(r, pr, needed):
 def test_only_reads_can_be_asked_twice():
     assert a_call(Get(1, "b", b"k", 1, 0, 1, False)).reads
     assert a_call(ListKeys(1, "b", 0, b"", 1, 1, 0, 1, False)).reads
+    assert a_call(GetMany(1, "b", b"", 1, 0, 1)).reads
     assert a_call(AskMembers(1)).reads
+    assert not a_call(None).reads
     assert not a_call(Put(1, "b", b"k", b"", b"", False, 1, 0, b"", 1, False)).reads
     assert not a_call(Delete(1, "b", b"k", b"", 1, 0, 1, 0, b"", 1, False)).reads
 

@@ -62,6 +62,61 @@ def test_nobody_travels_to_a_node_that_has_not_its_key(a_world):
         assert address.split(":")[0] in owners(world, get.key.decode())
 
 
+def test_a_busy_company_is_left_for_another_primary(world):
+    world.get("key 0")
+    ((address, _),) = world.sent(Get)
+    world.get("key 1")
+    ((other, _),) = world.out.sends[:1]
+    assert other != address, "the next turn looks anew"
+    world.session._links.get(other).fall_silent(world.now)
+    world.get("key 2")
+    assert [to for to, _ in world.sent(Get)][-1] != other
+
+
+def grouped(world, keys: list[bytes]) -> dict[str | None, list[bytes]]:
+    groups = world.session._paths.grouped(world.bucket.id, keys, world.now, world.out)
+    return {link and link.name: group for link, group in groups}
+
+
+def test_keys_are_grouped_by_the_nodes_that_have_most_of_them(a_world):
+    world = a_world([f"{name}:7101" for name in FIVE])
+    world.settle(*FIVE, members=world.members(*FIVE))
+    keys = [b"key %d" % number for number in range(60)]
+    groups = grouped(world, keys)
+    assert [len(group) for group in groups.values()] == sorted(map(len, groups.values()), reverse=True)
+    assert sorted(key for group in groups.values() for key in group) == sorted(keys)
+    for name, group in groups.items():
+        assert all(name in owners(world, key.decode()) for key in group)
+    assert grouped(world, []) == {}
+
+
+def test_of_nodes_that_have_all_keys_the_least_busy_one_is_chosen(world):
+    keys = [b"key %d" % number for number in range(10)]
+    (first,) = grouped(world, keys)
+    world.session._links.get(f"{first}:7101").charge(1000)
+    (second,) = grouped(world, keys)
+    assert second != first
+
+
+def test_keys_whose_nodes_are_not_ready_are_for_whoever_can_take_them(a_world):
+    world = a_world([f"{name}:7101" for name in FIVE])
+    world.settle(*FIVE, members=world.members(*FIVE))
+    gone = owners(world, "key")
+    for name in gone:
+        world.down(f"{name}:7101")
+    assert grouped(world, [b"key"]) == {None: [b"key"]}
+    others = [key for key in map(b"key %d".__mod__, range(60)) if grouped(world, [key]).keys() != {None}]
+    groups = grouped(world, [b"key", *others])
+    assert groups[None] == [b"key"]
+    assert len(groups) > 1
+
+
+def test_without_members_keys_are_not_grouped(a_world):
+    world = a_world()
+    assert grouped(world, [b"a", b"b"]) == {None: [b"a", b"b"]}
+    assert grouped(world, []) == {}
+
+
 def test_writes_go_to_the_first_primary_however_busy_it_is(world):
     for i in range(60):
         world.put(f"key {i}")

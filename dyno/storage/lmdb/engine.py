@@ -115,6 +115,7 @@ class LmdbEngine(Engine):
 
     def get_many(self, keys: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
         values: list[bytes | None] = []
+        key = b""
         try:
             get = self._begin(self._records).get
             for key in keys:

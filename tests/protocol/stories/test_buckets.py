@@ -123,6 +123,36 @@ def test_a_cluster_that_restarts_knows_its_buckets(simulate: Simulate) -> None:
     assert client.get("wide", "key", r="all").value == 1
 
 
+def test_batches_and_listings_know_the_n_of_the_bucket(simulate: Simulate) -> None:
+    sim = simulate(5)
+    client = sim.client("n1")
+    client.create_bucket("wide", n=5, r="all", w="all")
+    client.create_bucket("thin", n=1)
+    values = {f"key {number}": number for number in range(30)}
+    for bucket in ("wide", "thin", "plain"):
+        client.put_many(bucket, values)
+        records = client.get_many(bucket, list(values))
+        assert {key: record.value for key, record in records.items()} == values
+        assert sorted(client.keys(bucket)) == sorted(values)
+    assert all(len(one.replicas.answered) == 5 for one in client.get_many("wide", list(values)).values())
+    assert all_copies(sim).count(1) == 30
+    assert all_copies(sim).count(5) == 150
+
+
+def test_batches_and_listings_wait_until_a_bucket_is_created(simulate: Simulate) -> None:
+    sim = simulate(3)
+    client, other = sim.client("n1", timeout=10), sim.client("n2", timeout=10)
+    other.keys("wide")
+    client.begin_create_bucket("wide", n=2)
+    assert sim.run_until(lambda: reserved_everywhere(sim, "n2", "n3"), limit_s=1)
+    records = other.get_many("wide", ["a", "b"])
+    assert not any(record.exists for record in records.values())
+    assert sim.run_until(lambda: entries(sim, "n2")["wide"].is_created, limit_s=5)
+    client.begin_create_bucket("more", n=2)
+    assert sim.run_until(lambda: "more" in on_disk(sim, "n2"), limit_s=1)
+    assert other.keys("more") == []
+
+
 # ── data ──
 
 
