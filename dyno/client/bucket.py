@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trio import current_time
-from trio.lowlevel import checkpoint_if_cancelled
+from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from dyno.client.keys import Keys
 from dyno.session.batch import GetBatch, PutBatch
@@ -42,6 +42,7 @@ class Bucket:
     def __repr__(self) -> str:
         return f"<dyno.Bucket {self.name!r}>"
 
+    @enable_ki_protection
     async def get(
         self,
         key: str | bytes,
@@ -59,6 +60,7 @@ class Bucket:
         record: Record = await runner.outcome(call)
         return record
 
+    @enable_ki_protection
     async def get_many(
         self,
         keys: Iterable[str | bytes],
@@ -80,6 +82,7 @@ class Bucket:
         records: dict[Any, Record] = await runner.outcome(batch)
         return records
 
+    @enable_ki_protection
     async def put(
         self,
         key: str | bytes,
@@ -112,6 +115,7 @@ class Bucket:
         result: PutResult = await runner.outcome(call)
         return result
 
+    @enable_ki_protection
     async def put_many(
         self,
         values: Mapping[Any, Any],
@@ -135,6 +139,7 @@ class Bucket:
         results: dict[Any, PutResult] = await runner.outcome(batch)
         return results
 
+    @enable_ki_protection
     async def delete(
         self,
         key: str | bytes,
@@ -161,6 +166,7 @@ class Bucket:
         result: PutResult = await runner.outcome(call)
         return result
 
+    @enable_ki_protection
     async def update(
         self,
         key: str | bytes,

@@ -15,7 +15,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from trio import current_time
-from trio.lowlevel import checkpoint_if_cancelled
+from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from dyno.client.bucket import Bucket
 from dyno.client.runner import BROKEN, Runner
@@ -46,14 +46,17 @@ class Client:
         self._unusable = "this client is not open; use 'async with dyno.connect(...)', or await its open()"
         self._broken_by: BaseException | None = None
 
+    @enable_ki_protection
     async def __aenter__(self) -> Self:
         return await self.open()
 
+    @enable_ki_protection
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
 
+    @enable_ki_protection
     async def open(self) -> Self:
         """Connect to one of the nodes at least. Returns the client itself. A client is opened once."""
         if self._runner is not None:
@@ -68,6 +71,7 @@ class Client:
             raise
         return self
 
+    @enable_ki_protection
     async def aclose(self) -> None:
         """Close all links; calls that are under way in other tasks fail. Closing again does nothing."""
         self._unusable = "this client is closed; dyno.connect(...) makes another one"
@@ -88,6 +92,7 @@ class Client:
         none."""
         return Bucket(self, BucketOptions(name, r=r, w=w, pr=pr, pw=pw, timeout=timeout))
 
+    @enable_ki_protection
     async def status(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The cluster as one of its nodes sees it now, in the shape of `dyno status --json`."""
         runner = self.runner

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trio import current_time
-from trio.lowlevel import checkpoint
+from trio.lowlevel import checkpoint, enable_ki_protection
 
 from dyno.errors import InvalidRequest
 
@@ -39,6 +39,7 @@ class Keys:
     def __aiter__(self) -> Self:
         return self
 
+    @enable_ki_protection
     async def __anext__(self) -> str | bytes:
         if not self._page:
             self._page = (await self.next_page())[::-1]
@@ -46,6 +47,7 @@ class Keys:
                 raise StopAsyncIteration
         return self._page.pop()
 
+    @enable_ki_protection
     async def next_page(self) -> list[str | bytes]:
         """As many of the next keys as have come together, at least one; [] at the end."""
         if self._page:
@@ -59,12 +61,14 @@ class Keys:
         finally:
             self._taken = False
 
+    @enable_ki_protection
     async def aclose(self) -> None:
         """Let go of the pages that are under way. After it there are no more keys."""
         self._page = []
         self._listing.close(current_time(), self._runner.out)
         self._runner.send_soon()  # what waited for their room may go
 
+    @enable_ki_protection
     async def _ask(self) -> list[str | bytes]:
         while True:
             runner = self._client.runner  # asked for anew: the client may have been closed

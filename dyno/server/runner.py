@@ -112,6 +112,7 @@ class Runner:
 
     # ── the two tasks ──
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Serve until cancelled. Raises ConfigurationError when this node must not go on (superseded,
         refused by the cluster), StorageFailed when its disk fails."""
@@ -127,6 +128,7 @@ class Runner:
                     break
                 self._settle()
 
+    @trio.lowlevel.enable_ki_protection
     async def run_timer(self) -> None:
         """Wakes at the next deadline; `_settle` moves it when an earlier one appears."""
         while True:
@@ -139,6 +141,7 @@ class Runner:
 
     # ── a clean stop ──
 
+    @trio.lowlevel.enable_ki_protection
     async def drain(self) -> None:
         """Take nothing new, say goodbye, finish what is under way and answer it."""
         self._addresses.close()
