@@ -101,6 +101,7 @@ class Client:
         status: dict[str, Any] = await runner.outcome(call)
         return status
 
+    @enable_ki_protection
     async def create_bucket(
         self,
         name: str,
@@ -124,6 +125,7 @@ class Client:
         properties: dict[str, int | str] = await runner.outcome(call)
         return properties
 
+    @enable_ki_protection
     async def buckets(self, *, timeout: float | None = None) -> dict[str, dict[str, int | str]]:
         """The properties ("n", "r", "w", "kind") of every bucket that was created, by name in order."""
         runner = self.runner
