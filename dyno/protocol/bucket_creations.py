@@ -172,7 +172,9 @@ class Creations:
                 self._withdraw(creation, self._shortfall(creation, f"no answer from {silent} in time"), out)
 
     def deadline(self) -> float | None:
-        return min((creation.deadline for creation in self._under_way.values()), default=None)
+        if not self._under_way:
+            return None
+        return min(creation.deadline for creation in self._under_way.values())
 
     # ── before it begins ──
 

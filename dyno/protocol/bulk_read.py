@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from dyno.protocol.peers import Peers
     from dyno.protocol.planner import Planner
     from dyno.protocol.replica import Replica
+    from dyno.protocol.ring import Plan
 
 _new = tuple.__new__  # half the price of calling the class of a named tuple
 
@@ -340,27 +341,31 @@ class _Groups:
     def __init__(self, choose: Callable[[tuple[str, ...], Any, dict[str, bool]], Any]) -> None:
         self._choose = choose
         self._favourites: dict[str, bool] = {}
-        self._chosen: dict[tuple[object, ...], tuple[str, ...] | None] = {}
-        self._groups: dict[tuple[str, ...], tuple[list[bytes], list[Any]]] = {}
+        self._kinds: dict[tuple[str, int, int], _Kind] = {}  # by bucket, r and pr
+        self._groups: dict[tuple[str, ...], _Group] = {}
 
     def place(self, planner: Planner, request: Get | GetMany, key: bytes, asker: object) -> bool:
         """False for a key that is to be read alone. Raises InvalidRequest."""
-        bucket = planner.serving.get(request.bucket, DEFAULTS)
-        if planner.ring is None or bucket is None:
-            return False
-        slot, owners = planner.ring.plan(request.bucket, key, bucket.n)
-        case = (owners, bucket, request.r, request.pr)
-        peers = self._chosen.get(case, _UNKNOWN)
-        if peers is _UNKNOWN:
-            peers = self._chosen[case] = self._choose(owners, request, self._favourites)
-        if peers is None:
-            return False
-        group = self._groups.get(peers)
+        kind = self._kinds.get((request.bucket, request.r, request.pr))
+        if kind is None:
+            bucket = planner.serving.get(request.bucket, DEFAULTS)
+            if planner.ring is None or bucket is None:
+                return False
+            kind = self._kinds[request.bucket, request.r, request.pr] = (planner.ring.plan, bucket.n, {})
+        plan, copies, group_of = kind
+        slot, owners = plan(request.bucket, key, copies)
+        group = group_of.get(owners, _UNKNOWN)
+        if group is _UNKNOWN:
+            group = group_of[owners] = self._group(owners, request)
         if group is None:
-            group = self._groups[peers] = ([], [])
+            return False
         group[0].append(slot)
         group[1].append(asker)
         return True
+
+    def _group(self, owners: tuple[str, ...], request: Get | GetMany) -> _Group | None:
+        peers = self._choose(owners, request, self._favourites)
+        return None if peers is None else self._groups.setdefault(peers, ([], []))
 
     def all(self) -> Iterator[tuple[tuple[str, ...], list[bytes], list[Any]]]:
         """Whom to ask for which slots, for whom; as many at once as one question holds."""
@@ -406,6 +411,9 @@ class _Many:
 
 
 _UNKNOWN: Any = object()
+_Group: TypeAlias = tuple[list[bytes], list[Any]]  # slots, and who asks for them
+# How to plan, the bucket's n, and the group of a key by its owners: None where it is read alone.
+_Kind: TypeAlias = tuple[Callable[[str, bytes, int], "Plan"], int, dict[tuple[str, ...], "_Group | None"]]
 
 
 def _common(one: list[bytes | None], other: list[bytes | None]) -> list[bytes | None]:

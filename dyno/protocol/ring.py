@@ -23,6 +23,7 @@ from dyno.placement.table import Seat, build
 from dyno.wire.members import Member
 
 _BUCKETS_CACHED_MAX = 1024
+_RECENT_MAX = 16_384  # plans that are kept, about 5 MB; keys are seldom asked for once only
 
 
 class Plan(NamedTuple):
@@ -50,17 +51,26 @@ class Ring:
         self._names = [by_seat[seat.id].name for seat in self._table.seats]
         self._owners: dict[bytes, tuple[str, ...]] = {}  # by partition and n, as slots begin
         self._bucket_ids: dict[str, bytes] = {}
+        self._recent: dict[tuple[str, bytes, int], Plan] = {}  # the hashes are most of a plan's price
 
     def plan(self, bucket: str, key: bytes, copies: int = COPIES) -> Plan:
         """copies: the bucket's n; where there are fewer members, they all are owners. Raises InvalidRequest
         for a bucket name or a key that no client of ours would send."""
+        case = (bucket, key, copies)
+        plan = self._recent.get(case)
+        if plan is not None:
+            return plan
         known = self._bucket_ids.get(bucket)
         if known is None:
             known = self._check_bucket(bucket)
         if not 1 <= len(key) <= KEY_BYTES_MAX:
             raise InvalidRequest(f"a key is 1 to {KEY_BYTES_MAX} bytes long, not {len(key)}")
         slot = self._keyspace.slot(known, key, copies)
-        return Plan(slot, self._owners_of(slot))
+        plan = Plan(slot, self._owners_of(slot))
+        if len(self._recent) >= _RECENT_MAX:
+            self._recent.clear()
+        self._recent[case] = plan
+        return plan
 
     def plan_listing(self, bucket: str, partition: int, copies: int = COPIES) -> Plan:
         """Where the keys of a bucket in one partition are; the plan's slot is what their slots begin with.
@@ -87,7 +97,8 @@ class Ring:
         if owners is None:
             names = self._names
             seats = self._table.owners(slot_partition(slot), slot_copies(slot))
-            owners = self._owners[slot[:3]] = tuple(names[seat] for seat in seats)
+            owners = tuple(names[seat] for seat in seats)
+            self._owners[slot[:3]] = owners
         return owners
 
     def _check_bucket(self, bucket: str) -> bytes:

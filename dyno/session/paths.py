@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dyno.session.outbox import SessionOutbox
     from dyno.session.routing import Routing
 
-TOGETHER = 32  # reads that leave in one turn and go to one node, before the next node has its turn
+TOGETHER = 24  # reads that leave in one turn and go to one node, before the next node has its turn
 
 
 class Paths:

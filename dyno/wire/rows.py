@@ -17,7 +17,7 @@ from dyno.wire.flat import FlatDecoder, ProtocolError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_KINDS = (bytes, type(None))
+_KINDS = frozenset((bytes, type(None)))
 
 
 def pack_row(items: Sequence[bytes | None]) -> bytes:
@@ -29,7 +29,7 @@ def pack_row(items: Sequence[bytes | None]) -> bytes:
 def unpack_row(packed: bytes, *, items_max: int) -> list[bytes | None]:
     """1..items_max items. Raises ProtocolError."""
     items = FlatDecoder().decode(packed, fields_max=items_max)
-    if any(type(item) not in _KINDS for item in items):
+    if not _KINDS.issuperset(map(type, items)):
         raise ProtocolError("a row holds byte strings and nulls alone")
     return items  # type: ignore[return-value]
 
