@@ -7,7 +7,7 @@ the ring is a log of its own, it is every member known, dead ones too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES, KEY_BYTES_MAX
 from dyno.errors import InvalidRequest
@@ -23,7 +23,12 @@ from dyno.placement.table import Seat, build
 from dyno.wire.members import Member
 
 _BUCKETS_CACHED_MAX = 1024
-_RECENT_MAX = 16_384  # plans that are kept, about 5 MB; keys are seldom asked for once only
+_RECENT_MAX = 16_384  # of either kind, some 5 MB
+_RECENT_KEY_BYTES_MAX = 128  # longer keys are not kept
+
+
+_Case = TypeVar("_Case")
+_Found = TypeVar("_Found")
 
 
 class Plan(NamedTuple):
@@ -51,7 +56,9 @@ class Ring:
         self._names = [by_seat[seat.id].name for seat in self._table.seats]
         self._owners: dict[bytes, tuple[str, ...]] = {}  # by partition and n, as slots begin
         self._bucket_ids: dict[str, bytes] = {}
-        self._recent: dict[tuple[str, bytes, int], Plan] = {}  # the hashes are most of a plan's price
+        # The hashes are most of a plan's price: what was planned lately, and slots that were found right.
+        self._recent: dict[tuple[str, bytes, int], Plan] = {}
+        self._sound: dict[bytes, bytes] = {}
 
     def plan(self, bucket: str, key: bytes, copies: int = COPIES) -> Plan:
         """copies: the bucket's n; where there are fewer members, they all are owners. Raises InvalidRequest
@@ -67,9 +74,7 @@ class Ring:
             raise InvalidRequest(f"a key is 1 to {KEY_BYTES_MAX} bytes long, not {len(key)}")
         slot = self._keyspace.slot(known, key, copies)
         plan = Plan(slot, self._owners_of(slot))
-        if len(self._recent) >= _RECENT_MAX:
-            self._recent.clear()
-        self._recent[case] = plan
+        _keep(self._recent, case, plan, key)
         return plan
 
     def plan_listing(self, bucket: str, partition: int, copies: int = COPIES) -> Plan:
@@ -89,8 +94,11 @@ class Ring:
         """Whether this is where a key goes, in whatever bucket of so many copies, and that node one of its
         owners. slot: 27 bytes of a peer's; a record that is kept under another key's slot would be in that
         key's way."""
-        expected = self._keyspace.slot(slot_bucket(slot), key, slot_copies(slot))
-        return slot == expected and name in self._owners_of(slot)
+        if self._sound.get(slot) != key:
+            if slot != self._keyspace.slot(slot_bucket(slot), key, slot_copies(slot)):
+                return False
+            _keep(self._sound, slot, key, key)
+        return name in self._owners_of(slot)
 
     def _owners_of(self, slot: bytes) -> tuple[str, ...]:
         owners = self._owners.get(slot[:3])
@@ -109,3 +117,11 @@ class Ring:
             self._bucket_ids.clear()
         identity = self._bucket_ids[bucket] = bucket_id(bucket)
         return identity
+
+
+def _keep(recent: dict[_Case, _Found], case: _Case, found: _Found, key: bytes) -> None:
+    """For the next one who asks. Starting anew when it is full costs less than knowing what is used least."""
+    if len(key) <= _RECENT_KEY_BYTES_MAX:
+        if len(recent) >= _RECENT_MAX:
+            recent.clear()
+        recent[case] = found

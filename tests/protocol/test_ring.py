@@ -111,3 +111,22 @@ def test_a_listing_of_what_cannot_be_is_refused() -> None:
         ring.plan_listing("bucket", 16)
     with pytest.raises(InvalidRequest, match="bucket's name"):
         ring.plan_listing("", 0)
+
+
+def test_what_was_found_out_before_is_found_again_and_bounded() -> None:
+    ring, fresh = a_ring("a", "b", "c", "d", "e"), a_ring("a", "b", "c", "d", "e")
+    keys = [b"%d" % number for number in range(17_000)]
+    plans = [ring.plan("bucket", key) for key in keys]
+    for key in (keys[0], keys[-1], b"k" * 1024):
+        for _ in range(2):
+            plan = ring.plan("bucket", key)
+            assert plan == fresh.plan("bucket", key)
+            assert ring.places(plan.slot, key, plan.owners[0])
+            assert not ring.places(plan.slot, key + b"x", plan.owners[0])
+            assert ring.places(plan.slot, key, plan.owners[0])
+    assert ring.plan("other", keys[0]).slot != plans[0].slot
+    assert ring.plan("bucket", keys[0], 2).slot != plans[0].slot
+    for key, plan in zip(keys, plans, strict=True):
+        assert ring.places(plan.slot, key, plan.owners[0])
+    assert len(ring._recent) <= 16_384
+    assert len(ring._sound) <= 16_384
