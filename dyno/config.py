@@ -21,6 +21,7 @@ NODE_NAME_BYTES_MAX = 64
 PARTITIONS_MAX = 1 << 16
 COPIES = 3  # n of a bucket that nobody created: the same for everybody, so not a tunable of a node
 COPIES_MAX = 9  # the largest n of a bucket
+BUCKETS_MAX = 10_000  # created ones that a table can hold
 SIBLINGS_MAX = 100  # a put that would leave more is refused; merging never is
 RECORD_BYTES_MAX = 8 << 20  # likewise
 MESSAGE_BYTES_MAX = 64 << 20  # merged records of several coordinators still pass
@@ -52,9 +53,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     put_timeout_s: Seconds = 3.0
     hedge_after_s: Seconds = 0.05  # a read answer later than this is overtaken by another replica
     requests_max: Count = 10_000  # under way at once on one coordinator
+    read_bytes_max: Bytes = 64 << 20  # of records that wait to be compared with other nodes'
+    listings_max: Count = 128  # pages of keys under way at once on one coordinator
     retry_after_s: Seconds = 0.1  # what an Overloaded answer advises at least
     write_delay_max_s: Seconds = 0.5  # expected until the commit of a client's write; more is Overloaded
     read_delay_max_s: Seconds = 0.25  # likewise before a slow disk; peers have three times both
+
+    # ── buckets ──
+    buckets_max: Annotated[int, msgspec.Meta(ge=1, le=BUCKETS_MAX)] = 1000  # more are not created
 
     # ── storage ──
     storage_bytes_max: Bytes = 1 << 38  # LMDB's map size, address space only

@@ -42,6 +42,11 @@ class DotConflict(ValueError):
         self.dot = dot
 
 
+class OtherKind(Malformed):
+    """A packed record of another kind than siblings: intact, for all that is known here, but not to be read
+    as one."""
+
+
 class Sibling(NamedTuple):
     """One live value. request: the id of its write, 16 bytes, drawn by the session. value: opaque bytes."""
 
@@ -128,14 +133,15 @@ class Record:
 
     @staticmethod
     def unpack(data: bytes) -> Record:
-        """The record that packs to exactly these bytes. Raises Malformed if there is none."""
+        """The record that packs to exactly these bytes. Raises Malformed if there is none, and OtherKind, one
+        of those, for a record of another kind."""
         if len(data) < _HEADER_BYTES:
             raise Malformed(f"a packed record cannot have {len(data)} bytes")
         format_, kind, context_bytes, count = _HEADER.unpack_from(data)
         if format_ != FORMAT:
             raise Malformed(f"a packed record has the unknown format {format_}")
         if kind != KIND_SIBLINGS:
-            raise Malformed(f"a packed record has the unknown kind {kind}")
+            raise OtherKind(f"a packed record has the other kind {kind}")
         table = _HEADER_BYTES + context_bytes
         values = table + _SIBLING_BYTES * count
         if values > len(data):
@@ -166,6 +172,15 @@ class Record:
 
 
 Record.EMPTY = Record((), Context.EMPTY)
+
+
+def is_live(packed: bytes) -> bool:
+    """Whether a packed record has any value, by its header alone; what stands behind that is not checked.
+    Raises Malformed for bytes that are too few to be a record."""
+    if len(packed) < _HEADER_BYTES:
+        raise Malformed(f"a packed record cannot have {len(packed)} bytes")
+    _, _, _, count = _HEADER.unpack_from(packed)
+    return bool(count)
 
 
 def put_context(caller: Context, before: Context, dot: Dot) -> Context:

@@ -24,14 +24,20 @@ from dyno.cli.arguments import CommandGroup, TextCommand
 from dyno.cli.options import Version
 from dyno.cli.outcome import report
 
+# Where each command's function is.
 COMMANDS = {
-    "node": "dyno.cli.node",
-    "cluster": "dyno.cli.cluster",
-    "put": "dyno.cli.data",
-    "get": "dyno.cli.data",
-    "delete": "dyno.cli.data",
-    "status": "dyno.cli.status",
+    "node": "dyno.cli.node:node",
+    "cluster": "dyno.cli.cluster:cluster",
+    "put": "dyno.cli.data:put",
+    "get": "dyno.cli.data:get",
+    "delete": "dyno.cli.data:delete",
+    "keys": "dyno.cli.keys:keys",
+    "status": "dyno.cli.status:status",
+    "bucket create": "dyno.cli.bucket:create",
+    "bucket list": "dyno.cli.bucket:list_",
+    "bench": "dyno.cli.bench.command:bench",
 }
+GROUPS = {"bucket": "Create buckets with properties of their own, and list them."}
 
 _HELP = """A Dynamo-style, eventually consistent key-value store that stays writable.
 
@@ -56,8 +62,9 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: list[str]) -> object:
-    if arguments and arguments[0] in COMMANDS and _COMPLETING not in os.environ:
-        name, *rest = arguments
+    words = 2 if arguments and arguments[0] in GROUPS else 1
+    name, rest = " ".join(arguments[:words]), arguments[words:]
+    if name in COMMANDS and _COMPLETING not in os.environ:
         return _alone(name).main(args=rest, prog_name=f"dyno {name}", standalone_mode=False)
     return _whole().main(args=arguments, prog_name="dyno", standalone_mode=False)
 
@@ -69,15 +76,26 @@ def _alone(name: str) -> Any:
 
 
 def _whole() -> Any:
-    app = typer.Typer(help=_HELP, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-    app.callback(cls=CommandGroup, invoke_without_command=True)(_top)
+    app = _group(_HELP)
+    groups = {name: _group(help_) for name, help_ in GROUPS.items()}
     for name in COMMANDS:
-        app.command(name, cls=TextCommand)(_function(name))
+        group, _, word = name.rpartition(" ")
+        where = groups[group] if group else app
+        where.command(word, cls=TextCommand)(_function(name))
+    for name, group_app in groups.items():
+        app.add_typer(group_app, name=name)
     return get_command(app)
 
 
+def _group(help_: str) -> typer.Typer:
+    app = typer.Typer(help=help_, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+    app.callback(cls=CommandGroup, invoke_without_command=True)(_top)
+    return app
+
+
 def _function(name: str) -> Callable[..., None]:
-    function: Callable[..., None] = getattr(import_module(COMMANDS[name]), name)
+    module, _, attribute = COMMANDS[name].partition(":")
+    function: Callable[..., None] = getattr(import_module(module), attribute)
     return function
 
 

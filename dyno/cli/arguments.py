@@ -40,7 +40,7 @@ class _Terse:
 
 
 class CommandGroup(_Terse, TyperGroup):
-    """What `dyno` alone is."""
+    """What `dyno` alone is, and `dyno bucket`."""
 
 
 class TextCommand(_Terse, TyperCommand):

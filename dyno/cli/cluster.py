@@ -19,7 +19,7 @@ import typer
 
 from dyno.cli import invocation
 from dyno.cli.node import end_on_signals
-from dyno.cli.options import DEFAULT_NODE, Version
+from dyno.cli.options import DEFAULT_NODE, Version, whole_number
 from dyno.errors import ConfigurationError
 
 HOST = "127.0.0.1"
@@ -57,8 +57,8 @@ def cluster(
     version: Version = False,
 ) -> None:
     """Run a whole cluster on this machine, to try things out, until Ctrl-C or SIGTERM stops it."""
-    count = _number(nodes, "--nodes", 1, NODES_MAX)
-    first_port = _number(base_port, "--base-port", 1, 0x10000 - count)
+    count = whole_number(nodes, "--nodes", 1, NODES_MAX)
+    first_port = whole_number(base_port, "--base-port", 1, 0x10000 - count)
     if not data:
         raise ConfigurationError("--data: the name of the directory is empty")
     directory = Path(data).absolute()
@@ -133,12 +133,6 @@ def check_ports(seats: Sequence[Seat]) -> None:
                         f"{seat.name} cannot listen on {seat.address}: {error.strerror}; "
                         f"is another cluster running? Choose another --base-port"
                     ) from None
-
-
-def _number(text: str, option: str, least: int, most: int) -> int:
-    if text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most:
-        return int(text)
-    raise ConfigurationError(f"{option} is a number from {least} to {most}, not {text!r}")
 
 
 def _make(directory: Path) -> None:

@@ -117,6 +117,7 @@ def _run(chosen: NodeSettings) -> None:
         partitions=chosen.partitions,
         config=chosen.config,
         log=_logger(chosen.log_level),
+        dedicated=True,
     )
     trio.run(_serve, node)
 

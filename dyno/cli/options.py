@@ -85,6 +85,13 @@ def quorum(text: str | None, option: str) -> int | str | None:
     return int(text)
 
 
+def whole_number(text: str, option: str, least: int, most: int) -> int:
+    """A whole number within bounds."""
+    if text.isascii() and text.isdecimal() and len(text) < 10 and least <= int(text) <= most:
+        return int(text)
+    raise InvalidRequest(f"{option} is a number from {least} to {most}, not {text[:40]!r}")
+
+
 def token(text: str | None) -> bytes | None:
     """The context of a TOKEN."""
     if text is None:

@@ -1,16 +1,19 @@
-"""A handle to one bucket: get, put, delete and update, with the quorums that its calls default to."""
+"""A handle to one bucket: get, put, delete, update and keys, with the quorums that its calls default to."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from trio import current_time
-from trio.lowlevel import checkpoint_if_cancelled
+from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
+from dyno.client.keys import Keys
+from dyno.session.batch import GetBatch, PutBatch
+from dyno.session.listing import Listing
 from dyno.session.update import Update
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from dyno.client.client import Client
     from dyno.session.calls import Call
@@ -39,6 +42,7 @@ class Bucket:
     def __repr__(self) -> str:
         return f"<dyno.Bucket {self.name!r}>"
 
+    @enable_ki_protection
     async def get(
         self,
         key: str | bytes,
@@ -56,6 +60,29 @@ class Bucket:
         record: Record = await runner.outcome(call)
         return record
 
+    @enable_ki_protection
+    async def get_many(
+        self,
+        keys: Iterable[str | bytes],
+        *,
+        r: int | str | None = None,
+        pr: int | str | None = None,
+        timeout: float | None = None,
+    ) -> dict[Any, Record]:
+        """Read many keys at once: a dict with a record for each key, as the caller wrote it. The record of a
+        key whose read failed has the reason in `.error`, and all its other attributes raise it. The call
+        itself raises only InvalidRequest and ConnectFailed."""
+        runner = self._client.runner
+        await checkpoint_if_cancelled()
+        now = current_time()
+        batch = GetBatch(
+            runner.session, self._options, keys, r=r, pr=pr, timeout=timeout, now=now, out=runner.out
+        )
+        batch.go_on(now, runner.out)
+        records: dict[Any, Record] = await runner.outcome(batch)
+        return records
+
+    @enable_ki_protection
     async def put(
         self,
         key: str | bytes,
@@ -88,6 +115,31 @@ class Bucket:
         result: PutResult = await runner.outcome(call)
         return result
 
+    @enable_ki_protection
+    async def put_many(
+        self,
+        values: Mapping[Any, Any],
+        *,
+        contexts: Mapping[Any, bytes] | None = None,
+        w: int | str | None = None,
+        pw: int | str | None = None,
+        timeout: float | None = None,
+    ) -> dict[Any, PutResult]:
+        """Write many keys at once, each as `put` does, with the context that `contexts` has for it, if any.
+        Returns a dict with a result for each key; one that failed has the reason in `.error`, and all its
+        other attributes raise it. It is no transaction: some may be written and others not. The call itself
+        raises only InvalidRequest, before anything is written, and ConnectFailed."""
+        runner = self._client.runner
+        await checkpoint_if_cancelled()
+        now = current_time()
+        batch = PutBatch(
+            runner.session, self._options, values, contexts=contexts, w=w, pw=pw, timeout=timeout, now=now
+        )
+        batch.go_on(now, runner.out)
+        results: dict[Any, PutResult] = await runner.outcome(batch)
+        return results
+
+    @enable_ki_protection
     async def delete(
         self,
         key: str | bytes,
@@ -114,6 +166,7 @@ class Bucket:
         result: PutResult = await runner.outcome(call)
         return result
 
+    @enable_ki_protection
     async def update(
         self,
         key: str | bytes,
@@ -140,3 +193,16 @@ class Bucket:
             call = update.step(call, current_time(), runner.out)
         assert update.record is not None
         return update.record
+
+    def keys(
+        self, *, r: int | str | None = None, pr: int | str | None = None, timeout: float | None = None
+    ) -> Keys:
+        """`async for key in bucket.keys()`: every key that has a value, in no order that means anything; a
+        str where the key is valid UTF-8, else bytes. They come page by page, in bounded memory however many
+        there are. timeout: seconds, of each page.
+
+        Every partition is read at R: a key that was written (deleted) at W before the iteration began shows
+        (does not), where R + W > N; keys that come or go meanwhile may show or not. None shows twice."""
+        return Keys(
+            self._client, Listing(self._client.runner.session, self._options, r=r, pr=pr, timeout=timeout)
+        )

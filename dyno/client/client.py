@@ -15,7 +15,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from trio import current_time
-from trio.lowlevel import checkpoint_if_cancelled
+from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 
 from dyno.client.bucket import Bucket
 from dyno.client.runner import BROKEN, Runner
@@ -46,14 +46,17 @@ class Client:
         self._unusable = "this client is not open; use 'async with dyno.connect(...)', or await its open()"
         self._broken_by: BaseException | None = None
 
+    @enable_ki_protection
     async def __aenter__(self) -> Self:
         return await self.open()
 
+    @enable_ki_protection
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
 
+    @enable_ki_protection
     async def open(self) -> Self:
         """Connect to one of the nodes at least. Returns the client itself. A client is opened once."""
         if self._runner is not None:
@@ -68,6 +71,7 @@ class Client:
             raise
         return self
 
+    @enable_ki_protection
     async def aclose(self) -> None:
         """Close all links; calls that are under way in other tasks fail. Closing again does nothing."""
         self._unusable = "this client is closed; dyno.connect(...) makes another one"
@@ -88,6 +92,7 @@ class Client:
         none."""
         return Bucket(self, BucketOptions(name, r=r, w=w, pr=pr, pw=pw, timeout=timeout))
 
+    @enable_ki_protection
     async def status(self, *, timeout: float | None = None) -> dict[str, Any]:
         """The cluster as one of its nodes sees it now, in the shape of `dyno status --json`."""
         runner = self.runner
@@ -95,6 +100,39 @@ class Client:
         call = runner.session.status(timeout=timeout, now=current_time(), out=runner.out)
         status: dict[str, Any] = await runner.outcome(call)
         return status
+
+    @enable_ki_protection
+    async def create_bucket(
+        self,
+        name: str,
+        *,
+        n: int | None = None,
+        r: int | str | None = None,
+        w: int | str | None = None,
+        kind: str = "siblings",
+        timeout: float | None = None,
+    ) -> dict[str, int | str]:
+        """Create a bucket of n copies (3), whose calls default to r and w ("quorum"); gives its properties.
+
+        n and kind never change. Creating one again with the same properties succeeds; with others, or one
+        that holds data already, raises InvalidRequest. Every member has to agree: QuorumNotMet where one is
+        out of reach; when it says `.indeterminate`, the bucket may be created all the same."""
+        runner = self.runner
+        await checkpoint_if_cancelled()
+        call = runner.session.create_bucket(
+            name, n=n, r=r, w=w, kind=kind, timeout=timeout, now=current_time(), out=runner.out
+        )
+        properties: dict[str, int | str] = await runner.outcome(call)
+        return properties
+
+    @enable_ki_protection
+    async def buckets(self, *, timeout: float | None = None) -> dict[str, dict[str, int | str]]:
+        """The properties ("n", "r", "w", "kind") of every bucket that was created, by name in order."""
+        runner = self.runner
+        await checkpoint_if_cancelled()
+        call = runner.session.buckets(timeout=timeout, now=current_time(), out=runner.out)
+        buckets: dict[str, dict[str, int | str]] = await runner.outcome(call)
+        return buckets
 
     @property
     def runner(self) -> Runner:

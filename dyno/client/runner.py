@@ -8,6 +8,9 @@ one `wait_task_rescheduled`: no task, event or cancel scope of its own.
 The tasks are Trio system tasks, so a client may be opened and closed anywhere, exceptions of its user's code
 are never wrapped, and a client that was not closed ends with the Trio run. If one of them breaks, every call
 fails with an error that names the cause; none is left hanging.
+
+Ctrl-C never strikes between two lines of the client: all that runs here is protected, and Trio raises
+KeyboardInterrupt in its main task where that waits.
 """
 
 from __future__ import annotations
@@ -19,7 +22,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import trio
-from trio.lowlevel import Abort, current_task, reschedule, wait_readable, wait_task_rescheduled
+from trio.lowlevel import (
+    Abort,
+    current_task,
+    enable_ki_protection,
+    reschedule,
+    wait_readable,
+    wait_task_rescheduled,
+)
 
 from dyno.session.outbox import SessionOutbox
 from dyno.transport.link import Link
@@ -56,6 +66,7 @@ class Runner:
         self._flusher: trio.lowlevel.Task | None = None  # while it is parked
         trio.lowlevel.spawn_system_task(self._run, name="dyno client")
 
+    @enable_ki_protection
     async def outcome(self, call: Call) -> Any:
         """The result of a call that was just begun; raises its error."""
         await self.wait(call)
@@ -63,6 +74,7 @@ class Runner:
             raise call.error
         return call.result
 
+    @enable_ki_protection
     async def wait(self, call: Call) -> None:
         """Until the call has its result or error. Cancelled, the call is dropped and no other disturbed."""
 
@@ -77,6 +89,11 @@ class Runner:
             self._wake_flusher()
         await wait_task_rescheduled(abort)
 
+    def send_soon(self) -> None:
+        """What the session wants sent goes out in this tick, though nobody waits for it yet."""
+        self._wake_flusher()
+
+    @enable_ki_protection
     async def close(self) -> None:
         """End all calls and tasks, and close all sockets. Not disturbed by cancellation; takes no time."""
         self._now = trio.current_time()
@@ -87,6 +104,7 @@ class Runner:
 
     # ── the tasks ──
 
+    @enable_ki_protection
     async def _run(self) -> None:
         try:
             with self._scope:
@@ -100,6 +118,7 @@ class Runner:
             self._release()
             self._done.set()
 
+    @enable_ki_protection
     async def _drive(self) -> None:
         descriptor = self._reactor.fileno()
         while True:
@@ -108,6 +127,7 @@ class Runner:
             self._reactor.turn()
             self._settle()
 
+    @enable_ki_protection
     async def _flush_when_woken(self) -> None:
         def abort(_: object) -> Abort:
             self._flusher = None
@@ -120,6 +140,7 @@ class Runner:
             self._flusher = current_task()
             await wait_task_rescheduled(abort)
 
+    @enable_ki_protection
     async def _keep_time(self) -> None:
         while True:
             with trio.CancelScope(deadline=self._timer_at) as self._timer:
@@ -182,6 +203,7 @@ class Runner:
 
     # ── links ──
 
+    @enable_ki_protection
     async def _dial(self, address: str) -> None:
         """Look the name up and connect, to whichever of its addresses answers first (RFC 8305)."""
         with trio.CancelScope() as scope:

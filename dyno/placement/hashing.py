@@ -16,9 +16,13 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Final
 
-import mmh3
+from mmh3 import mmh3_32_uintdigest
 
 SLOT_BYTES: Final = 27
+PREFIX_BYTES: Final = 11  # of a slot, without the hash of the key
+# Where n stands in a slot, and the bucket's id: to be used without a call, for every replica read.
+COPIES_IN_SLOT: Final = 2
+BUCKET_IN_SLOT: Final = slice(3, 11)
 
 
 def bucket_id(name: str) -> bytes:
@@ -40,12 +44,22 @@ class Keyspace:
 
     def partition(self, bucket_id: bytes, key: bytes) -> int:
         """The partition of a key, 0..partitions-1: the top of its 32-bit token, scaled."""
-        return mmh3.hash(bucket_id + key, self._seed, False) * self.partitions >> 32
+        return mmh3_32_uintdigest(bucket_id + key, self._seed) * self.partitions >> 32
 
     def slot(self, bucket_id: bytes, key: bytes, n: int) -> bytes:
         """The slot of a key in a bucket that keeps `n` copies."""
-        partition = mmh3.hash(bucket_id + key, self._seed, False) * self.partitions >> 32
+        partition = mmh3_32_uintdigest(bucket_id + key, self._seed) * self.partitions >> 32
         return (partition << 8 | n).to_bytes(3, "big") + bucket_id + blake2b(key, digest_size=16).digest()
+
+
+def slot_prefix(bucket_id: bytes, partition: int, n: int) -> bytes:
+    """What the slots of all keys begin with that a bucket of `n` copies has in one partition."""
+    return (partition << 8 | n).to_bytes(3, "big") + bucket_id
+
+
+def slot_range(prefix: bytes) -> tuple[bytes, bytes]:
+    """All slots that begin with a prefix lie from the first of these up to, not including, the second."""
+    return prefix, prefix + b"\xff" * (SLOT_BYTES - len(prefix) + 1)
 
 
 def slot_partition(slot: bytes) -> int:
@@ -55,9 +69,9 @@ def slot_partition(slot: bytes) -> int:
 
 def slot_bucket(slot: bytes) -> bytes:
     """The id of the bucket that a slot belongs to."""
-    return slot[3:11]
+    return slot[BUCKET_IN_SLOT]
 
 
 def slot_copies(slot: bytes) -> int:
     """The n of the bucket that a slot belongs to."""
-    return slot[2]
+    return slot[COPIES_IN_SLOT]

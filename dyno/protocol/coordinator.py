@@ -1,9 +1,10 @@
 """Every client request of a node, from the door to the answer.
 
 A request is checked, planned against the ring, and becomes an operation (a `GetCoordinator`, a
-`PutCoordinator`, a `Forwarding`) under a number that the answers of other nodes carry. Timeouts are
-constant per kind, so operations expire in the order in which they began and the head of an
-insertion-ordered dict is the next deadline: no timer per request (PERFORMANCE, rule 7).
+`PutCoordinator`, a `Forwarding`; a `ListingCoordinator` is a read of its own kind) under a number that the
+answers of other nodes carry. Timeouts are constant per kind, so operations expire in the order in which they
+began and the head of an insertion-ordered dict is the next deadline: no timer per request (PERFORMANCE,
+rule 7). `Hedges` says which reads are late.
 """
 
 from __future__ import annotations
@@ -14,22 +15,23 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from dyno.buckets.properties import DEFAULTS
 from dyno.causality import token
 from dyno.causality.context import Context, Malformed
-from dyno.causality.record import Record, put_context
+from dyno.causality.record import OtherKind, Record, put_context
 from dyno.config import RECORD_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
-from dyno.protocol import quorum
+from dyno.placement.hashing import slot_bucket
 from dyno.protocol.forward import Forwarding
 from dyno.protocol.get import GetCoordinator
+from dyno.protocol.hedges import Hedges
+from dyno.protocol.listing import ListingCoordinator
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import PeerLoads, ReadLine
 from dyno.protocol.put import PutCoordinator
 from dyno.protocol.replica import Refusal, Replica, Written
-from dyno.protocol.sink import Failure, LinkSink, ReadFirst, ReadSink, Sink, invalid
+from dyno.protocol.sink import Ending, Failure, LinkSink, ListSink, ReadFirst, ReadSink, Sink, invalid
 from dyno.wire.messages import (
-    DEFAULT,
-    QUORUM,
     STATUS_OK,
     STATUS_OVERLOADED,
     Delete,
@@ -37,20 +39,26 @@ from dyno.wire.messages import (
     Failed,
     Found,
     Get,
+    Listed,
+    ListKeys,
     Put,
     ReadAnswer,
+    ScanAnswer,
     Store,
     Stored,
 )
+from dyno.wire.pages import is_page
 from dyno.wire.values import content_size
 
 if TYPE_CHECKING:
     from dyno.config import Config
     from dyno.protocol.membership import Membership
     from dyno.protocol.peers import Peers
+    from dyno.protocol.planner import Planner
     from dyno.protocol.ring import Plan, Ring
 
-Request: TypeAlias = Get | Put | Delete
+Request: TypeAlias = Get | Put | Delete | ListKeys
+Answer: TypeAlias = ReadAnswer | ScanAnswer | Stored | Found | Done | Listed | Failed
 Refused: TypeAlias = Callable[[Refusal, float, Outbox], None]
 
 _REQUEST_ID_BYTES = 16
@@ -72,17 +80,17 @@ class Intent(NamedTuple):
     sink: Sink
 
 
-class _Standing(NamedTuple):
-    """live: how many owners are alive or suspect. others: the owners but this node: those alive, then the
-    suspects, then the dead, in preference order each. readers: this node, then those."""
+class Doubtful(NamedTuple):
+    """A key that a listing has to read, as an Intent has it."""
 
-    live: int
-    others: tuple[str, ...]
-    readers: tuple[str, ...]
+    key: bytes
+    slot: bytes
+    owners: tuple[str, ...]
+    ring: int
 
 
 class Coordinator:
-    """me: this node's name. ring: None until it joined."""
+    """me: this node's name."""
 
     def __init__(
         self,
@@ -92,25 +100,24 @@ class Coordinator:
         replica: Replica,
         peers: Peers,
         membership: Membership,
+        planner: Planner,
         read_line: ReadLine | None = None,
     ) -> None:
-        self.ring: Ring | None = None
         self._me = me
+        self._planner = planner
         self._config = config
         self._replica = replica
         self._peers = peers
         self._membership = membership
-        self._read_line = ReadLine(config) if read_line is None else read_line
         self._loads = PeerLoads(config)
         self._stopping = False
         self._last_id = 0
-        self._standings: dict[tuple[str, ...], _Standing] = {}  # at most one per partition of the ring
-        self._standings_version = -1
         self._gets: dict[int, GetCoordinator] = {}
         self._trailing: dict[int, GetCoordinator] = {}
         self._puts: dict[int, PutCoordinator] = {}
         self._forwardings: dict[int, Forwarding] = {}
-        self._hedges: deque[tuple[float, GetCoordinator]] = deque()
+        self._listings = 0  # pages of keys that are being put together
+        self._hedges = Hedges(config.hedge_after_s, ReadLine(config) if read_line is None else read_line)
         self._retries: deque[tuple[float, str, GetCoordinator | PutCoordinator]] = deque()
 
     def stop(self) -> None:
@@ -122,27 +129,35 @@ class Coordinator:
         """Whether anybody waits for an answer."""
         return bool(self._gets or self._puts or self._forwardings)
 
+    @property
+    def under_way(self) -> int:
+        """Requests that are not answered yet."""
+        return len(self._gets) + len(self._puts) + len(self._forwardings)
+
     # ── what comes in ──
 
-    def request(self, link: int, request: Request, now: float, out: Outbox) -> None:
+    def request(self, link: int, request: Request, now: float, out: Outbox, *, late: str = "") -> None:
         """A client's request, or one that another node passed on. Exactly one answer goes to `link`, but
-        for a request whose caller has given up already."""
+        for a request whose caller has given up already. late: an owner that a read had better not ask."""
         if request.budget_ms == 0:
             return
         sink = LinkSink(link, request.id)
         try:
-            self._admit(link, request, sink, now, out)
+            self._admit(link, request, sink, late, now, out)
         except InvalidRequest as error:
             sink.failed(invalid(str(error)), out)
 
-    def answer(
-        self, node: str, message: ReadAnswer | Stored | Found | Done | Failed, now: float, out: Outbox
-    ) -> None:
+    def answer(self, node: str, message: Answer, now: float, out: Outbox) -> None:
         """An answer of another node; one to an operation that is over is late and means nothing."""
         if type(message) is ReadAnswer:
             get = self._gets.get(message.id) or self._trailing.get(message.id)
-            if get is not None:
+            if get is not None and type(get) is not ListingCoordinator:
+                self._hedges.answered(get, node, now)
                 self._answered(get, node, message.status, message.record, now, out)
+        elif type(message) is ScanAnswer:
+            listing = self._gets.get(message.id)
+            if type(listing) is ListingCoordinator:
+                self._scanned(listing, node, message, now, out)
         elif type(message) is Stored:
             self._loads.answered(node, message.status, now)
             put = self._puts.get(message.id)
@@ -180,18 +195,21 @@ class Coordinator:
     def replan(self, ring: Ring, out: Outbox) -> None:
         """The ring is another one now. What reads found out under the old one counts no more: they fail
         with "plan again", which harms nobody. A write is on some disks already, and goes on."""
-        before, self.ring = self.ring, ring
         self._loads.keep(ring.names)
-        if before is not None and before.fingerprint != ring.fingerprint:
-            for get in list(self._gets.values()):
+        for get in list(self._gets.values()):
+            if get.ring != ring.fingerprint:
+                get.replan(out)
+                self._file(get)
+
+    def replan_bucket(self, bucket: bytes, out: Outbox) -> None:
+        """A bucket, given by its id, has other properties than a moment ago: the same for its reads."""
+        for get in list(self._gets.values()):
+            if slot_bucket(get.slot) == bucket:
                 get.replan(out)
                 self._file(get)
 
     def tick(self, now: float, out: Outbox) -> None:
-        while self._hedges and self._hedges[0][0] <= now:
-            get = self._hedges.popleft()[1]
-            if (self._read_line.hurries_nobody and not get.answered) or get.hedge(out):
-                self._hedges.append((now + self._config.hedge_after_s, get))
+        self._hedges.tick(now, out)
         while self._retries and self._retries[0][0] <= now:
             _, node, operation = self._retries.popleft()
             operation.retry(node, out)
@@ -209,10 +227,7 @@ class Coordinator:
 
     def deadline(self) -> float | None:
         """Reads that only trail wait for whichever tick comes next."""
-        hedges = self._hedges
-        while hedges and hedges[0][1].answered:
-            hedges.popleft()
-        earliest = hedges[0][0] if hedges else math.inf
+        earliest = self._hedges.deadline()
         if self._retries:
             earliest = min(earliest, self._retries[0][0])
         if self._gets:
@@ -225,22 +240,34 @@ class Coordinator:
 
     # ── planning ──
 
-    def _admit(self, link: int, request: Request, sink: Sink, now: float, out: Outbox) -> None:
-        ring = self.ring
+    def _admit(self, link: int, request: Request, sink: Sink, late: str, now: float, out: Outbox) -> None:
+        ring = self._planner.ring
         if ring is None or self._stopping:
             reason = "is stopping" if self._stopping else "has not joined a cluster yet"
             sink.failed(Failure(Code.RING, f"{self._me} {reason}"), out)
             return
-        if len(self._gets) + len(self._puts) + len(self._forwardings) >= self._config.requests_max:
+        if self.under_way >= self._config.requests_max:
             self._overloaded("too many requests are under way", sink, out)
             return
-        plan = ring.plan(request.bucket, request.key)
+        bucket = self._planner.serving.get(request.bucket, DEFAULTS)
+        if bucket is None:
+            sink.failed(Failure(Code.RING, self._planner.why_not(request.bucket)), out)
+            return
+        if isinstance(request, ListKeys):
+            plan = ring.plan_listing(request.bucket, request.partition, bucket.n)
+        else:
+            plan = ring.plan(request.bucket, request.key, bucket.n)
         if self._me in plan.owners:
-            self._coordinate(link, request, plan, ring, sink, now, out)
+            if type(request) is Get:
+                self._get(request, plan, ring, sink, late, now, out)
+            elif isinstance(request, ListKeys):
+                self._list(request, plan, ring, sink, now, out)
+            else:
+                self._coordinate(link, request, plan, ring, sink, now, out)
         elif request.forwarded:
             text = f"{self._me} does not own the key; the nodes disagree about the ring"
             sink.failed(Failure(Code.RING, text), out)
-        elif self._enough_live(plan.owners, self._needed(plan.owners, request), sink, out):
+        elif self._enough_live(plan.owners, self._planner.needed(plan.owners, request), sink, out):
             self._forward(link, request, plan, now, out)
 
     def _forward(self, link: int, request: Request, plan: Plan, now: float, out: Outbox) -> None:
@@ -249,8 +276,8 @@ class Coordinator:
             id=self._next_id(),
             link=link,
             request=request,
-            needed=self._needed(plan.owners, request),
-            owners=list(self._standing(plan.owners).others),
+            needed=self._planner.needed(plan.owners, request),
+            owners=list(self._planner.standing(plan.owners).others),
             # Later than the other node's own verdict, which says more than our silence.
             deadline=now + config.get_timeout_s + config.put_timeout_s,
             peers=self._peers,
@@ -259,16 +286,20 @@ class Coordinator:
         if not forwarding.finished:
             self._forwardings[forwarding.id] = forwarding
 
+    def _get(
+        self, request: Get, plan: Plan, ring: Ring, sink: Sink, late: str, now: float, out: Outbox
+    ) -> None:
+        needed = self._planner.needed(plan.owners, request)
+        if self._enough_live(plan.owners, needed, sink, out):
+            intent = Intent(request.key, plan.slot, plan.owners, ring.fingerprint, needed, sink)
+            self._read(intent, needed, sink, now, out, late=late)
+
     def _coordinate(
         self, link: int, request: Request, plan: Plan, ring: Ring, sink: Sink, now: float, out: Outbox
     ) -> None:
-        needed = self._needed(plan.owners, request)
-        intent = Intent(request.key, plan.slot, plan.owners, ring.fingerprint, needed, sink)
-        if type(request) is Get:
-            if self._enough_live(plan.owners, needed, sink, out):
-                self._read(intent, needed, sink, now, out)
-            return
         assert type(request) is Put or type(request) is Delete
+        needed = self._planner.needed(plan.owners, request)
+        intent = Intent(request.key, plan.slot, plan.owners, ring.fingerprint, needed, sink)
         if len(request.request) != _REQUEST_ID_BYTES:
             raise InvalidRequest(f"a request id has {_REQUEST_ID_BYTES} bytes")
         if len(request.context) > RECORD_BYTES_MAX:
@@ -287,23 +318,6 @@ class Coordinator:
         except Refusal as refusal:
             self._refused(link, request, plan, sink, refusal, now, out)
 
-    def _needed(self, owners: tuple[str, ...], request: Request) -> int:
-        if type(request) is Get:
-            return self._count(owners, "r", request.r, request.pr)
-        assert type(request) is Put or type(request) is Delete
-        return self._count(owners, "w", request.w, request.pw)
-
-    def _count(self, owners: tuple[str, ...], what: str, answers: int, primaries: int) -> int:
-        """R or W as a count. Without fallbacks every answer is a primary's: PR and PW only raise it."""
-        assert self.ring is not None
-        if answers == DEFAULT == primaries:
-            return len(owners) // 2 + 1
-        resolve = partial(quorum.count, copies=self.ring.copies, owners=len(owners))
-        return max(
-            resolve(answers, what=what, default=QUORUM, least=1),
-            resolve(primaries, what=f"p{what}", default=0, least=0),
-        )
-
     def _takes_data(self, sink: Sink, out: Outbox) -> bool:
         if self._membership.admitting:
             names = ", ".join(self._membership.joining())
@@ -311,17 +325,12 @@ class Coordinator:
             return False
         return True
 
-    def _enough_live(self, owners: tuple[str, ...], needed: int, sink: Sink, out: Outbox) -> bool:
+    def _enough_live(self, owners: tuple[str, ...], needed: int, sink: Sink | ListSink, out: Outbox) -> bool:
         """Checked before anything is done: a quorum that cannot be met is not begun."""
-        live = self._standing(owners).live
-        if live >= needed:
-            return True
-        text = f"{needed} owners of the key are needed, {live} of {len(owners)} are alive"
-        dead = [name for name in owners if not self._membership.is_live(name)]
-        if dead:
-            text += f"; dead: {', '.join(dead)}"
-        sink.failed(Failure(Code.QUORUM, text, needed), out)
-        return False
+        shortage = self._planner.shortage(owners, needed)
+        if shortage is not None:
+            sink.failed(shortage, out)
+        return shortage is None
 
     def _has_room(
         self, owners: tuple[str, ...], needed: int, budget_ms: int, sink: Sink, now: float, out: Outbox
@@ -333,34 +342,31 @@ class Coordinator:
             return False
         if not self._loads.pressed and len(self._puts) <= _MANY_PUTS:
             return True
-        if self._loads.room(self._standing(owners).others, now) < needed - 1:
+        if self._loads.room(self._planner.standing(owners).others, now) < needed - 1:
             self._overloaded(f"fewer than {needed} owners of the key keep up with writes", sink, out)
             return False
         return True
 
-    def _standing(self, owners: tuple[str, ...]) -> _Standing:
-        """How owners stand now. Every request asks and the answer changes rarely, so it is kept."""
-        version = self._membership.version
-        if version != self._standings_version:
-            self._standings_version = version
-            self._standings.clear()
-        standing = self._standings.get(owners)
-        if standing is None:
-            is_alive, is_live = self._membership.is_alive, self._membership.is_live
-            others = [name for name in owners if name != self._me]
-            others.sort(key=lambda name: 0 if is_alive(name) else 1 if is_live(name) else 2)
-            standing = _Standing(sum(map(is_live, owners)), tuple(others), (self._me, *others))
-            self._standings[owners] = standing
-        return standing
-
     # ── reading ──
 
-    def _read(self, intent: Intent, needed: int, sink: ReadSink, now: float, out: Outbox) -> None:
+    def _read(
+        self,
+        intent: Intent | Doubtful,
+        needed: int,
+        sink: ReadSink,
+        now: float,
+        out: Outbox,
+        *,
+        late: str = "",
+    ) -> None:
+        owners = self._planner.standing(intent.owners).readers
+        if late:
+            owners = (*(name for name in owners if name != late), late)
         get = GetCoordinator(
             id=self._next_id(),
             slot=intent.slot,
             key=intent.key,
-            owners=self._standing(intent.owners).readers,
+            owners=owners,
             needed=needed,
             ring=intent.ring,
             deadline=now + self._config.get_timeout_s,
@@ -373,7 +379,7 @@ class Coordinator:
         get.start(out)
         self._read_own(get, now, out)
         if not get.answered:
-            self._hedges.append((now + self._config.hedge_after_s, get))
+            self._hedges.began(get, now)
 
     def _read_own(self, get: GetCoordinator, now: float, out: Outbox) -> None:
         try:
@@ -414,6 +420,78 @@ class Coordinator:
             if len(self._trailing) >= _TRAILING_MAX:
                 del self._trailing[next(iter(self._trailing))]
             self._trailing[get.id] = get
+
+    # ── listing ──
+
+    def _list(
+        self,
+        request: ListKeys,
+        plan: Plan,
+        ring: Ring,
+        sink: ListSink,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """A page of keys: every replica's scan costs as much as a hundred reads, so few are begun at once."""
+        needed = self._planner.needed(plan.owners, request)
+        if not self._enough_live(plan.owners, needed, sink, out):
+            return
+        if not is_page(request.after, request.limit):
+            raise InvalidRequest("a page of keys has a limit of 1 at least and begins behind a key's hash")
+        if self._listings >= self._config.listings_max:
+            self._overloaded("too many listings of keys are under way", sink, out)
+            return
+        self._listings += 1
+        listing = ListingCoordinator(
+            id=self._next_id(),
+            prefix=plan.slot,
+            after=request.after,
+            limit=request.limit,
+            owners=self._planner.standing(plan.owners).readers,
+            needed=needed,
+            ring=ring.fingerprint,
+            deadline=now + self._config.get_timeout_s,
+            me=self._me,
+            replica=self._replica,
+            peers=self._peers,
+            read_key=partial(self._read_listed, plan, ring, needed),
+            sink=Ending(sink, self._listing_ended),
+        )
+        self._gets[listing.id] = listing
+        listing.start(out)
+        entries, end = self._replica.scan(plan.slot, request.after, request.limit)
+        self._scanned(listing, self._me, ScanAnswer(listing.id, STATUS_OK, entries, end), now, out)
+        if not listing.answered:
+            self._hedges.began_long(listing, now)
+
+    def _scanned(
+        self, listing: ListingCoordinator, node: str, answer: ScanAnswer, now: float, out: Outbox
+    ) -> None:
+        if listing.scanned(node, answer, now, out):
+            self._retries.append((now + _RETRY_AFTER_S, node, listing))
+        self._file(listing)
+
+    def _read_listed(
+        self,
+        plan: Plan,
+        ring: Ring,
+        needed: int,
+        hash: bytes,
+        key: bytes,
+        sink: ReadSink,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """The ordinary read of a key of which the replicas' pages differ."""
+        assert self._planner.ring is not None
+        if self._planner.ring.fingerprint == ring.fingerprint:
+            doubtful = Doubtful(key, plan.slot + hash, plan.owners, ring.fingerprint)
+            self._read(doubtful, needed, sink, now, out)
+        else:
+            sink.failed(Failure(Code.RING, "the ring changed during the listing"), out)
+
+    def _listing_ended(self) -> None:
+        self._listings -= 1
 
     # ── writing ──
 
@@ -465,7 +543,7 @@ class Coordinator:
         if context:
             self._bury(intent, context, b"", now, out)
             return
-        reads = self._count(intent.owners, "r", request.r, request.pr)
+        reads = self._planner.count(request.bucket, intent.owners, "r", request.r, request.pr)
         if self._enough_live(intent.owners, reads, intent.sink, out):
             self._read(
                 intent, reads, ReadFirst(partial(self._bury_read, intent, refused), intent.sink), now, out
@@ -480,6 +558,8 @@ class Coordinator:
         elif self._takes_data(intent.sink, out):
             try:
                 self._bury(intent, Record.unpack(read).context, read, now, out)
+            except (InvalidRequest, OtherKind) as error:
+                intent.sink.failed(invalid(str(error)), out)
             except Malformed as error:  # several copies agree on it, or nobody would have looked inside
                 text = f"the copies on {', '.join(answered)} are malformed: {error}"
                 intent.sink.failed(Failure(Code.STORAGE, text), out)
@@ -503,7 +583,7 @@ class Coordinator:
             sink=intent.sink,
         )
         self._puts[put.id] = put
-        self._loads.sent(self._standing(intent.owners).others, now)
+        self._loads.sent(self._planner.standing(intent.owners).others, now)
         written.batch.waiters.append(partial(self._stored, put, self._me))
         put.start(out)
 
@@ -540,7 +620,7 @@ class Coordinator:
             )
         return Failure(Code.STORAGE, f"{self._me}: {refusal}")
 
-    def _overloaded(self, text: str, sink: Sink, out: Outbox, delay_s: float = 0.0) -> None:
+    def _overloaded(self, text: str, sink: Sink | ListSink, out: Outbox, delay_s: float = 0.0) -> None:
         """delay_s: how long what waits already will take."""
         retry_after_s = max(self._config.retry_after_s, delay_s)
         sink.failed(Failure(Code.OVERLOADED, f"{self._me}: {text}", retry_after_s=retry_after_s), out)

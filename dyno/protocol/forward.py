@@ -9,7 +9,7 @@ from __future__ import annotations
 from dyno.errors import Code
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
-from dyno.wire.messages import ClientAnswer, Delete, Failed, Get, Put
+from dyno.wire.messages import ClientAnswer, Delete, Failed, Get, ListKeys, Put
 
 
 class Forwarding:
@@ -23,7 +23,7 @@ class Forwarding:
         *,
         id: int,
         link: int,
-        request: Get | Put | Delete,
+        request: Get | Put | Delete | ListKeys,
         needed: int,
         owners: list[str],
         deadline: float,
@@ -56,14 +56,14 @@ class Forwarding:
         """The link broke: a read is asked elsewhere; a write may have been done, and is not done twice."""
         if self.finished or node != self._target:
             return
-        if isinstance(self._request, Get):
+        if isinstance(self._request, Get | ListKeys):
             self.start(out)
         else:
             self._fail(out, f"the link to {node}, which had the write, broke", indeterminate=True)
 
     def expire(self, out: Outbox) -> None:
         if not self.finished:
-            is_write = not isinstance(self._request, Get)
+            is_write = not isinstance(self._request, Get | ListKeys)
             self._fail(out, f"{self._target} did not answer in time", indeterminate=is_write)
 
     def _fail(self, out: Outbox, text: str, *, indeterminate: bool) -> None:

@@ -19,7 +19,7 @@ from dyno.protocol.peers import Peers
 from dyno.protocol.quorum import Tally, Verdict
 from dyno.protocol.replica import Refusal, Replica
 from dyno.protocol.sink import Failure, ReadSink
-from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, STATUS_RING, Read, Store
+from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, STATUS_RING, Read, Scan, Store
 
 _RETRY_AFTER_S = 0.1  # where owners are overloaded: they answer at once, so this is a pause for them
 
@@ -42,8 +42,10 @@ class GetCoordinator:
         "_sink",
         "_tally",
         "answered",
+        "began",
         "deadline",
         "id",
+        "overdue",
         "ring",
         "slot",
     )
@@ -66,6 +68,8 @@ class GetCoordinator:
         self.id = id
         self.deadline = deadline
         self.answered = False
+        self.began = 0.0  # these two are kept by `Hedges`: when its questions were asked,
+        self.overdue = False  # and whether it has been found late
         self.slot = slot
         self.ring = ring
         self._key = key
@@ -92,8 +96,7 @@ class GetCoordinator:
             return False
         self._asked[node] = False
         if status == STATUS_OK:
-            self._answers[node] = record
-            self._tally.did(node)
+            self._take(node, record, out)
         elif status != STATUS_RING:
             self._overloaded = self._overloaded or status == STATUS_OVERLOADED
             self._tally.cannot(node)
@@ -116,8 +119,12 @@ class GetCoordinator:
         if wanted and not self.answered and self._may_be_asked(node):
             self._ask(node, out)
 
+    def waiting_for(self) -> list[str]:
+        """The others that were asked and have not answered."""
+        return [node for node, waits in self._asked.items() if waits and node != self._me]
+
     def hedge(self, out: Outbox) -> bool:
-        """Answers are late: ask one owner more. True: after as long again, another one."""
+        """Answers are late: ask one owner more. False: nobody is left to ask."""
         if self.answered:
             return False
         self._late = True
@@ -140,6 +147,10 @@ class GetCoordinator:
 
     # ── inside ──
 
+    def _take(self, node: str, record: bytes, out: Outbox) -> None:
+        self._answers[node] = record
+        self._tally.did(node)
+
     def _waiting(self) -> int:
         return sum(self._asked.values())
 
@@ -161,26 +172,32 @@ class GetCoordinator:
         )
 
     def _ask(self, node: str, out: Outbox) -> bool:
-        if self._peers.send(node, Read(self.id, self.ring, self.slot), out):
+        if self._peers.send(node, self._question(), out):
             self._asked[node] = True
             return True
         return False
+
+    def _question(self) -> Read | Scan:
+        return Read(self.id, self.ring, self.slot)
 
     def _judge(self, now: float, out: Outbox) -> None:
         verdict = self._tally.verdict
         if verdict is Verdict.MET:
             self.answered = True
-            merged = self._merged(out)
-            if merged is None:
-                text = f"the copies on {', '.join(self._answers)} contradict each other"
-                self._sink.failed(Failure(Code.STORAGE, text, self._needed), out)
-                return
-            self._sink.found(merged, list(self._answers), now, out)
-            self._spread(merged, out)
+            self._met(now, out)
         elif verdict is Verdict.LOST:
             self._fail(out, "")
         else:
             self._ask_more(out)
+
+    def _met(self, now: float, out: Outbox) -> None:
+        merged = self._merged(out)
+        if merged is None:
+            text = f"the copies on {', '.join(self._answers)} contradict each other"
+            self._sink.failed(Failure(Code.STORAGE, text, self._needed), out)
+            return
+        self._sink.found(merged, list(self._answers), now, out)
+        self._spread(merged, out)
 
     def _fail(self, out: Outbox, how: str) -> None:
         self.answered = True

@@ -8,8 +8,9 @@ runner (server or simulator) owns sockets, disk and clock:
 - outbound links have addresses: `link_up`, `answer`, `link_down`, and `refused` when the other side
   would not have us;
 - `take_batch` gives what the disk is to commit, one batch at a time; `committed` or `commit_failed` follow;
-- where reading takes long, requests whose `slot_read_by` is known join the `read_line`, are received once
-  their record is in memory, and leave it; those that must not join go to `overloaded`;
+- where reading takes long, requests of which `slots_read_by` or `spans_read_by` tell what they will read
+  join the `read_line`, are received once that is in memory, and leave it; those that must not join go to
+  `overloaded`;
 - `tick` at `deadline`.
 
 Nothing here raises for what a remote did: it is answered with a refusal, or reported and dropped.
@@ -20,53 +21,79 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dyno.buckets.properties import DEFAULTS
 from dyno.config import COPIES, KEY_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
-from dyno.placement.hashing import SLOT_BYTES
+from dyno.placement.hashing import BUCKET_IN_SLOT, COPIES_IN_SLOT, PREFIX_BYTES, SLOT_BYTES
 from dyno.protocol import handshake
+from dyno.protocol.bucket_register import BUCKETS
+from dyno.protocol.buckets import BucketKeeper
+from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import Coordinator
 from dyno.protocol.overload import PEERS_ROOM, ReadLine, answer_to
 from dyno.protocol.peers import Peers
-from dyno.protocol.replica import Batch, Refusal, Replica
+from dyno.protocol.planner import Planner
+from dyno.protocol.replica import Batch, Refusal, Replica, listing_span
 from dyno.protocol.ring import Ring
 from dyno.wire.members import pack_members
 from dyno.wire.messages import (
+    GET_MANY_KEYS_MAX,
+    READ_MANY_BYTES_MAX,
+    READ_MANY_SLOTS_MAX,
     STATUS_OK,
     STATUS_OVERLOADED,
     STATUS_REFUSED,
     STATUS_RING,
     Admit,
+    AskBuckets,
+    AskFate,
     AskJoin,
     AskMembers,
     Assent,
+    CreateBucket,
     Delete,
     Done,
     Failed,
     Found,
     Get,
+    GetMany,
     Hello,
     Introduce,
+    Listed,
+    ListKeys,
     Members,
+    Propose,
+    Proposed,
     PushPull,
     Put,
     Read,
     ReadAnswer,
+    ReadMany,
+    ReadManyAnswer,
     Refuse,
     Reject,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
+    SwapBuckets,
+    Withdrawn,
 )
+from dyno.wire.pages import is_page
+from dyno.wire.rows import pack_row, unpack_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from random import Random
 
     from dyno.causality.mint import Minter
     from dyno.config import Config
+    from dyno.protocol.buckets import BucketRequest
+    from dyno.protocol.coordinator import Answer
     from dyno.protocol.membership import Membership
     from dyno.protocol.outbox import Outbox
-    from dyno.storage.engine import Engine
+    from dyno.storage.engine import Engine, Span
     from dyno.wire.messages import Datagram, Message
 
 _START_ID_BYTES = 8
@@ -97,6 +124,21 @@ class Node:
         self._claim = Claim(name=me.name, start=me.start, former=former, wait_s=config.probe_timeout_s)
         self._peers = Peers()
         self.read_line = ReadLine(config)
+        self._buckets = BucketKeeper(
+            remembered=engine.get_meta(BUCKETS) or b"",
+            membership=self.membership,
+            peers=self._peers,
+            replica=self._replica,
+            config=config,
+            random=random,
+        )
+        self._copies = self._buckets.table.copies
+        self._planner = Planner(
+            me=self.name,
+            membership=self.membership,
+            serving=self._buckets.table.serving,
+            why_not=self._buckets.why_not,
+        )
         self._coordinator = Coordinator(
             me=self.name,
             config=config,
@@ -104,8 +146,18 @@ class Node:
             peers=self._peers,
             membership=self.membership,
             read_line=self.read_line,
+            planner=self._planner,
         )
-        self._ring: Ring | None = None
+        self._bulk_reads = BulkReads(
+            me=self.name,
+            config=config,
+            planner=self._planner,
+            replica=self._replica,
+            peers=self._peers,
+            singly=self._read_singly,
+            read_line=self.read_line,
+            elsewhere=lambda: self._coordinator.under_way,
+        )
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
         self._refusals: dict[str, str] = {}  # by address
@@ -116,12 +168,15 @@ class Node:
             self._claim.begin(now, out)
             return
         self.membership.start(now, out)
-        self._settle(out)
+        self._buckets.start(now)
+        self._settle(now, out)
 
     def stop(self, now: float, out: Outbox) -> None:
         """A clean stop: tell the others, so that they need not find out, and begin nothing more. The runner
         goes on while this node is `busy`."""
+        self._bulk_reads.stop()
         self._coordinator.stop()
+        self._buckets.stop()
         if self._claim.free:
             self.membership.leave_quietly(now, out)
         else:
@@ -130,7 +185,12 @@ class Node:
     @property
     def busy(self) -> bool:
         """Whether a client waits for an answer."""
-        return self._coordinator.busy or self.read_line.waiting > 0
+        return (
+            self._coordinator.busy
+            or self._bulk_reads.busy
+            or self._buckets.busy
+            or self.read_line.waiting > 0
+        )
 
     @property
     def joined(self) -> bool:
@@ -168,7 +228,8 @@ class Node:
         self.membership.link_up(address, now, out)
         if self._peers.up(hello.name, address):
             self._coordinator.link_up(hello.name, out)
-        self._settle(out)
+            self._buckets.link_up(hello.name, out)
+        self._settle(now, out)
 
     def refused(self, address: str, refuse: Refuse, now: float, out: Outbox) -> None:
         """The node at an address and this one cannot talk. Where a user named that address, it is an error
@@ -180,7 +241,7 @@ class Node:
             return  # it may be another time
         if address in self.membership.seeds:
             self.membership.seed_refused(address, refuse.text, now, out)
-            self._settle(out)
+            self._settle(now, out)
         elif self._refusals.get(address) != refuse.text:  # it is dialled again and again, and said once
             if len(self._refusals) >= self._config.members_max:
                 del self._refusals[next(iter(self._refusals))]
@@ -194,8 +255,9 @@ class Node:
         name = self._peers.down(address)
         self.membership.link_down(address, now, out)
         if name is not None:
+            self._bulk_reads.lost(name, now, out)
             self._coordinator.link_down(name, out)
-        self._settle(out)
+        self._settle(now, out)
 
     # ── messages ──
 
@@ -207,17 +269,35 @@ class Node:
             raise ValueError(f"a {type(message).__name__} is no request")
         door(link, message, now, out)
 
-    def slot_read_by(self, message: Message) -> bytes | None:
-        """The slot that this replica will read when it receives the message, if it is known beforehand."""
+    def slots_read_by(self, message: Message) -> Sequence[bytes]:
+        """The slots that this replica will read for a message, as far as they are known beforehand. None for
+        one that will be refused."""
         if isinstance(message, Read | Store):
-            return message.slot if len(message.slot) == SLOT_BYTES else None
-        if self._ring is not None and isinstance(message, Get | Put | Delete):
+            return (message.slot,) if len(message.slot) == SLOT_BYTES else ()
+        if isinstance(message, ReadMany):
+            return _slots_of(message) if self._same_ring(message.ring) else ()
+        if isinstance(message, Get | Put | Delete):
+            return self._own_slots(message.bucket, (message.key,))
+        if isinstance(message, GetMany):
+            return self._own_slots(message.bucket, unpack_keys(message.keys, items_max=GET_MANY_KEYS_MAX))
+        return ()
+
+    def spans_read_by(self, message: Message) -> Sequence[Span]:
+        """The same for a page of records."""
+        if isinstance(message, Scan) and _is_scan(message):
+            return (listing_span(message.prefix, message.after, message.limit),)
+        ring = self._planner.ring
+        if ring is not None and isinstance(message, ListKeys) and is_page(message.after, message.limit):
+            bucket = self._planner.serving.get(message.bucket, DEFAULTS)
+            if bucket is None:
+                return ()
             try:
-                plan = self._ring.plan(message.bucket, message.key)
+                plan = ring.plan_listing(message.bucket, message.partition, bucket.n)
             except InvalidRequest:
-                return None
-            return plan.slot if self.name in plan.owners else None
-        return None
+                return ()
+            if self.name in plan.owners:
+                return (listing_span(plan.slot, message.after, message.limit),)
+        return ()
 
     def overloaded(self, link: int, message: Message, out: Outbox) -> None:
         """Refuse a request that would wait too long for a slow disk, unstarted."""
@@ -229,22 +309,30 @@ class Node:
 
     def answer(self, address: str, message: Message, now: float, out: Outbox) -> None:
         """An answer on an outbound link. Raises ValueError as `receive` does."""
-        if isinstance(message, ReadAnswer | Stored | Found | Done | Failed):
+        if isinstance(
+            message, ReadManyAnswer | ReadAnswer | ScanAnswer | Stored | Found | Done | Listed | Failed
+        ):
             name = self._peers.name_at(address)
             if name is not None:
                 if _is_about_the_ring(message):
-                    self._exchange(address, now, out)
-                self._coordinator.answer(name, message, now, out)
+                    self._exchange(name, address, now, out)
+                if isinstance(message, ReadManyAnswer):
+                    self._bulk_reads.answer(name, message, now, out)
+                else:
+                    self._coordinator.answer(name, message, now, out)
         elif isinstance(message, Introduce | Assent | Reject | PushPull):
             self.membership.answer(address, message, now, out)
-            self._settle(out)
+            self._settle(now, out)
+        elif isinstance(message, Proposed | Withdrawn | SwapBuckets):
+            self._buckets.answer(self._peers.name_at(address), message, now, out)
+            self._settle(now, out)
         else:
             raise ValueError(f"a {type(message).__name__} is no answer")
 
     def receive_datagram(self, source: str, datagram: Datagram, now: float, out: Outbox) -> None:
         if self._claim.free:
             self.membership.receive_datagram(source, datagram, now, out)
-            self._settle(out)
+            self._settle(now, out)
 
     # ── disk and time ──
 
@@ -267,37 +355,70 @@ class Node:
                 self.start(now, out)
             return
         self._replica.tick(now)
+        self._bulk_reads.tick(now, out)
         self._coordinator.tick(now, out)
         membership = self.membership
         deadline = membership.deadline()
         if deadline is not None and deadline <= now:
             membership.tick(now, out)
-            self._settle(out)
+            self._settle(now, out)
+        deadline = self._buckets.deadline()
+        if deadline is not None and deadline <= now:
+            self._buckets.tick(now, out)
+            self._settle(now, out)
 
     def deadline(self) -> float | None:
         if not self._claim.free:
             return self._claim.deadline()
         earliest = self.membership.deadline()
-        for at in (self._coordinator.deadline(), self._replica.deadline()):
+        for at in (
+            self._bulk_reads.deadline(),
+            self._coordinator.deadline(),
+            self._replica.deadline(),
+            self._buckets.deadline(),
+        ):
             if at is not None and (earliest is None or at < earliest):
                 earliest = at
         return earliest
 
     # ── inside ──
 
+    def _own_slots(self, bucket: str, keys: Sequence[bytes]) -> list[bytes]:
+        """The slots of those keys that this node owns."""
+        ring = self._planner.ring
+        properties = self._planner.serving.get(bucket, DEFAULTS)
+        if ring is None or properties is None:
+            return []
+        try:
+            plans = [ring.plan(bucket, key, properties.n) for key in keys]
+        except InvalidRequest:
+            return []
+        return [plan.slot for plan in plans if self.name in plan.owners]
+
     def _doors(self) -> dict[type, Callable[[int, Message, float, Outbox], None]]:
         coordinate: Callable[..., None] = self._coordinator.request
         join: Callable[..., None] = self._membership_request
+        bucket: Callable[..., None] = self._bucket_request
         doors: dict[type, Callable[..., None]] = {
-            Get: coordinate,
+            Get: self._get,
+            GetMany: self._bulk_reads.get_many,
             Put: coordinate,
             Delete: coordinate,
+            ListKeys: coordinate,
             Read: self._read,
+            ReadMany: self._read_many,
+            Scan: self._scan,
             Store: self._store,
             AskMembers: self._members,
             AskJoin: join,
             Admit: join,
             PushPull: join,
+            CreateBucket: bucket,
+            AskBuckets: bucket,
+            Propose: bucket,
+            Withdrawn: bucket,
+            AskFate: bucket,
+            SwapBuckets: bucket,
         }
         return doors
 
@@ -306,35 +427,54 @@ class Node:
         me = membership.me
         return handshake.Self(me.name, me.directory, me.start, membership.cluster, membership.partitions)
 
-    def _settle(self, out: Outbox) -> None:
-        """After anything that may have changed the membership: take its durable facts along, plan anew."""
+    def _settle(self, now: float, out: Outbox) -> None:
+        """After anything that may have changed the membership or the buckets: take durable facts along, plan
+        anew."""
         if out.meta or out.durable_sends or out.durable_replies:
+            self._buckets.accompany(out)
             self._replica.keep(out)
+        if self._buckets.table.changed:
+            self._replan_buckets(now, out)
         membership = self.membership
         if not membership.joined or membership.ring_version == self._ring_version:
             return
         self._ring_version = membership.ring_version
         members = membership.ring_members()
         if not self._same_ring(membership.fingerprint):  # else somebody merely moved to another address
-            self._ring = Ring(
+            ring = self._planner.ring = Ring(
                 members,
                 cluster=membership.cluster,
                 partitions=membership.partitions,
                 fingerprint=membership.fingerprint,
-                copies=COPIES,
             )
-            self._coordinator.replan(self._ring, out)
+            self._bulk_reads.replan(now, out)
+            self._coordinator.replan(ring, out)
         lost, found = self._peers.place({m.name: m.address for m in members if m.name != self.name})
         for name in lost:
+            self._bulk_reads.lost(name, now, out)
             self._coordinator.link_down(name, out)
         for name in found:
             self._coordinator.link_up(name, out)
+            self._buckets.link_up(name, out)
+        if out.durable_sends:  # the table of buckets, behind facts that wait
+            self._replica.keep(out)
+
+    def _replan_buckets(self, now: float, out: Outbox) -> None:
+        changed = self._buckets.table.changed[:]
+        self._buckets.table.changed.clear()
+        for bucket in changed:
+            self._coordinator.replan_bucket(bucket, out)
+        self._bulk_reads.replan(now, out)
+
+    def _bucket_request(self, link: int, message: BucketRequest, now: float, out: Outbox) -> None:
+        self._buckets.request(link, message, now, out)
+        self._settle(now, out)
 
     def _membership_request(
         self, link: int, message: AskJoin | Admit | PushPull, now: float, out: Outbox
     ) -> None:
         self.membership.receive(link, message, now, out)
-        self._settle(out)
+        self._settle(now, out)
 
     def _members(self, link: int, message: AskMembers, now: float, out: Outbox) -> None:
         membership = self.membership
@@ -345,12 +485,35 @@ class Node:
         out.replies.append((link, answer))
 
     def _same_ring(self, fingerprint: int) -> bool:
-        return self._ring is not None and self._ring.fingerprint == fingerprint
+        return self._planner.ring is not None and self._planner.ring.fingerprint == fingerprint
+
+    def _get(self, link: int, message: Get, now: float, out: Outbox) -> None:
+        if message.forwarded:
+            self._coordinator.request(link, message, now, out)
+        else:
+            self._bulk_reads.get(link, message, now, out)
+
+    def _read_singly(self, link: int, get: Get, late: str, now: float, out: Outbox) -> None:
+        self._coordinator.request(link, get, now, out, late=late)
+
+    def _read_many(self, link: int, message: ReadMany, now: float, out: Outbox) -> None:
+        """Answer with the records as they are stored, undecoded."""
+        slots = _slots_of(message)
+        if not self._same_ring(message.ring) or not all(map(self._same_copies, slots)):
+            out.replies.append((link, ReadManyAnswer(message.id, STATUS_RING, b"")))
+            return
+        records = self._replica.read_many(slots, bytes_max=READ_MANY_BYTES_MAX)
+        out.replies.append((link, ReadManyAnswer(message.id, STATUS_OK, pack_row(records))))
+
+    def _same_copies(self, slot: bytes) -> bool:
+        """Whether whoever planned for this slot, or for all that begin so, knows of its bucket what is known
+        here."""
+        return self._copies.get(slot[BUCKET_IN_SLOT], COPIES) == slot[COPIES_IN_SLOT]
 
     def _read(self, link: int, message: Read, now: float, out: Outbox) -> None:
         """Answer with the record as it is stored, undecoded."""
         _check_slot(message.slot)
-        if not self._same_ring(message.ring):
+        if not self._same_ring(message.ring) or not self._same_copies(message.slot):
             out.replies.append((link, ReadAnswer(message.id, STATUS_RING, b"")))
             return
         try:
@@ -374,15 +537,29 @@ class Node:
         else:
             self._read(link, message, now, out)  # what never got to the disk was never there
 
+    def _scan(self, link: int, message: Scan, now: float, out: Outbox) -> None:
+        """Answer with a page of what is on the disk."""
+        if not _is_scan(message):
+            raise ValueError("a scan that no node asks for")
+        if self._same_ring(message.ring) and self._same_copies(message.prefix):
+            entries, end = self._replica.scan(message.prefix, message.after, message.limit)
+            out.replies.append((link, ScanAnswer(message.id, STATUS_OK, entries, end)))
+        else:
+            out.replies.append((link, ScanAnswer(message.id, STATUS_RING, b"", b"")))
+
     def _store(self, link: int, message: Store, now: float, out: Outbox) -> None:
         _check_slot(message.slot)
         if not 1 <= len(message.key) <= KEY_BYTES_MAX:
             raise ValueError(f"a key of {len(message.key)} bytes")
-        if not self._same_ring(message.ring) or self.membership.admitting:
+        if (
+            not self._same_ring(message.ring)
+            or not self._same_copies(message.slot)
+            or self.membership.admitting
+        ):
             self._answer_store(link, message.id, STATUS_RING, now, out)
             return
-        assert self._ring is not None
-        if not self._ring.places(message.slot, message.key, self.name):
+        assert self._planner.ring is not None
+        if not self._planner.ring.places(message.slot, message.key, self.name):
             out.events.append(("error", f"a peer sent key {message.key!r} to where it does not belong"))
             self._answer_store(link, message.id, STATUS_REFUSED, now, out)
             return
@@ -407,12 +584,13 @@ class Node:
         if id:
             out.replies.append((link, Stored(id, status)))
 
-    def _exchange(self, address: str, now: float, out: Outbox) -> None:
-        """A peer plans with another ring: show each other the tables."""
+    def _exchange(self, name: str, address: str, now: float, out: Outbox) -> None:
+        """A peer plans with another ring, or knows other buckets: show each other the tables."""
         if now - self._exchanged_at.get(address, -_EXCHANGE_INTERVAL_S) >= _EXCHANGE_INTERVAL_S:
             self._exchanged_at[address] = now
             self.membership.link_up(address, now, out)
-            self._settle(out)
+            self._buckets.exchange(name, out)
+            self._settle(now, out)
 
 
 def _check_slot(slot: bytes) -> None:
@@ -421,8 +599,22 @@ def _check_slot(slot: bytes) -> None:
         raise ValueError(f"a slot of {len(slot)} bytes")
 
 
-def _is_about_the_ring(answer: ReadAnswer | Stored | Found | Done | Failed) -> bool:
-    """Whether the other node plans with another ring than ours."""
+def _slots_of(message: ReadMany) -> list[bytes]:
+    slots = message.slots
+    count, rest = divmod(len(slots), SLOT_BYTES)
+    if rest or not 1 <= count <= READ_MANY_SLOTS_MAX:
+        raise ValueError(f"slots of {len(slots)} bytes in all")
+    return [slots[at : at + SLOT_BYTES] for at in range(0, len(slots), SLOT_BYTES)]
+
+
+def _is_scan(message: Scan) -> bool:
+    return len(message.prefix) == PREFIX_BYTES and is_page(message.after, message.limit)
+
+
+def _is_about_the_ring(answer: ReadManyAnswer | Answer) -> bool:
+    """Whether the other node plans with another ring than ours, or knows other buckets."""
     if isinstance(answer, Failed):
         return answer.code == Code.RING
-    return isinstance(answer, ReadAnswer | Stored) and answer.status == STATUS_RING
+    return (
+        isinstance(answer, ReadManyAnswer | ReadAnswer | ScanAnswer | Stored) and answer.status == STATUS_RING
+    )

@@ -25,9 +25,15 @@ from dyno.wire.messages import (
     Delete,
     Failed,
     Get,
+    GetMany,
+    ListKeys,
     Put,
     Read,
     ReadAnswer,
+    ReadMany,
+    ReadManyAnswer,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
 )
@@ -118,10 +124,11 @@ class ReadLine:
 
     def join(self, message: Message, now: float, *, records: int = 1) -> float | None:
         """Until when somebody waits for its answer; None when it must not join, for that would be too late
-        or later than this bound. records: how many it will read."""
+        or later than this bound. records: how many it will read; one that reads more than may wait joins
+        when nobody else does."""
         budget_s = _budget_s(message)
         limit_s = self._delay_max_s * (PEERS_ROOM if budget_s == math.inf else 1.0)
-        if self.waiting + records > self._count_max:
+        if self.waiting and self.waiting + records > self._count_max:
             return None
         if self.waiting >= ALWAYS_READS and self.delay_s > min(limit_s, budget_s):
             return None
@@ -133,7 +140,7 @@ class ReadLine:
         self.waiting -= records
         if until <= now:
             return None
-        if isinstance(message, Get | Put | Delete):
+        if isinstance(message, Get | GetMany | Put | Delete | ListKeys):
             return message._replace(budget_ms=max(1, int((until - now) * 1000)))
         return message
 
@@ -229,20 +236,26 @@ class PeerLoads:
 
 def answer_to(
     message: Message, *, name: str, why: str, retry_after_s: float
-) -> Failed | ReadAnswer | Stored | None:
+) -> Failed | ReadAnswer | ReadManyAnswer | ScanAnswer | Stored | None:
     """What refuses a request that was not looked into; None where no answer is wanted. name: this node's."""
-    if isinstance(message, Get | Put | Delete):
+    if isinstance(message, Get | GetMany | Put | Delete | ListKeys):
         text, retry_after_ms = f"{name}: {why}", int(retry_after_s * 1000)
         return Failed(message.id, str(Code.OVERLOADED), text, 0, "", False, retry_after_ms, b"")
     if isinstance(message, Read):
         return ReadAnswer(message.id, STATUS_OVERLOADED, b"")
-    assert isinstance(message, Store), "only requests for a record wait for the disk"
+    if isinstance(message, ReadMany):
+        return ReadManyAnswer(message.id, STATUS_OVERLOADED, b"")
+    if isinstance(message, Scan):
+        return ScanAnswer(message.id, STATUS_OVERLOADED, b"", b"")
+    assert isinstance(message, Store), "only requests for records wait for the disk"
     return Stored(message.id, STATUS_OVERLOADED) if message.id else None
 
 
 def _budget_s(message: Message) -> float:
     """How long somebody waits for the answer. Peers do not say: they give up by themselves."""
-    return message.budget_ms / 1000 if isinstance(message, Get | Put | Delete) else math.inf
+    if isinstance(message, Get | GetMany | Put | Delete | ListKeys):
+        return message.budget_ms / 1000
+    return math.inf
 
 
 def _median(weighed: Iterable[tuple[float, float]]) -> float:

@@ -58,6 +58,13 @@ class Peers:
     def name_at(self, address: str) -> str | None:
         return self._name_at.get(address)
 
+    def address_of(self, name: str) -> str | None:
+        """None when that node cannot be asked now."""
+        return self._address_of.get(name)
+
+    def can_ask(self, name: str) -> bool:
+        return name in self._address_of
+
     def send(self, name: str, message: PeerMessage | ClientRequest, out: Outbox) -> bool:
         """False when that node cannot be asked now; nothing was sent then."""
         address = self._address_of.get(name)

@@ -16,19 +16,20 @@ In go slots and packed records; out come packed records and the batch, if any, t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dyno.causality.context import Context, Malformed
 from dyno.causality.dots import Dot
 from dyno.causality.mint import Minter, Note
-from dyno.causality.record import DotConflict, Record
+from dyno.causality.record import DotConflict, OtherKind, Record, is_live
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
+from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
-from dyno.storage.engine import CorruptRecord, Engine
+from dyno.storage.engine import CorruptRecord, Engine, Span
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
@@ -38,6 +39,7 @@ from dyno.wire.messages import (
     ClientRequest,
     PeerMessage,
 )
+from dyno.wire.pages import HASH_BYTES, PAGE_KEYS_MAX, Entry, entry, pack_entries, unreadable
 
 if TYPE_CHECKING:
     from dyno.config import Config
@@ -46,6 +48,7 @@ Waiter: TypeAlias = Callable[[int, float, Outbox], object]  # (status, now, out)
 
 _CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a batch is weighed
 _DURABLE_MAX = 1024  # messages that wait for the facts they are about; who gets none asks again
+_ABOVE = b"\xff" * (HASH_BYTES + 1)  # what follows a prefix is below it
 _REST_S = 1.0  # after a failed commit, until the disk is tried again
 
 
@@ -119,6 +122,18 @@ class Replica:
             or (committing is not None and bool(committing.writes))
         )
 
+    def gathers(self, bucket: bytes) -> bool:
+        """Whether a record of a bucket, given by its id, is on its way to the disk."""
+        batches = (self._gathering, self._committing)
+        return any(
+            slot_bucket(slot) == bucket for batch in batches if batch is not None for slot in batch.writes
+        )
+
+    def stores(self, bucket: bytes, n: int, partition: int) -> bool:
+        """Whether the disk has any record of a bucket of n copies in a partition; a damaged one counts."""
+        start, end = slot_range(slot_prefix(bucket, partition, n))
+        return bool(self._engine.scan(start, end, limit=1)[0])
+
     @property
     def facts_wait(self) -> bool:
         """True while facts of `keep` are not on the disk yet."""
@@ -143,6 +158,35 @@ class Replica:
         cell = self._committed(slot)
         return (b"", None) if cell is None else (record_of(cell), None)
 
+    def read_many(self, slots: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
+        """Records as `read` gives them, but None for one that nobody may be told of yet, that is corrupt, or
+        that comes after so many bytes of others: `read` tells which."""
+        records: list[bytes | None]
+        try:
+            cells = self._engine.get_many(slots, bytes_max=bytes_max)
+            records = [b"" if cell is None else record_of(cell) for cell in cells]
+        except CorruptRecord:
+            records = self._sound_of(slots, bytes_max=bytes_max)
+        if len(records) < len(slots):
+            records += [None] * (len(slots) - len(records))
+        for batch in (self._gathering, self._committing):
+            if batch is not None and batch.writes:
+                waiting = batch.writes
+                for index, slot in enumerate(slots):
+                    if slot in waiting:
+                        records[index] = None
+        return records
+
+    def scan(self, prefix: bytes, after: bytes, limit: int) -> tuple[bytes, bytes]:
+        """A page of what is committed in a stretch of slots, as the fields of a ScanAnswer: the entries
+        behind the hash `after`, and the hash of the last one, b"" when there are no more.
+
+        What is still on its way to the disk is not in it, and need not be: nobody was told of it yet."""
+        span = listing_span(prefix, after, limit)
+        items, onward = self._engine.scan(span.start, span.end, limit=span.limit)
+        end = b"" if onward is None else items[-1][0][-HASH_BYTES:]
+        return pack_entries([_entry(slot[-HASH_BYTES:], cell) for slot, cell in items]), end
+
     # ── writing ──
 
     def merge(self, slot: bytes, key: bytes, incoming: bytes) -> Batch | None:
@@ -166,7 +210,8 @@ class Replica:
     def put(self, slot: bytes, key: bytes, *, context: Context, request: bytes, value: bytes) -> Written:
         """Mint a dot for a client's value and write it over what `context` covers.
 
-        Raises InvalidRequest where that would leave too many siblings or too large a record.
+        Raises InvalidRequest where that would leave too many siblings or too large a record, and where the
+        record is of another kind.
         """
         record, note = self._own(slot)
         # The caller may know more of this key than we do, dots of our own start among it if we lost some.
@@ -186,7 +231,8 @@ class Replica:
         return Written(packed, record.context, dot, self._gathering)
 
     def delete(self, slot: bytes, key: bytes, *, context: Context, read: bytes) -> Written:
-        """Drop what `context` covers, having merged the record that the coordinator read (b"": none)."""
+        """Drop what `context` covers, having merged the record that the coordinator read (b"": none). Raises
+        InvalidRequest where the record is of another kind."""
         record, note = self._own(slot)
         merged = _merged(record, _unpack(read), key) if read else record
         deleted = merged.delete(context)
@@ -279,12 +325,33 @@ class Replica:
         except CorruptRecord as error:
             raise Refusal(STATUS_STORAGE, str(error)) from error
 
+    def _sound_of(self, slots: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
+        """One by one, as `read_many` gives them, with None for the corrupt ones among them."""
+        records: list[bytes | None] = []
+        for slot in slots:
+            try:
+                cell = self._engine.get(slot)
+            except CorruptRecord:
+                records.append(None)
+                continue
+            records.append(b"" if cell is None else record_of(cell))
+            bytes_max -= len(cell or b"")
+            if bytes_max <= 0:
+                break
+        return records
+
     def _own(self, slot: bytes) -> tuple[Record, Note | None]:
         cell, _ = self._newest(slot)
         if cell is None:
             return Record.EMPTY, None
-        _, note, packed = unpack_cell(cell)
-        return _unpack(packed), Note.unpack(note) if note else None
+        key, note, packed = unpack_cell(cell)
+        try:
+            record = _unpack(packed)
+        except Refusal as refusal:
+            if isinstance(refusal.__cause__, OtherKind):
+                raise InvalidRequest(f"key {key!r} holds no siblings: {refusal.__cause__}") from None
+            raise
+        return record, Note.unpack(note) if note else None
 
     def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes) -> None:
         if self._rests_until is not None:
@@ -295,6 +362,19 @@ class Replica:
             raise Refusal(STATUS_OVERLOADED, "too many writes wait for the disk", is_news=False)
         batch.bytes += size
         batch.writes[slot] = pack_cell(key, note, record)
+
+
+def listing_span(prefix: bytes, after: bytes, limit: int) -> Span:
+    """What `Replica.scan` reads of the engine."""
+    behind = b"\0" if after else b""
+    return Span(prefix + after + behind, prefix + _ABOVE, min(limit, PAGE_KEYS_MAX))
+
+
+def _entry(hash: bytes, cell: bytes | None) -> Entry:
+    if cell is None:
+        return unreadable(hash)
+    key, _, record = unpack_cell(cell)
+    return entry(hash, key, record, live=is_live(record))
 
 
 def _unpack(packed: bytes) -> Record:

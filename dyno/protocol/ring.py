@@ -7,15 +7,28 @@ the ring is a log of its own, it is every member known, dead ones too.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from dyno.config import BUCKET_NAME_BYTES_MAX, KEY_BYTES_MAX
+from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES, KEY_BYTES_MAX
 from dyno.errors import InvalidRequest
-from dyno.placement.hashing import Keyspace, bucket_id, slot_bucket, slot_partition
+from dyno.placement.hashing import (
+    Keyspace,
+    bucket_id,
+    slot_bucket,
+    slot_copies,
+    slot_partition,
+    slot_prefix,
+)
 from dyno.placement.table import Seat, build
 from dyno.wire.members import Member
 
 _BUCKETS_CACHED_MAX = 1024
+_RECENT_MAX = 16_384  # of either kind, some 5 MB
+_RECENT_KEY_BYTES_MAX = 128  # longer keys are not kept
+
+
+_Case = TypeVar("_Case")
+_Found = TypeVar("_Found")
 
 
 class Plan(NamedTuple):
@@ -27,10 +40,10 @@ class Plan(NamedTuple):
 
 class Ring:
     """members: in an order that is the same on all nodes. cluster: the cluster's id. fingerprint: goes with
-    every replica request. copies: n of a bucket."""
+    every replica request."""
 
     def __init__(
-        self, members: Sequence[Member], *, cluster: bytes, partitions: int, fingerprint: int, copies: int
+        self, members: Sequence[Member], *, cluster: bytes, partitions: int, fingerprint: int
     ) -> None:
         # One seat under two names is somebody's forgery or mistake; everybody lets the same one sit.
         by_seat: dict[bytes, Member] = {}
@@ -38,40 +51,67 @@ class Ring:
             by_seat.setdefault(member.seat, member)
         self.cluster = cluster
         self.fingerprint = fingerprint
-        self.copies = copies
         self._keyspace = Keyspace(cluster, partitions)
         self._table = build([Seat(m.seat, m.zone, m.weight) for m in by_seat.values()], partitions)
         self._names = [by_seat[seat.id].name for seat in self._table.seats]
-        self._owners: dict[int, tuple[str, ...]] = {}
+        self._owners: dict[bytes, tuple[str, ...]] = {}  # by partition and n, as slots begin
         self._bucket_ids: dict[str, bytes] = {}
+        # The hashes are most of a plan's price: what was planned lately, and slots that were found right.
+        self._recent: dict[tuple[str, bytes, int], Plan] = {}
+        self._sound: dict[bytes, bytes] = {}
 
     @property
     def names(self) -> list[str]:
         """Of all that own anything."""
         return self._names
 
-    def plan(self, bucket: str, key: bytes) -> Plan:
-        """Raises InvalidRequest for a bucket name or a key that no client of ours would send."""
+    def plan(self, bucket: str, key: bytes, copies: int = COPIES) -> Plan:
+        """copies: the bucket's n; where there are fewer members, they all are owners. Raises InvalidRequest
+        for a bucket name or a key that no client of ours would send."""
+        case = (bucket, key, copies)
+        plan = self._recent.get(case)
+        if plan is not None:
+            return plan
         known = self._bucket_ids.get(bucket)
         if known is None:
             known = self._check_bucket(bucket)
         if not 1 <= len(key) <= KEY_BYTES_MAX:
             raise InvalidRequest(f"a key is 1 to {KEY_BYTES_MAX} bytes long, not {len(key)}")
-        slot = self._keyspace.slot(known, key, self.copies)
-        return Plan(slot, self._owners_of(slot_partition(slot)))
+        slot = self._keyspace.slot(known, key, copies)
+        plan = Plan(slot, self._owners_of(slot))
+        _keep(self._recent, case, plan, key)
+        return plan
+
+    def plan_listing(self, bucket: str, partition: int, copies: int = COPIES) -> Plan:
+        """Where the keys of a bucket in one partition are; the plan's slot is what their slots begin with.
+        Raises InvalidRequest as `plan` does."""
+        known = self._bucket_ids.get(bucket)
+        if known is None:
+            known = self._check_bucket(bucket)
+        if partition >= self._keyspace.partitions:
+            raise InvalidRequest(
+                f"there is no partition {partition}, only 0 to {self._keyspace.partitions - 1}"
+            )
+        prefix = slot_prefix(known, partition, copies)
+        return Plan(prefix, self._owners_of(prefix))
 
     def places(self, slot: bytes, key: bytes, name: str) -> bool:
-        """Whether this is where a key goes, in whatever bucket, and that node one of its owners. slot: 27
-        bytes of a peer's; a record that is kept under another key's slot would be in that key's way."""
-        expected = self._keyspace.slot(slot_bucket(slot), key, self.copies)
-        return slot == expected and name in self._owners_of(slot_partition(slot))
+        """Whether this is where a key goes, in whatever bucket of so many copies, and that node one of its
+        owners. slot: 27 bytes of a peer's; a record that is kept under another key's slot would be in that
+        key's way."""
+        if self._sound.get(slot) != key:
+            if slot != self._keyspace.slot(slot_bucket(slot), key, slot_copies(slot)):
+                return False
+            _keep(self._sound, slot, key, key)
+        return name in self._owners_of(slot)
 
-    def _owners_of(self, partition: int) -> tuple[str, ...]:
-        owners = self._owners.get(partition)
+    def _owners_of(self, slot: bytes) -> tuple[str, ...]:
+        owners = self._owners.get(slot[:3])
         if owners is None:
             names = self._names
-            owners = tuple(names[seat] for seat in self._table.owners(partition, self.copies))
-            self._owners[partition] = owners
+            seats = self._table.owners(slot_partition(slot), slot_copies(slot))
+            owners = tuple(names[seat] for seat in seats)
+            self._owners[slot[:3]] = owners
         return owners
 
     def _check_bucket(self, bucket: str) -> bytes:
@@ -82,3 +122,11 @@ class Ring:
             self._bucket_ids.clear()
         identity = self._bucket_ids[bucket] = bucket_id(bucket)
         return identity
+
+
+def _keep(recent: dict[_Case, _Found], case: _Case, found: _Found, key: bytes) -> None:
+    """For the next one who asks. Starting anew when it is full costs less than knowing what is used least."""
+    if len(key) <= _RECENT_KEY_BYTES_MAX:
+        if len(recent) >= _RECENT_MAX:
+            recent.clear()
+        recent[case] = found

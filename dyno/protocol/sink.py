@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 from dyno.errors import Code
 from dyno.protocol.outbox import Outbox
-from dyno.wire.messages import Done, Failed, Found
+from dyno.wire.messages import Done, Failed, Found, Listed
 
 
 class Failure(NamedTuple):
@@ -29,6 +29,13 @@ def invalid(message: str) -> Failure:
     return Failure(Code.INVALID, message)
 
 
+def failed(id: int, failure: Failure) -> Failed:
+    """As it travels. id: of the request."""
+    code, message, needed, nodes, indeterminate, retry_after_s, record = failure
+    joined, retry_after_ms = ",".join(nodes), int(retry_after_s * 1000)
+    return Failed(id, str(code), message, needed, joined, indeterminate, retry_after_ms, record)
+
+
 class ReadSink(Protocol):
     """Exactly one call per operation."""
 
@@ -43,7 +50,14 @@ class WriteSink(Protocol):
     def failed(self, failure: Failure, out: Outbox) -> None: ...
 
 
-class Sink(ReadSink, WriteSink, Protocol):
+class ListSink(Protocol):
+    """Exactly one call per operation."""
+
+    def listed(self, keys: bytes, cursor: bytes, out: Outbox) -> None: ...
+    def failed(self, failure: Failure, out: Outbox) -> None: ...
+
+
+class Sink(ReadSink, WriteSink, ListSink, Protocol):
     """Whoever asks for anything."""
 
 
@@ -62,19 +76,29 @@ class LinkSink:
     def done(self, context: bytes, answered: list[str], out: Outbox) -> None:
         out.replies.append((self._link, Done(self._id, context, ",".join(answered), "")))
 
+    def listed(self, keys: bytes, cursor: bytes, out: Outbox) -> None:
+        out.replies.append((self._link, Listed(self._id, keys, cursor)))
+
     def failed(self, failure: Failure, out: Outbox) -> None:
-        code, message, needed, nodes, indeterminate, retry_after_s, record = failure
-        answer = Failed(
-            self._id,
-            str(code),
-            message,
-            needed,
-            ",".join(nodes),
-            indeterminate,
-            int(retry_after_s * 1000),
-            record,
-        )
-        out.replies.append((self._link, answer))
+        out.replies.append((self._link, failed(self._id, failure)))
+
+
+class Ending:
+    """A listing of which somebody else wants to know as well when it ends, however it does."""
+
+    __slots__ = ("_then", "_waiting")
+
+    def __init__(self, waiting: ListSink, then: Callable[[], None]) -> None:
+        self._waiting = waiting
+        self._then = then
+
+    def listed(self, keys: bytes, cursor: bytes, out: Outbox) -> None:
+        self._then()
+        self._waiting.listed(keys, cursor, out)
+
+    def failed(self, failure: Failure, out: Outbox) -> None:
+        self._then()
+        self._waiting.failed(failure, out)
 
 
 class ReadFirst:

@@ -48,7 +48,8 @@ class Node:
     made when missing. join: addresses of members of the cluster to join; without any, it founds one or
     returns to the one that `data` knows. advertise: the address that others use, required when listening on
     every interface. config: a `Config`, or a mapping with its names. log(level, text) hears what happens; by
-    default the logger "dyno" does.
+    default the logger "dyno" does. dedicated: this process does nothing else, so the node's loop may wait for
+    its sockets itself, a millisecond at a time, before it lets other tasks run.
 
     Raises ConfigurationError when it cannot start as it was told to, StorageFailed when its disk fails.
     """
@@ -66,6 +67,7 @@ class Node:
         partitions: int = 1024,
         config: Config | Mapping[str, Any] | None = None,
         log: Callable[[str, str], None] | None = None,
+        dedicated: bool = False,
     ) -> None:
         _check_types(name=name, listen=listen, zone=zone, weight=weight, partitions=partitions)
         if not valid_name(name):
@@ -105,6 +107,7 @@ class Node:
         self._partitions = partitions
         self._config = _check_config(config)
         self._log = log if log is not None else _log
+        self._dedicated = dedicated
         self._address = ""
         self._directory: DataDirectory | None = None
         self._runner: Runner | None = None
@@ -153,6 +156,7 @@ class Node:
                 random=random.Random(chance.getrandbits(64)),
                 spawn=self._spawn,
                 log=self._log,
+                dedicated=self._dedicated,
             )
         except BaseException as error:
             self._directory.close()

@@ -39,6 +39,10 @@ _DRAIN_TICK_S = 0.1
 # it is on the way when its link is closed; of a write that is, it could not know whether it was done.
 _LINGER_S = 0.02
 _TURNS_MAX = 4  # before Trio has its turn: looking once more costs less than waiting once more
+# In a process that does nothing else nobody is held up by waiting here rather than in Trio, whose way from a
+# socket to a task and back costs as much as reading ten records.
+_DEDICATED_LINGER_S = 0.001
+_DEDICATED_TURNS_MAX = 64
 _TIMER_SLACK_S = 0.002  # deadlines this close to the timer's are left to it
 
 
@@ -50,8 +54,8 @@ class _Outcome(NamedTuple):
 
 
 class Runner:
-    """Owns the sockets and the storage thread of one node. log(level, text). Raises OSError, and owns nothing
-    then, when no descriptors are left."""
+    """Owns the sockets and the storage thread of one node. log(level, text). dedicated: this process does
+    nothing else. Raises OSError, and owns nothing then, when no descriptors are left."""
 
     def __init__(
         self,
@@ -64,7 +68,10 @@ class Runner:
         random: Random,
         spawn: Callable[..., None],
         log: Callable[[str, str], None],
+        dedicated: bool = False,
     ) -> None:
+        self._linger_s = _DEDICATED_LINGER_S if dedicated else 0.0
+        self._turns_max = _DEDICATED_TURNS_MAX if dedicated else _TURNS_MAX
         self.joined = trio.Event()
         self._core = core
         self._log = log
@@ -124,34 +131,42 @@ class Runner:
 
     # ── the two tasks ──
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Serve until cancelled. Raises ConfigurationError when this node must not go on (superseded,
         refused by the cluster), StorageFailed when its disk fails."""
         self._now = trio.current_time()
         self._core.start(self._now, self._out)
         self._settle()
+        self._set_timer()
         descriptor = self._reactor.fileno()
         while True:
             await trio.lowlevel.wait_readable(descriptor)
-            for _ in range(_TURNS_MAX):
-                self._now = trio.current_time()
-                # First of all, so that nobody waits, or is refused, for a commit that is over.
-                was_told = self._disk.poll()
-                if not self._reactor.turn() and not was_told:
+            for _ in range(self._turns_max):
+                ready = self._reactor.poll(self._linger_s)
+                if not ready:
                     break
+                self._now = trio.current_time()
+                self._disk.poll()  # first, so that nobody waits, or is refused, for a commit that is over
+                self._reactor.visit(ready)
                 self._settle()
+            self._set_timer()
 
+    @trio.lowlevel.enable_ki_protection
     async def run_timer(self) -> None:
-        """Wakes at the next deadline; `_settle` moves it when an earlier one appears."""
+        """Wakes at the next deadline; `run` moves it when an earlier one appears."""
         while True:
             with trio.CancelScope(deadline=self._timer_at) as self._timer:
                 await trio.sleep_forever()
             self._timer_at = math.inf
             self._now = trio.current_time()
+            self._reactor.turn()  # what arrived while the loop was busy came in time
             self._settle()
+            self._set_timer()
 
     # ── a clean stop ──
 
+    @trio.lowlevel.enable_ki_protection
     async def drain(self) -> None:
         """Take nothing new, say goodbye, finish what is under way and answer it."""
         self._addresses.close()
@@ -185,9 +200,9 @@ class Runner:
 
     def _receive(self, link: int, message: Message) -> None:
         if self._engine.cold:
-            slot = self._core.slot_read_by(message)
-            if slot is not None:
-                if not self._cold_reads.take(slot, link, message):
+            what = self._core.slots_read_by(message) or self._core.spans_read_by(message)
+            if what:
+                if not self._cold_reads.take(what, link, message):
                     self._core.overloaded(link, message, self._out)
                 return
         self._core.receive(link, message, self._now, self._out)
@@ -243,6 +258,7 @@ class Runner:
         deadline = core.deadline()
         if deadline is not None and deadline <= now:
             core.tick(now, out)
+        self._cold_reads.turn_ended()
         self._inbound.tick(now)
         self._outbound.tick(now)
         self._deliver()
@@ -259,7 +275,6 @@ class Runner:
             raise self._stop
         if not self.joined.is_set() and core.ready:
             self.joined.set()
-        self._set_timer()
 
     def _deliver(self) -> None:
         out = self._out

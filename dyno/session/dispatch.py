@@ -1,59 +1,80 @@
 """Brings every call to an end: sends it, sends it again where that is safe, and gives up in time.
 
-A retry keeps the request id and carries the time that is left. What happens when:
+A retry keeps the request id and carries the time that is left. The rule behind the table: a caller gets no
+error that a retry within its timeout could have avoided, and no error later than it is certain.
 
     what comes                       a read                           a write (put, put if_context, delete)
     ───────────────────────────────  ───────────────────────────────  ───────────────────────────────────────
     its answer                       result                           result
     invalid, conflict                raised                           raised
     ring (nothing was done)          again after a pause              again after a pause
-    overloaded (nothing was done)    again after retry_after, other   the same
-                                     nodes first; raised after
-                                     OVERLOADED_RETRIES_MAX, or when
-                                     the pause is too long
-    quorum or storage,               at once at up to                 the same: nothing was done, and another
-    determinate                      ELSEWHERE_MAX other nodes, then  coordinator may see more nodes alive
-                                     raised
+    overloaded (nothing was done)    at once at a node that has not   the same
+                                     said so; else again after
+                                     retry_after; raised at once only
+                                     where that outlasts the timeout
+    quorum, determinate              at once at up to ELSEWHERE_MAX   the same: nothing was done, and another
+                                     other nodes; then again after a  coordinator may see more nodes alive
+                                     pause if a change of the cluster
+                                     may help (`changes`), or raised
+    storage, determinate             at once elsewhere, then raised   the same
     quorum or storage,               like determinate                 raised: some replica may have kept it
     indeterminate
     link lost, surely not sent       at once elsewhere                at once elsewhere
     link lost after sending          at once elsewhere                QuorumNotMet, indeterminate
-    link silent for PATIENCE_S       asked elsewhere too; the first   goes on waiting; new calls avoid the
-                                     answer counts                    link
+    later than the link's usual      asked at another primary too;    goes on waiting
+    95 in 100 (`hedging.usual`)      the first answer counts
+    link silent for PATIENCE_S       asked elsewhere instead; the     goes on waiting; new calls avoid the
+                                     first answer counts              link
     no link ready                    waits for one                    waits for one
     the caller's timeout             RequestTimeout, determinate      RequestTimeout, indeterminate if sent;
                                      or, while it rested or waited: the refusal that made it rest;
                                      ConnectFailed when no link is up
 
+Why quorum is not simply tried until the timeout: with W above the nodes that live the answer is certain, and
+a caller who waits five seconds for it learns nothing more. But after a node restarts, its neighbours count
+it as dead for a moment; so while the cluster changes, that answer is not certain yet. An overload or a
+changing ring always passes. A full or broken disk seldom does within a timeout. A write that may have been
+done could be done twice, until nodes recognize a request that they did already.
+
+All further requests, retries and hedges alike, spend one budget (`hedging.budget`). Where it is empty a hedge
+is not made, and a retry stands in a queue until there is a token; its caller's timeout is the only limit.
+A node that refused is spared by new calls for a moment, where another one can be asked.
+
 A conditional put is a write like others: where nothing was done, the condition was not even looked at, or
-stays as it was.
+stays as it was. Creating a bucket is a write that may be done twice: when its link is lost it is sent again,
+and what it ends with is indeterminate from then on; and it is asked for elsewhere only after a quick refusal.
 """
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from dyno.errors import Code, ConnectFailed, DynoError
+from dyno.hedging.budget import Budget
 from dyno.session import failures
 from dyno.session.timers import Timers
-from dyno.wire.messages import AskMembers, Delete, Get, Put
+from dyno.wire.messages import AskMembers, CreateBucket, Delete, Get, GetMany, ListKeys, Put
 
 if TYPE_CHECKING:
     from random import Random
 
     from dyno.session.calls import Call, Trouble
+    from dyno.session.changes import Changes
     from dyno.session.links import Links, NodeLink
     from dyno.session.outbox import SessionOutbox
     from dyno.session.paths import Paths
     from dyno.wire.messages import Failed
 
 PATIENCE_S = 0.5  # a link that owes an answer and says nothing at all for so long is silent
-OVERLOADED_RETRIES_MAX = 4
-OVERLOADED_PAUSE_MIN_S = 0.02
 ELSEWHERE_MAX = 2
-RING_PAUSE_MIN_S = 0.05
-RING_PAUSE_MAX_S = 0.5
+PAUSE_MIN_S = 0.05
+PAUSE_MAX_S = 0.5
+OVERLOADED_PAUSE_MIN_S = 0.02
+OVERLOADED_PAUSE_MAX_S = 2.0
+SPARED_MIN_S = 0.1
+HEDGES_LEAVE = 50.0  # tokens: retries, without which there is an error, go before hedges
 
 
 class _Advice(Enum):
@@ -65,16 +86,21 @@ class _Advice(Enum):
 class Dispatch:
     """calls: all that are under way, by id."""
 
-    def __init__(self, links: Links, paths: Paths, random: Random) -> None:
+    def __init__(self, links: Links, paths: Paths, changes: Changes, random: Random) -> None:
         self.calls: dict[int, Call] = {}
         self._links = links
         self._paths = paths
+        self._changes = changes
         self._random = random
         self._timers = Timers()
-        self._waiting: dict[int, Call] = {}
+        self._budget = Budget()
+        self._waiting: dict[int, Call] = {}  # for a link
+        self._saving: dict[int, Call] = {}  # for a token of the budget
+        self._spared: dict[str, NodeLink] = {}  # by address
 
     def begin(self, call: Call, now: float, out: SessionOutbox) -> None:
         self.calls[call.id] = call
+        self._budget.firsts += 1
         self._send(call, now, out)
 
     def begin_later(self, call: Call, at: float) -> None:
@@ -87,14 +113,32 @@ class Dispatch:
         self.calls[call.id] = call
         self._timers.add(call, call.deadline)
 
+    def found(self, call: Call, link: NodeLink, result: Any, now: float, out: SessionOutbox) -> None:
+        """A read was answered over this link, which learns from it how long its reads usually take."""
+        trouble = call.trouble
+        if trouble is None or (link is call.link and not trouble.overdue):
+            link.found_after(now - call.sent_at, now)
+        self.conclude(call, result, now, out)
+
     def conclude(self, call: Call, result: Any, now: float, out: SessionOutbox) -> None:
         call.result = result
+        trouble = call.trouble
+        if trouble is not None and trouble.paid and call.error is None:
+            trouble.paid = False
+            self._budget.give_back()
         self._release(call)
-        out.finished.append(call)
         if self._waiting:
-            self.send_waiting(now, out)
+            self.send_waiting(now, out)  # before the next parts of a batch, which may be many
+        if call.parent is None:
+            out.finished.append(call)
+        else:
+            call.parent.ended(call, now, out)
+        if self._saving:
+            self._spend(now, out)
 
     def fail(self, call: Call, error: DynoError, now: float, out: SessionOutbox) -> None:
+        if call.trouble is not None and call.trouble.may_be_done:
+            error = failures.doubted(call, error)
         call.error = error
         self.conclude(call, None, now, out)
 
@@ -107,6 +151,7 @@ class Dispatch:
     def end_all(self, reason: str, cause: BaseException | None, now: float, out: SessionOutbox) -> None:
         """The client goes away."""
         self._waiting.clear()  # or they would be sent as the others make room
+        self._saving.clear()
         for call in list(self.calls.values()):
             if call.link is None or call.reads:
                 error: DynoError = ConnectFailed(reason)
@@ -115,33 +160,43 @@ class Dispatch:
             error.__cause__ = cause
             self.fail(call, error, now, out)
 
-    def refused(self, call: Call, failed: Failed, error: DynoError, now: float, out: SessionOutbox) -> None:
-        """The node that has the request would not, or could not, do it. error: what that is to the caller."""
-        assert call.link is not None
+    def refused(
+        self, call: Call, link: NodeLink, failed: Failed, error: DynoError, now: float, out: SessionOutbox
+    ) -> None:
+        """A node that has the request would not, or could not, do it. error: what that is to the caller."""
         trouble = call.troubled()
         trouble.failure = error
-        trouble.tried.append(call.link)
-        self._leave_link(call)
-        match self._advice(call, failed, now):
-            case _Advice.ELSEWHERE if self._paths.pick(call, now, out) is not None:
-                trouble.shortages += 1
-                self._send_again(call, now, out)
-            case _Advice.LATER:
-                self._timers.remove(call)
-                self._timers.add(call, min(now + self._pause(trouble, failed), call.deadline))
-                trouble.refusals += 1
-            case _:
-                self.fail(call, error, now, out)
+        trouble.tried.append(link)
+        if failed.code not in (Code.INVALID, Code.CONFLICT):
+            self._spare(link, failed, now)
+        self._leave(call, link)
+        if call.link is None or failed.code == Code.INVALID:
+            trouble.paid = False
+            match self._advice(call, trouble, failed, now, out):
+                case _Advice.ELSEWHERE:
+                    trouble.elsewhere += 1
+                    self._send_again(call, trouble, now, out)
+                case _Advice.LATER:
+                    self._rest(call, trouble, failed, now)
+                case _:
+                    self.fail(call, error, now, out)
+        # else: it was hedged, and the other link may still answer
         self.send_waiting(now, out)
 
     def link_lost(
         self, link: NodeLink, reason: str, unsent: dict[int, bool], now: float, out: SessionOutbox
     ) -> None:
         """The link is down, and its window is void. unsent: ids whose request never left."""
-        for call in [call for call in self.calls.values() if call.link is link]:
-            call.link = None
-            if call.reads or call.id in unsent:
-                self._send_again(call, now, out)
+        for call in [call for call in self.calls.values() if call.is_asked_at(link)]:
+            _forget(call, link)
+            if call.link is not None:
+                continue  # a read that another link has as well
+            if call.id in unsent:
+                self._send_anew(call, now, out)
+            elif call.reads or call.is_repeatable:
+                trouble = call.troubled()
+                trouble.may_be_done = trouble.may_be_done or not call.reads
+                self._send_again(call, trouble, now, out)
             else:
                 self.fail(call, failures.lost(call, link.address, reason), now, out)
 
@@ -152,24 +207,34 @@ class Dispatch:
             if self._paths.pick(call, now, out) is None:
                 return
             del self._waiting[call.id]
-            self._send_again(call, now, out)
+            self._send_anew(call, now, out)
 
     def tick(self, now: float, out: SessionOutbox) -> None:
         due = self._timers.due(now)
         for call in due:
             self._timers.add(call, call.deadline)  # every call that is under way is in there, always
-            if call.deadline <= now:
-                self._waiting.pop(call.id, None)  # or it would be sent when another one makes room
+            if call.deadline <= now:  # or it would be sent when another one makes room
+                self._waiting.pop(call.id, None)
+                self._saving.pop(call.id, None)
         for call in due:
             if call.deadline <= now:
                 self.fail(call, self._too_late(call), now, out)
             elif call.link is not None:
-                self._grow_impatient(call, call.link, now, out)
-            elif call.id not in self._waiting:
-                self._send_again(call, now, out)
+                self._look(call, call.link, now, out)
+            elif call.id not in self._waiting and call.id not in self._saving:
+                self._wake(call, now, out)
+        if self._spared:
+            self._spare_no_more(now, out)
+        if self._saving:
+            self._spend(now, out)
 
     def next(self) -> float:
-        return self._timers.next()
+        at = self._timers.next()
+        if self._spared:
+            at = min(at, *(link.spared_until or -math.inf for link in self._spared.values()))
+        if self._saving:
+            at = min(at, self._budget.token_at)
+        return at
 
     # ── sending ──
 
@@ -183,73 +248,169 @@ class Dispatch:
         call.link = link
         call.sent_at = now
         link.charge(call.weight)
-        out.sends.append((link.address, call.request))  # type: ignore[arg-type]
-        impatient_at = now + PATIENCE_S
-        self._timers.add(call, impatient_at if impatient_at < call.deadline else call.deadline)
+        request = call.request
+        out.sends.append((link.address, request))  # type: ignore[arg-type]
+        late_at = now + (link.usual.seconds if type(request) is Get else PATIENCE_S)
+        self._timers.add(call, late_at if late_at < call.deadline else call.deadline)
 
-    def _send_again(self, call: Call, now: float, out: SessionOutbox) -> None:
+    def _send_again(self, call: Call, trouble: Trouble, now: float, out: SessionOutbox) -> None:
+        """For a token; without one, when it is this call's turn to get one."""
+        trouble.paid = False  # what was spent before is gone
+        if self._saving or not self._budget.take(now):
+            self._saving[call.id] = call
+            self._timers.remove(call)
+            self._timers.add(call, call.deadline)
+        else:
+            trouble.paid = True
+            self._send_anew(call, now, out)
+
+    def _spend(self, now: float, out: SessionOutbox) -> None:
+        """There may be tokens again: who waited longest goes first."""
+        while self._saving and self._budget.take(now):
+            call = self._saving.pop(next(iter(self._saving)))
+            call.troubled().paid = True
+            self._send_anew(call, now, out)
+
+    def _send_anew(self, call: Call, now: float, out: SessionOutbox) -> None:
         """With the time that is left; to a link that was tried already only when there is no other."""
         self._timers.remove(call)
-        request = call.request
-        if isinstance(request, Get | Put | Delete):
-            call.request = request._replace(budget_ms=max(1, int((call.deadline - now) * 1000)))
+        _trim(call, now)
         trouble = call.trouble
         if trouble is not None and trouble.tried and self._paths.pick(call, now, out) is None:
             trouble.tried.clear()
         self._send(call, now, out)
 
-    def _grow_impatient(self, call: Call, link: NodeLink, now: float, out: SessionOutbox) -> None:
+    def _rest(self, call: Call, trouble: Trouble, failed: Failed, now: float) -> None:
+        """The nodes that were tried may be asked anew after it, but the last one."""
+        at = min(now + self._pause(call, trouble, failed, now), call.deadline)
+        trouble.rests += 1
+        trouble.elsewhere = 0
+        del trouble.tried[:-1]
+        self._timers.remove(call)
+        self._timers.add(call, at)
+
+    def _wake(self, call: Call, now: float, out: SessionOutbox) -> None:
+        if call.trouble is not None:
+            self._send_again(call, call.trouble, now, out)
+        else:  # its first attempt, that was to be made later
+            self._budget.firsts += 1
+            self._send_anew(call, now, out)
+
+    def _spare(self, link: NodeLink, failed: Failed, now: float) -> None:
+        """What it refused to one it would refuse to others: they need not learn it each by a retry."""
+        seconds = min(max(failed.retry_after_ms / 1000, SPARED_MIN_S), OVERLOADED_PAUSE_MAX_S)
+        link.spare(now + seconds * (0.5 + self._random.random()))
+        self._spared[link.address] = link
+
+    def _spare_no_more(self, now: float, out: SessionOutbox) -> None:
+        for address, link in list(self._spared.items()):
+            if link.spared_until is None or link.spared_until <= now:
+                del self._spared[address]
+                link.spared_until = None
+                link.refresh()
+        self.send_waiting(now, out)
+
+    # ── late answers ──
+
+    def _look(self, call: Call, link: NodeLink, now: float, out: SessionOutbox) -> None:
         """An answer is late. If the link says nothing else either, it is probably dead."""
+        if type(call.request) is Get:
+            self._overtake(call, call.troubled(), link, now, out)
         silent_at = max(link.heard_at, call.sent_at) + PATIENCE_S
         if silent_at <= now:
             silent_at = now + PATIENCE_S  # look again then
             if link.silent_at is None:
                 link.fall_silent(now)
                 out.sends.append((link.address, AskMembers(0)))  # whatever it says proves that it lives
-            if call.reads and self._paths.pick(call, now, out) is not None:
-                self._leave_link(call)
-                self._send_again(call, now, out)
+            if call.reads and self._abandon(call, link, now, out):
                 return
         self._timers.remove(call)
         self._timers.add(call, min(silent_at, call.deadline))
 
-    def _leave_link(self, call: Call) -> None:
-        assert call.link is not None
-        call.link.discharge(call.weight)
-        call.link = None
+    def _overtake(self, call: Call, trouble: Trouble, link: NodeLink, now: float, out: SessionOutbox) -> None:
+        """A read is later than usual: ask another primary as well."""
+        if not trouble.overdue:
+            trouble.overdue = True
+            link.found_late(now)
+        if trouble.also is not None:
+            return
+        other = self._paths.overtaking(call, link)
+        if other is not None and self._budget.take(now, leave=HEDGES_LEAVE):
+            trouble.also, trouble.also_at = other, now
+            other.charge(call.weight)
+            _trim(call, now)
+            out.sends.append((other.address, call.request))  # type: ignore[arg-type]
+
+    def _abandon(self, call: Call, link: NodeLink, now: float, out: SessionOutbox) -> bool:
+        """A silent link need not be waited for; what it says all the same is welcome. False: nobody else can
+        be asked now, or be paid for."""
+        trouble = call.troubled()
+        if trouble.also is not None:
+            self._leave(call, link)
+            return False
+        if self._paths.pick(call, now, out) is None or not self._budget.take(now):
+            return False
+        self._leave(call, link)
+        trouble.paid = True
+        self._send_anew(call, now, out)
+        return True
+
+    # ── leaving ──
+
+    def _leave(self, call: Call, link: NodeLink) -> None:
+        """One of its links has nothing more to do for it."""
+        link.discharge(call.weight)
+        _forget(call, link)
 
     def _release(self, call: Call) -> None:
         del self.calls[call.id]
         self._timers.remove(call)
-        if call.link is not None:
-            self._leave_link(call)
-        else:
+        if call.link is None:
             self._waiting.pop(call.id, None)
+            self._saving.pop(call.id, None)
+            if call.trouble is not None and call.trouble.paid:
+                self._budget.give_back(1)  # for what was never sent
+        while call.link is not None:
+            self._leave(call, call.link)
 
     # ── judging ──
 
-    def _advice(self, call: Call, failed: Failed, now: float) -> _Advice:
+    def _advice(
+        self, call: Call, trouble: Trouble, failed: Failed, now: float, out: SessionOutbox
+    ) -> _Advice:
         """The table above, for refusals."""
-        trouble = call.troubled()
+        code = failed.code
         if failed.indeterminate and not call.reads:
             return _Advice.RAISE
-        if failed.code == Code.RING:
+        if code == Code.RING:
             return _Advice.LATER
-        if failed.code == Code.OVERLOADED and trouble.refusals < OVERLOADED_RETRIES_MAX:
-            worth_it = now + failed.retry_after_ms / 1000 < call.deadline
-            return _Advice.LATER if worth_it else _Advice.RAISE
-        if failed.code in (Code.QUORUM, Code.STORAGE) and trouble.shortages < ELSEWHERE_MAX:
+        if code not in (Code.OVERLOADED, Code.QUORUM, Code.STORAGE):
+            return _Advice.RAISE
+        if call.is_repeatable and code != Code.OVERLOADED and now >= call.sent_at + PATIENCE_S:
+            return _Advice.RAISE  # a creation waited for silent members, and would only do so again
+        other = self._paths.pick(call, now, out) if trouble.elsewhere < ELSEWHERE_MAX else None
+        if code == Code.OVERLOADED:
+            if other is not None and other.ready:
+                return _Advice.ELSEWHERE
+            in_time = now + failed.retry_after_ms / 1000 < call.deadline
+            return _Advice.LATER if in_time else _Advice.RAISE
+        if other is not None:
             return _Advice.ELSEWHERE
+        if code == Code.QUORUM and self._changes.may_help(needed=failed.needed, since=trouble.since, now=now):
+            return _Advice.LATER
         return _Advice.RAISE
 
-    def _pause(self, trouble: Trouble, failed: Failed) -> float:
-        """Doubles with every refusal, and is jittered by half of it either way."""
-        factor = 1 << min(trouble.refusals, 16)
-        if failed.code == Code.RING:
-            pause = min(RING_PAUSE_MIN_S * factor, RING_PAUSE_MAX_S)
+    def _pause(self, call: Call, trouble: Trouble, failed: Failed, now: float) -> float:
+        """Doubles with every rest, and is jittered by half of it either way; but not beyond the middle of the
+        time that is left, so that a growing pause is not what makes a call fail."""
+        factor = 1 << min(trouble.rests, 16)
+        if failed.code == Code.OVERLOADED:
+            least = max(failed.retry_after_ms / 1000, OVERLOADED_PAUSE_MIN_S)
+            pause = min(least * factor, max(least, OVERLOADED_PAUSE_MAX_S))
         else:
-            pause = max(failed.retry_after_ms / 1000, OVERLOADED_PAUSE_MIN_S) * factor
-        return pause * (0.5 + self._random.random())
+            least = PAUSE_MIN_S
+            pause = min(least * factor, PAUSE_MAX_S)
+        return min(pause * (0.5 + self._random.random()), max((call.deadline - now) / 2, least))
 
     def _too_late(self, call: Call) -> DynoError:
         """The caller's timeout passed."""
@@ -262,3 +423,21 @@ class Dispatch:
             text = "no node took the request in time: all are silent, or have too much to answer"
             return failures.timeout(call, text, indeterminate=False)
         return failures.unreachable(self._links.why())
+
+
+def _forget(call: Call, link: NodeLink) -> None:
+    """The call is not on this link any more; where a second one has it, that is the first now."""
+    trouble = call.trouble
+    if trouble is not None and trouble.also is not None:
+        if link is call.link:
+            call.link, call.sent_at = trouble.also, trouble.also_at
+        trouble.also = None
+    else:
+        call.link = None
+
+
+def _trim(call: Call, now: float) -> None:
+    """The request carries the time that is left."""
+    request = call.request
+    if isinstance(request, Get | GetMany | ListKeys | Put | Delete | CreateBucket):
+        call.request = request._replace(budget_ms=max(1, int((call.deadline - now) * 1000)))

@@ -44,7 +44,9 @@ def error_of(failed: Failed, call: Call, origin: Origin | None) -> DynoError:
                 indeterminate=failed.indeterminate,
             )
         case Code.RING:
-            return timeout(call, f"the nodes were changing the ring: {text}", indeterminate=False)
+            return timeout(
+                call, f"the cluster was changing until there was no time left: {text}", indeterminate=False
+            )
     return DynoError(f"{text} ({failed.code})")
 
 
@@ -57,6 +59,16 @@ def lost(call: Call, address: str, reason: str) -> DynoError:
         nodes=(),
         indeterminate=True,
     )
+
+
+def doubted(call: Call, error: DynoError) -> DynoError:
+    """Whatever the last attempt ended with, an earlier one may have come through."""
+    if isinstance(error, InvalidRequest):
+        return error
+    if isinstance(error, QuorumNotMet | RequestTimeout):
+        error.indeterminate = True
+        return error
+    return timeout(call, f"it was sent once and never answered; after that: {error}", indeterminate=True)
 
 
 def timeout(call: Call, text: str, *, indeterminate: bool) -> DynoError:

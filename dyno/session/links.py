@@ -8,7 +8,8 @@ States of a link, and what moves it:
 
 In: the events of links. Out: addresses to connect and disconnect in the outbox. A link that failed is not
 dialled again before a pause that doubles with every failure and is jittered, so that the clients of a node
-that restarts do not all come at once. `ready` says whether requests may go there.
+that restarts do not all come at once. `ready` says whether requests should go there; where none is ready,
+one that only asked to be spared for a moment will do.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from __future__ import annotations
 import math
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from dyno.hedging.usual import LATER, Usual
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +31,8 @@ RECONNECT_MIN_S = 0.05
 RECONNECT_MAX_S = 2.0
 SILENT_MAX_S = 5.0  # a silent link is dropped and dialled anew after this
 DIALS_MAX = 8  # at once, while no link is up
+HEDGE_MIN_S = 0.01  # a read is never late before that
+HEDGE_MAX_S = 0.5  # and always after that
 WINDOW_BYTES_MAX = 16 << 20  # unanswered requests on one link; more wait in the session
 
 
@@ -40,12 +45,17 @@ class LinkState(Enum):
 class NodeLink:
     """One address. name: the node's, while up. heard_at: when it last said anything. reason: why it is down.
 
-    silent_at: since when it has owed an answer for too long, or None. unanswered_bytes: its window in use.
-    ready: up, not silent, and its window has room; kept as a plain attribute because every call asks."""
+    silent_at: since when it has owed an answer for too long, or None. spared_until: when it may be given work
+    again, after it refused some; None: at any time. usual: how long its reads take. sampled_at: when that was
+    last learned from an answer. doubted_at: when one was last found late. unanswered_bytes: its window in
+    use.
+    ready: up, neither silent nor spared, and its window has room; kept as a plain attribute because every
+    call asks."""
 
     __slots__ = (
         "address",
         "dial_by",
+        "doubted_at",
         "failures",
         "heard_at",
         "listed",
@@ -53,9 +63,12 @@ class NodeLink:
         "ready",
         "reason",
         "retry_at",
+        "sampled_at",
         "silent_at",
+        "spared_until",
         "state",
         "unanswered_bytes",
+        "usual",
     )
 
     def __init__(self, address: str, *, listed: bool) -> None:
@@ -70,6 +83,10 @@ class NodeLink:
         self.dial_by = math.inf
         self.heard_at = -math.inf
         self.silent_at: float | None = None
+        self.spared_until: float | None = None
+        self.usual = Usual(least=HEDGE_MIN_S, most=HEDGE_MAX_S)
+        self.doubted_at = -math.inf
+        self.sampled_at = -math.inf
         self.unanswered_bytes = 0
 
     def charge(self, weight: int) -> None:
@@ -90,10 +107,35 @@ class NodeLink:
             self.silent_at = now
             self.ready = False
 
-    def refresh(self) -> None:
-        self.ready = (
+    def spare(self, until: float) -> None:
+        """It has too much to do: new requests go elsewhere, as long as there is an elsewhere."""
+        if self.spared_until is None or self.spared_until < until:
+            self.spared_until = until
+        self.ready = False
+
+    def found_after(self, seconds: float, now: float) -> None:
+        """A read was answered. What comes in one turn shares one fate, and is one sample: its first answer,
+        which waited longest."""
+        if now > self.sampled_at:
+            self.sampled_at = now
+            self.usual.took(seconds)
+
+    def found_late(self, now: float) -> None:
+        """A read takes longer than usual. One sample until the node is heard again, for the same reason: a
+        stop makes all late that is under way."""
+        if self.heard_at >= self.doubted_at:
+            self.doubted_at = now
+            self.usual.took(LATER)
+
+    @property
+    def serves(self) -> bool:
+        """Ready, or spared."""
+        return (
             self.state is LinkState.UP and self.silent_at is None and self.unanswered_bytes < WINDOW_BYTES_MAX
         )
+
+    def refresh(self) -> None:
+        self.ready = self.spared_until is None and self.serves
 
 
 class Links:
@@ -121,8 +163,12 @@ class Links:
         return link
 
     def any_ready(self, tried: Sequence[NodeLink]) -> NodeLink | None:
+        """Any that is; else any that is only spared."""
         for link in self._by_name.values():
             if link.ready and link not in tried:
+                return link
+        for link in self._by_name.values():
+            if link.spared_until is not None and link.serves and link not in tried:
                 return link
         return None
 
@@ -163,6 +209,7 @@ class Links:
         link.retry_at = now + pause * (1 - self._random.random() / 2)
         link.dial_by = math.inf
         link.silent_at = None
+        link.spared_until = None
         link.unanswered_bytes = 0
 
     def _forget_name(self, link: NodeLink) -> None:

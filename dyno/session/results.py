@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from dyno.causality import record as causality
 from dyno.causality import token
 from dyno.causality.context import Context
-from dyno.errors import ConflictError, StorageFailed
+from dyno.errors import ConflictError, DynoError, InvalidRequest, StorageFailed
 from dyno.wire import values
 
 
@@ -37,6 +37,7 @@ class _Answer:
 
     __slots__ = ("_answered", "_context", "_fallbacks", "_origin")
 
+    error: DynoError | None = None  # of an entry of a batch that failed
     _answered: str
     _context: bytes | None
     _fallbacks: str
@@ -48,7 +49,8 @@ class _Answer:
 
 
 class Record(_Answer):
-    """What is stored under a key. Raises StorageFailed, when first looked at, if damaged bytes came."""
+    """What is stored under a key. Raises StorageFailed, when first looked at, if damaged bytes came, and
+    InvalidRequest if those of a record of another kind."""
 
     __slots__ = ("_packed", "_siblings", "_unpacked")
 
@@ -100,6 +102,8 @@ class Record(_Answer):
                 self._unpacked = (
                     causality.Record.unpack(self._packed) if self._packed else causality.Record.EMPTY
                 )
+            except causality.OtherKind as error:
+                raise InvalidRequest(f"{shown(self._origin)} holds no siblings: {error}") from error
             except ValueError as error:
                 raise _damaged(self._origin, error) from error
         return self._unpacked
@@ -154,6 +158,42 @@ class PutResult(_Answer):
 
     def __repr__(self) -> str:
         return f"<PutResult of {shown(self._origin)}: on {', '.join(self.replicas.answered) or 'no node'}>"
+
+
+class FailedRecord(Record):
+    """An entry of `get_many` whose read failed: `error` says why, all other attributes raise it."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: DynoError) -> None:
+        self.error = error
+
+    def __getattribute__(self, name: str) -> Any:
+        return _but_error(self, name)
+
+    def __repr__(self) -> str:
+        return f"<Record that failed: {self.error!r}>"
+
+
+class FailedPut(PutResult):
+    """An entry of `put_many` whose write failed: `error` says why, all other attributes raise it."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: DynoError) -> None:
+        self.error = error
+
+    def __getattribute__(self, name: str) -> Any:
+        return _but_error(self, name)
+
+    def __repr__(self) -> str:
+        return f"<PutResult that failed: {self.error!r}>"
+
+
+def _but_error(entry: object, name: str) -> Any:
+    if name in ("exists", "value", "siblings", "context", "replicas"):
+        raise object.__getattribute__(entry, "error")
+    return object.__getattribute__(entry, name)
 
 
 def encode_token(context: Context, origin: Origin) -> bytes:

@@ -58,6 +58,11 @@ class Routing:
         """Whether there is a ring to route by."""
         return self._told is not None
 
+    @property
+    def partitions(self) -> int:
+        """How many the cluster has; 0 unless `known`."""
+        return 0 if self._told is None else self._told.partitions
+
     def partition(self, bucket: bytes, key: bytes) -> int:
         """bucket: its id, 8 bytes. Only when `known`."""
         assert self._keyspace is not None

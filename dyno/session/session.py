@@ -2,8 +2,8 @@
 
 A shell (`dyno.client`, or the simulator) owns sockets and clock and runs it with these verbs:
 
-- `open`, `get`, `put`, `delete`, `status` begin a call; its result appears in `SessionOutbox.finished`;
-  `cancel` drops one;
+- `open`, `get`, `put`, `delete`, `list_keys`, `status`, `create_bucket`, `buckets` begin a call; its result
+  appears in `SessionOutbox.finished`; `cancel` drops one;
 - `hello` is the first thing to say on every link; then `link_up(address, hello)`, or `refused`, or
   `link_down`; `handle` takes every answer;
 - `tick` at `deadline`; `close` ends all calls.
@@ -19,11 +19,14 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from dyno.config import RECORD_BYTES_MAX
-from dyno.errors import Code, InvalidRequest, Overloaded
-from dyno.session import failures, options
+from dyno.errors import Code, ConnectFailed, InvalidRequest, Overloaded
+from dyno.session import buckets, failures, options
+from dyno.session.batch import Batch
 from dyno.session.calls import Call
+from dyno.session.changes import Changes
 from dyno.session.dispatch import PATIENCE_S, Dispatch
 from dyno.session.links import Links, LinkState
+from dyno.session.pages import page_of
 from dyno.session.paths import Paths
 from dyno.session.results import Origin, PutResult, Record
 from dyno.session.routing import Routing
@@ -33,17 +36,26 @@ from dyno.wire.address import parse_address
 from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import (
     PROTOCOL_VERSION,
+    AskBuckets,
     AskMembers,
+    Buckets,
+    CreateBucket,
     Delete,
     Done,
     Failed,
     Found,
+    FoundMany,
     Get,
+    GetMany,
     Hello,
+    Listed,
+    ListKeys,
     Members,
     Put,
     Refuse,
 )
+from dyno.wire.pages import PAGE_KEYS_MAX
+from dyno.wire.rows import unpack_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,9 +94,11 @@ class Session:
         self._links = Links(seeds, random)
         self._routing = Routing()
         self._paths = Paths(self._links, self._routing)
-        self._dispatch = Dispatch(self._links, self._paths, random)
+        self._changes = Changes()
+        self._dispatch = Dispatch(self._links, self._paths, self._changes, random)
         self._cluster = b""
         self._last_id = 0
+        self._closed: ConnectFailed | None = None
         self._opening: Call | None = None
         self._opening_may_fail_at = math.inf
         self._used_at = -math.inf
@@ -100,7 +114,7 @@ class Session:
     def open(self, now: float, out: SessionOutbox) -> Call:
         """Ends when a link is up. Fails with ConnectFailed once every listed address has failed and a short
         grace is over, so that a node that is just starting is found."""
-        call = Call(self._next_id(), None, bucket=b"", deadline=now + self.timeout, weight=0)
+        call = Call(self.next_id(), None, bucket=b"", deadline=now + self.timeout, weight=0)
         self._opening = call
         self._opening_may_fail_at = now + OPEN_GRACE_S
         self._used_at = now
@@ -125,7 +139,7 @@ class Session:
         request = _new(
             Get,
             (
-                self._next_id(),
+                self.next_id(),
                 bucket.name,
                 options.key_bytes(key),
                 bucket.r if r is None else options.quorum(r, "r", 0),
@@ -135,7 +149,7 @@ class Session:
             ),
         )
         call = Call(request.id, request, bucket=bucket.id, deadline=now + seconds, weight=_REQUEST_BYTES)
-        return self._begin(call, delay, now, out)
+        return self.begin(call, now, out, delay=delay)
 
     def put(
         self,
@@ -152,6 +166,33 @@ class Session:
         out: SessionOutbox,
     ) -> Call:
         """Ends with a PutResult; ConflictError when if_context does not match."""
+        call = self.put_call(
+            bucket,
+            key,
+            value,
+            w=w,
+            pw=pw,
+            timeout=timeout,
+            context=context,
+            if_context=if_context,
+            now=now,
+        )
+        return self.begin(call, now, out)
+
+    def put_call(
+        self,
+        bucket: BucketOptions,
+        key: str | bytes,
+        value: Any,
+        *,
+        w: int | str | None = None,
+        pw: int | str | None = None,
+        timeout: float | None = None,
+        context: bytes | None = None,
+        if_context: bytes | None = None,
+        now: float,
+    ) -> Call:
+        """A put that is still to be begun."""
         if if_context is None:
             given = b"" if context is None else options.context_token(context, "context")
         elif context is None:
@@ -165,7 +206,7 @@ class Session:
         request = _new(
             Put,
             (
-                self._next_id(),
+                self.next_id(),
                 bucket.name,
                 options.key_bytes(key),
                 encoded,
@@ -179,8 +220,7 @@ class Session:
             ),
         )
         weight = _REQUEST_BYTES + len(encoded) + len(given)
-        call = Call(request.id, request, bucket=bucket.id, deadline=now + seconds, weight=weight)
-        return self._begin(call, 0.0, now, out)
+        return Call(request.id, request, bucket=bucket.id, deadline=now + seconds, weight=weight)
 
     def delete(
         self,
@@ -201,7 +241,7 @@ class Session:
         request = _new(
             Delete,
             (
-                self._next_id(),
+                self.next_id(),
                 bucket.name,
                 options.key_bytes(key),
                 given,
@@ -221,17 +261,112 @@ class Session:
             origin = Origin(self._cluster, request.bucket, request.key)
             self._dispatch.conclude(call, PutResult(b"", origin, "", ""), now, out)
             return call
-        return self._begin(call, 0.0, now, out)
+        return self.begin(call, now, out)
+
+    def list_keys(
+        self,
+        bucket: BucketOptions,
+        partition: int,
+        after: bytes,
+        *,
+        r: int,
+        pr: int,
+        timeout: float,
+        now: float,
+        out: SessionOutbox,
+    ) -> Call:
+        """Ends with a Page: for `Listing`, which has checked the rest. partition: below `partitions`."""
+        request = ListKeys(
+            self.next_id(),
+            bucket.name,
+            partition,
+            after,
+            PAGE_KEYS_MAX,
+            r,
+            pr,
+            int(timeout * 1000) or 1,
+            False,
+        )
+        call = Call(request.id, request, bucket=bucket.id, deadline=now + timeout, weight=_REQUEST_BYTES)
+        return self.begin(call, now, out)
+
+    @property
+    def partitions(self) -> int:
+        """Of the cluster; 0 until any node has told its members."""
+        return self._routing.partitions
 
     def status(self, *, timeout: float | None = None, now: float, out: SessionOutbox) -> Call:
         """Ends with the dict of `dyno status --json`, as one node sees the cluster now."""
         seconds = self.timeout if timeout is None else options.timeout_s(timeout)
-        request = AskMembers(self._next_id())
+        request = AskMembers(self.next_id())
         call = Call(request.id, request, bucket=b"", deadline=now + seconds, weight=_REQUEST_BYTES)
-        return self._begin(call, 0.0, now, out)
+        return self.begin(call, now, out)
+
+    def next_id(self) -> int:
+        """For a call, unique within the session."""
+        self._last_id += 1
+        return self._last_id
+
+    def begin(self, call: Call, now: float, out: SessionOutbox, *, delay: float = 0.0) -> Call:
+        """Raises Overloaded when too many are under way."""
+        dispatch = self._dispatch
+        if self._closed is not None:
+            raise self._closed
+        if len(dispatch.calls) >= CALLS_MAX:
+            raise Overloaded(f"this client has {CALLS_MAX} calls under way already", retry_after=0.1)
+        self._used_at = now
+        if now >= self._refresh_at:
+            self._ask_members(now, out)
+        if delay:
+            dispatch.begin_later(call, now + delay)
+            return call
+        dispatch.begin(call, now, out)
+        if call.link is None:
+            self._upkeep(now, out)
+        return call
+
+    def grouped(
+        self, bucket: bytes, keys: list[bytes], now: float, out: SessionOutbox
+    ) -> list[tuple[NodeLink | None, list[bytes]]]:
+        """See Paths.grouped."""
+        return self._paths.grouped(bucket, keys, now, out)
+
+    @property
+    def cluster(self) -> bytes:
+        """The cluster's id; b"" before the first link was up."""
+        return self._cluster
+
+    def create_bucket(
+        self,
+        name: str,
+        *,
+        n: int | None = None,
+        r: int | str | None = None,
+        w: int | str | None = None,
+        kind: str = "siblings",
+        timeout: float | None = None,
+        now: float,
+        out: SessionOutbox,
+    ) -> Call:
+        """Ends with the bucket's properties, as `buckets` shows them."""
+        seconds = self.timeout if timeout is None else options.timeout_s(timeout)
+        request = buckets.creation(
+            self.next_id(), name, n=n, r=r, w=w, kind=kind, budget_ms=int(seconds * 1000) or 1
+        )
+        call = Call(request.id, request, bucket=b"", deadline=now + seconds, weight=_REQUEST_BYTES)
+        return self.begin(call, now, out)
+
+    def buckets(self, *, timeout: float | None = None, now: float, out: SessionOutbox) -> Call:
+        """Ends with a dict of the properties of all created buckets, by name."""
+        seconds = self.timeout if timeout is None else options.timeout_s(timeout)
+        request = AskBuckets(self.next_id())
+        call = Call(request.id, request, bucket=b"", deadline=now + seconds, weight=_REQUEST_BYTES)
+        return self.begin(call, now, out)
 
     def cancel(self, call: Call, now: float, out: SessionOutbox) -> None:
         """Nobody waits for it any more; what was sent may still be done. Never disturbs another call."""
+        if isinstance(call, Batch):
+            call.cancel(now, out)
         self._dispatch.cancel(call, now, out)
 
     def close(
@@ -242,7 +377,8 @@ class Session:
         reason: str = "the client was closed",
         cause: BaseException | None = None,
     ) -> None:
-        """End all calls; a write that was sent may have been done."""
+        """End all calls; a write that was sent may have been done. Nothing can be begun any more."""
+        self._closed = ConnectFailed(reason)
         self._dispatch.end_all(reason, cause, now, out)
 
     # ── links ──
@@ -263,6 +399,8 @@ class Session:
             self._upkeep(now, out)
             return
         self._cluster = hello.cluster
+        if link.failures:
+            self._changes.link_changed(now)
         self._links.came_up(link, hello.name, now)
         self._paths.forget()
         if now >= self._learned_at + FRESH_S:
@@ -301,7 +439,7 @@ class Session:
             if call is not None and isinstance(request := call.request, Get):
                 origin = _new(Origin, (self._cluster, request.bucket, request.key))
                 record = Record(message.record, origin, message.answered, message.fallbacks)
-                self._dispatch.conclude(call, record, now, out)
+                self._dispatch.found(call, link, record, now, out)
         elif isinstance(message, Done):
             call = self._dispatch.calls.get(message.id)
             if call is not None and isinstance(request := call.request, Put | Delete):
@@ -312,8 +450,12 @@ class Session:
             self._failed(link, message, now, out)
         elif isinstance(message, Members):
             self._members(link, message, now, out)
+        elif isinstance(message, Buckets):
+            call = self._dispatch.calls.get(message.id)
+            if call is not None and isinstance(call.request, CreateBucket | AskBuckets):
+                self._dispatch.conclude(call, buckets.answered(call.request, message), now, out)
         else:
-            raise ProtocolError(f"a {type(message).__name__} is no answer")
+            self._many(message, now, out)
 
     # ── time ──
 
@@ -327,28 +469,21 @@ class Session:
 
     # ── inside: calls ──
 
-    def _next_id(self) -> int:
-        self._last_id += 1
-        return self._last_id
-
-    def _begin(self, call: Call, delay: float, now: float, out: SessionOutbox) -> Call:
-        dispatch = self._dispatch
-        if len(dispatch.calls) >= CALLS_MAX:
-            raise Overloaded(f"this client has {CALLS_MAX} calls under way already", retry_after=0.1)
-        self._used_at = now
-        if now >= self._refresh_at:
-            self._ask_members(now, out)
-        if delay:
-            dispatch.begin_later(call, now + delay)
-            return call
-        dispatch.begin(call, now, out)
-        if call.link is None:
-            self._upkeep(now, out)
-        return call
+    def _many(self, message: Message, now: float, out: SessionOutbox) -> None:
+        """An answer about many keys."""
+        if not isinstance(message, FoundMany | Listed):
+            raise ProtocolError(f"a {type(message).__name__} is no answer")
+        call = self._dispatch.calls.get(message.id)
+        if call is None:
+            return
+        if isinstance(message, FoundMany) and isinstance(call.request, GetMany):
+            self._dispatch.conclude(call, _found_many(message, len(call.keys)), now, out)
+        elif isinstance(message, Listed) and isinstance(call.request, ListKeys):
+            self._dispatch.conclude(call, page_of(message, call.request), now, out)
 
     def _failed(self, link: NodeLink, failed: Failed, now: float, out: SessionOutbox) -> None:
         call = self._dispatch.calls.get(failed.id)
-        if call is None or call.link is not link:
+        if call is None or not call.is_asked_at(link):
             return  # a late word from a link that was given up on
         request = call.request
         origin = None
@@ -357,7 +492,7 @@ class Session:
         if failed.code == Code.RING:
             self._ask_members(now, out)
         error = failures.error_of(failed, call, origin)
-        self._dispatch.refused(call, failed, error, now, out)
+        self._dispatch.refused(call, link, failed, error, now, out)
 
     # ── inside: links and members ──
 
@@ -386,6 +521,8 @@ class Session:
         was_up = link.state is LinkState.UP
         self._links.went_down(link, reason, now)
         self._paths.forget()
+        if was_up:
+            self._changes.link_changed(now)
         self._dispatch.link_lost(link, reason, unsent, now, out)
         if was_up:
             self._asking = self._asking and self._asked is not link
@@ -419,6 +556,7 @@ class Session:
         self._learned_at = now
         if changed:
             self._paths.forget()
+            self._changes.learned(self._routing.members, now)
             self._links.forget_all_but([member.address for member in self._routing.members])
         call = self._dispatch.calls.get(told.id)
         if call is not None and isinstance(call.request, AskMembers):
@@ -467,6 +605,16 @@ class Session:
             self._opening = None
             self._dispatch.fail(opening, failures.unreachable(self._links.why()), now, out)
         return at
+
+
+def _found_many(message: FoundMany, keys: int) -> tuple[list[bytes | None], list[str], bytes]:
+    """For each key its record, if it is there, and the number of the group of names that answered. Raises
+    ProtocolError."""
+    records = unpack_row(message.records, items_max=keys)
+    answered = message.answered.split(";")
+    if not len(records) == len(message.which) == keys or max(message.which) >= len(answered):
+        raise ProtocolError("an answer for other keys than were asked for")
+    return records, answered, message.which
 
 
 def _check_address(address: str) -> None:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from dyno.session.outbox import SessionOutbox
     from dyno.session.session import Session
 
-PAUSE_MIN_S = 0.005
+# A pause is anything up to so much, doubled with every conflict ("full jitter"): figures are in
+# docs/design/client.md. Less is fairer, and costs more rounds.
+PAUSE_MIN_S = 0.01
 PAUSE_MAX_S = 0.25
 
 
@@ -70,7 +72,7 @@ class Update:
     def step(self, call: Call, now: float, out: SessionOutbox) -> Call | None:
         """The next call; None when the update is done. Raises what ended it."""
         if isinstance(call.error, ConflictError):
-            pause = min(PAUSE_MIN_S * 2**self._conflicts, PAUSE_MAX_S) * (0.5 + self._session.random.random())
+            pause = min(PAUSE_MIN_S * 2**self._conflicts, PAUSE_MAX_S) * self._session.random.random()
             self._conflicts = min(self._conflicts + 1, 16)
             return self._get(pause, now, out)
         if call.error is not None:

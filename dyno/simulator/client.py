@@ -1,8 +1,8 @@
 """A client on virtual time: what `dyno.client` is on real sockets, around the very same `session.Session`.
 
-`get`, `put`, `delete`, `update` and `status` let the simulation run until the call has ended, and return or
-raise what it ended with. `begin_get` and the like return a `Pending` at once, so that many calls can be under
-way; `wait` lets the simulation run until they all have ended.
+`get`, `put`, `get_many`, `keys`, `create_bucket` and the like let the simulation run until the call has
+ended, and return or raise what it ended with. `begin_get` and the like return a `Pending` at once, so that
+many calls can be under way; `wait` lets the simulation run until they all have ended.
 
 In: the addresses of nodes, and calls. Out: results, exactly as users get them. Every call's begin and end
 goes to the trace.
@@ -11,8 +11,11 @@ goes to the trace.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from dyno.session.batch import GetBatch, PutBatch
+from dyno.session.listing import Listing
 from dyno.session.options import BucketOptions
 from dyno.session.outbox import SessionOutbox
 from dyno.session.session import Session
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from random import Random
 
+    from dyno.session.batch import Batch
     from dyno.session.calls import Call
     from dyno.session.results import PutResult, Record
     from dyno.simulator.kernel import Kernel
@@ -97,6 +101,12 @@ class Client:
     def get(self, bucket: str, key: str | bytes, **options: Any) -> Record:
         return self.wait(self.begin_get(bucket, key, **options))[0]  # type: ignore[no-any-return]
 
+    def get_many(self, bucket: str, keys: Sequence[str | bytes], **options: Any) -> dict[Any, Record]:
+        return self.wait(self.begin_get_many(bucket, keys, **options))[0]  # type: ignore[no-any-return]
+
+    def put_many(self, bucket: str, values: dict[Any, Any], **options: Any) -> dict[Any, PutResult]:
+        return self.wait(self.begin_put_many(bucket, values, **options))[0]  # type: ignore[no-any-return]
+
     def put(self, bucket: str, key: str | bytes, value: Any, **options: Any) -> PutResult:
         return self.wait(self.begin_put(bucket, key, value, **options))[0]  # type: ignore[no-any-return]
 
@@ -111,6 +121,24 @@ class Client:
     def status(self, **options: Any) -> dict[str, Any]:
         return self.wait(self._begin("status", self._session.status, **options))[0]  # type: ignore[no-any-return]
 
+    def create_bucket(self, name: str, **options: Any) -> dict[str, int | str]:
+        return self.wait(self.begin_create_bucket(name, **options))[0]  # type: ignore[no-any-return]
+
+    def buckets(self, **options: Any) -> dict[str, dict[str, int | str]]:
+        return self.wait(self._begin("buckets", self._session.buckets, **options))[0]  # type: ignore[no-any-return]
+
+    def keys(self, bucket: str, **options: Any) -> list[str | bytes]:
+        """All of them, in the order in which a user's iteration gives them."""
+        listing = Listing(self._session, self._bucket(bucket), **options)
+        keys: list[str | bytes] = []
+        while (call := listing.next_call(self._kernel.now, self._out)) is not None:
+            self._settle()
+            ended = self._kernel.run_until(partial(_has_ended, call), limit_s=_PATIENCE_S)
+            assert ended, "a session ends every call at its timeout at the latest"
+            keys += listing.take(call, self._kernel.now, self._out)
+        self._note(f"keys {bucket}: {len(keys)} of them")
+        return keys
+
     def wait(self, *pending: Pending) -> list[Any]:
         """Their results, in order; raises the first error among them."""
         ended = self._kernel.run_until(lambda: all(one.done for one in pending), limit_s=_PATIENCE_S)
@@ -123,6 +151,15 @@ class Client:
         return self._begin(
             f"get {bucket}/{_shown(key)}", self._session.get, self._bucket(bucket), key, **options
         )
+
+    def begin_get_many(self, bucket: str, keys: Sequence[str | bytes], **options: Any) -> Pending:
+        now = self._kernel.now
+        batch = GetBatch(self._session, self._bucket(bucket), keys, now=now, out=self._out, **options)
+        return self._begin_batch(f"get_many {bucket}: {len(keys)} keys", batch)
+
+    def begin_put_many(self, bucket: str, values: dict[Any, Any], **options: Any) -> Pending:
+        batch = PutBatch(self._session, self._bucket(bucket), values, now=self._kernel.now, **options)
+        return self._begin_batch(f"put_many {bucket}: {len(values)} keys", batch)
 
     def begin_put(self, bucket: str, key: str | bytes, value: Any, **options: Any) -> Pending:
         what = f"put {bucket}/{_shown(key)} {value!r:.40}"
@@ -142,6 +179,9 @@ class Client:
         update.start(now, self._out).waiter = pending
         self._settle()
         return pending
+
+    def begin_create_bucket(self, name: str, **options: Any) -> Pending:
+        return self._begin(f"create bucket {name} {options}", self._session.create_bucket, name, **options)
 
     def close(self) -> None:
         """End all calls and links."""
@@ -164,10 +204,19 @@ class Client:
         self._settle()
         return pending
 
+    def _begin_batch(self, what: str, batch: Batch) -> Pending:
+        batch.waiter = pending = Pending(what, self._kernel.now)
+        self._note(what)
+        batch.go_on(self._kernel.now, self._out)
+        self._settle()
+        return pending
+
     # ── results ──
 
     def _finished(self, call: Call) -> None:
-        pending: Pending = call.waiter
+        pending: Pending | None = call.waiter
+        if pending is None:
+            return  # a page of keys: `keys` looks for itself
         if pending._update is None:
             self._end(pending, call.result, call.error)
             return
@@ -293,6 +342,10 @@ class Client:
             self._wake_at = math.inf
             self._session.tick(self._kernel.now, self._out)
             self._settle()
+
+
+def _has_ended(call: Call) -> bool:
+    return call.result is not None or call.error is not None
 
 
 def _shown(key: str | bytes) -> str:

@@ -178,9 +178,19 @@ class Network:
             return
         near, far = End(source), End(target)
         near.other, far.other = far, near
+        near.on_closed = lambda end, reason: None  # until its owner knows of it
         self._ends[source][near] = self._ends[target][far] = None
         listener.accept(far)
-        self._kernel.at(near.next_arrival(self._kernel.now + back), on_connected, near)
+        at = near.next_arrival(self._kernel.now + back)
+        self._kernel.at(at, self._connected, near, on_connected, on_failed)
+
+    def _connected(
+        self, near: End, on_connected: Callable[[End], None], on_failed: Callable[[str], None]
+    ) -> None:
+        if near.open:
+            on_connected(near)
+        else:
+            on_failed("connection reset")
 
     def flush(self, end: End) -> None:
         """Send what is queued at an end: small messages in one frame, each large one for itself."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dyno.errors import StorageFailed
 from dyno.protocol.outbox import Outbox
@@ -36,6 +36,15 @@ if TYPE_CHECKING:
     from dyno.wire.messages import Datagram, Message, Refuse
 
 COMMIT_S: Final = (0.0005, 0.004)  # least and most that a commit takes
+
+
+class _Waiting(NamedTuple):
+    """A request that waits for its records. until: when nobody waits for its answer any more."""
+
+    number: int
+    message: Message
+    records: int
+    until: float
 
 
 class Process:
@@ -64,7 +73,7 @@ class Process:
         self._settling = False
         self._stopping = False
         self._committing: Batch | None = None
-        self._reading: deque[tuple[int, Message, float]] = deque()  # link, request, until when it is wanted
+        self._reading: deque[_Waiting] = deque()
         self._inbound: dict[int, End] = {}
         self._number_of: dict[End, int] = {}  # 0 until its Hello was judged
         self._last_number = 0
@@ -154,23 +163,27 @@ class Process:
     def _receive_slowly(self, number: int, message: Message, now: float, out: Outbox) -> None:
         """What reads waits until the disk has done so, one after the other."""
         node = self.node
-        if node.slot_read_by(message) is None:
+        records = len(node.slots_read_by(message) or node.spans_read_by(message))
+        if not records:
             node.receive(number, message, now, out)
             return
         node.read_line.mean_s = self._machine.seconds_per_read
-        until = node.read_line.join(message, now)
+        until = node.read_line.join(message, now, records=records)
         if until is None:
             node.overloaded(number, message, out)
             return
-        self._reading.append((number, message, until))
+        self._reading.append(_Waiting(number, message, records, until))
         if len(self._reading) == 1:
-            self._kernel.after(self._machine.seconds_per_read, self._read_next)
+            self._read_on()
+
+    def _read_on(self) -> None:
+        self._kernel.after(self._machine.seconds_per_read * self._reading[0].records, self._read_next)
 
     def _read_next(self) -> None:
         if self.ended is not None:
             return
-        number, waiting, until = self._reading.popleft()
-        message = self.node.read_line.leave(waiting, until, self._kernel.now)
+        number, waiting, records, until = self._reading.popleft()
+        message = self.node.read_line.leave(waiting, until, self._kernel.now, records=records)
         if message is not None:
             try:
                 self.node.receive(number, message, self._kernel.now, self._out)
@@ -179,7 +192,7 @@ class Process:
                 if end is not None:
                     self._hang_up(end, f"not understood: {error}")
         if self._reading:
-            self._kernel.after(self._machine.seconds_per_read, self._read_next)
+            self._read_on()
         self._settle()
 
     def _hang_up(self, end: End, reason: str) -> None:

@@ -17,7 +17,6 @@ NOTE_BYTES = 24
 
 _NOTED = 0x8000
 _NOTED_BYTE = _NOTED >> 8
-_LENGTH = _NOTED - 1
 _HEAD_BYTES = 2
 
 
@@ -46,9 +45,10 @@ def record_of(cell: bytes) -> bytes:
 
 
 def _record_at(cell: bytes) -> int:
-    head = int.from_bytes(cell[:_HEAD_BYTES], "big")
-    length = head & _LENGTH
-    at = _HEAD_BYTES + NOTE_BYTES + length if head & _NOTED else _HEAD_BYTES + length
-    if 0 < length <= KEY_BYTES_MAX and len(cell) >= at:
-        return at
+    if len(cell) > _HEAD_BYTES:
+        high = cell[0]  # byte by byte: half the price of a slice, and every read comes through here
+        length = (high & ~_NOTED_BYTE) << 8 | cell[1]
+        at = _HEAD_BYTES + NOTE_BYTES + length if high & _NOTED_BYTE else _HEAD_BYTES + length
+        if 0 < length <= KEY_BYTES_MAX and len(cell) >= at:
+            return at
     raise ValueError(f"not a cell: {cell[:16].hex()} ({len(cell)} bytes)")

@@ -13,14 +13,22 @@ never returned and never taken for absent. One thread writes, any may read at th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 KEY_BYTES_MAX = 511  # LMDB's limit
 KEY_END = b"\xff" * (KEY_BYTES_MAX + 1)  # above every key: the `end` of a scan over everything
 SCAN_BYTES_MAX = 4 << 20  # a scan that holds this much returns, whatever its limit
 
 Scanned: TypeAlias = tuple[list[tuple[bytes, bytes | None]], bytes | None]
+
+
+class Span(NamedTuple):
+    """A page that is to be scanned: the arguments of `Engine.scan`."""
+
+    start: bytes
+    end: bytes
+    limit: int
 
 
 class CorruptRecord(Exception):
@@ -51,6 +59,17 @@ class Engine(ABC):
     @abstractmethod
     def get(self, key: bytes) -> bytes | None:
         """The committed value. Raises CorruptRecord."""
+
+    def get_many(self, keys: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
+        """The committed values of the first keys, in their order: of all keys, or of as many as it takes to
+        read so many bytes. Raises CorruptRecord if any of them is."""
+        values: list[bytes | None] = []
+        for key in keys:
+            values.append(value := self.get(key))
+            bytes_max -= len(value or b"")
+            if bytes_max <= 0:
+                break
+        return values
 
     @abstractmethod
     def write_batch(self, writes: Mapping[bytes, bytes | None], meta: Mapping[str, bytes]) -> int:

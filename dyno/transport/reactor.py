@@ -14,7 +14,9 @@ from dyno.transport.ledger import UNBOUNDED, Ledger
 
 if TYPE_CHECKING:
     from socket import socket
+    from typing import TypeAlias
 
+    Ready: TypeAlias = list[tuple[selectors.SelectorKey, int]]
 
 _RECEIVE_BYTES = 256 << 10
 
@@ -61,14 +63,21 @@ class Reactor:
 
     def turn(self) -> bool:
         """Visit every socket that is ready, without waiting. False when none was."""
-        ready = self._selector.select(0)
+        ready = self.poll(0)
+        self.visit(ready)
+        return bool(ready)
+
+    def poll(self, wait_s: float) -> Ready:
+        """The sockets that are ready, waited for so long at most. Waiting blocks the thread."""
+        return self._selector.select(wait_s)
+
+    def visit(self, ready: Ready) -> None:
         for key, events in ready:
             handler: Handler = key.data
             if events & selectors.EVENT_WRITE and not handler.closed:
                 handler.on_writable()
             if events & selectors.EVENT_READ and not handler.closed:
                 handler.on_readable()
-        return bool(ready)
 
     def mark_dirty(self, link: Flushable) -> None:
         """The caller sees to it that a link is marked once between two flushes."""

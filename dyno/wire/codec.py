@@ -62,6 +62,22 @@ LINK: Final[Registry[Message]] = Registry(
         19: messages.Assent,
         20: messages.Reject,
         21: messages.PushPull,
+        22: messages.ReadMany,
+        23: messages.ReadManyAnswer,
+        24: messages.GetMany,
+        25: messages.FoundMany,
+        30: messages.ListKeys,
+        31: messages.Listed,
+        32: messages.Scan,
+        33: messages.ScanAnswer,
+        40: messages.CreateBucket,
+        41: messages.AskBuckets,
+        42: messages.Buckets,
+        43: messages.Propose,
+        44: messages.Proposed,
+        45: messages.Withdrawn,
+        46: messages.AskFate,
+        47: messages.SwapBuckets,
     }
 )
 

@@ -23,6 +23,10 @@ ALL = DEFAULT + 2  # n
 
 PROTOCOL_VERSION = 1
 
+GET_MANY_KEYS_MAX = 256  # of one GetMany: so many fit a group number of one byte
+READ_MANY_SLOTS_MAX = 4096  # of one ReadMany
+READ_MANY_BYTES_MAX = 1 << 20  # of records in one answer; what would be beyond is asked for alone
+
 
 # ── handshake: the first message of either side of a TCP link ──────────────────────────────────────────
 
@@ -77,6 +81,18 @@ class Get(NamedTuple):
     forwarded: bool
 
 
+class GetMany(NamedTuple):
+    """Read many keys of one bucket, where that is plain: what the answer leaves out is asked for by `Get`.
+    keys: a row (wire.rows) of 1..GET_MANY_KEYS_MAX."""
+
+    id: int
+    bucket: str
+    keys: bytes
+    r: int
+    pr: int
+    budget_ms: int
+
+
 class Put(NamedTuple):
     """value: the encoded user value. context: a token (causality.token) or b"". conditional: if_context was
     given, and `context` is it. request: 16 bytes, drawn by the session, the same for every retry."""
@@ -110,6 +126,21 @@ class Delete(NamedTuple):
     forwarded: bool
 
 
+class ListKeys(NamedTuple):
+    """A page of the live keys that a bucket has in one partition, in the order of their hashes. after: the
+    cursor of the page before, b"" for the first. limit: how many keys at most; a node may give fewer."""
+
+    id: int
+    bucket: str
+    partition: int
+    after: bytes
+    limit: int
+    r: int
+    pr: int
+    budget_ms: int
+    forwarded: bool
+
+
 class Found(NamedTuple):
     """Answer to Get. record: canonical bytes (causality.record), b"" when no replica has one."""
 
@@ -119,6 +150,17 @@ class Found(NamedTuple):
     fallbacks: str
 
 
+class FoundMany(NamedTuple):
+    """Answer to GetMany. records: a row with an item for each key, in their order: canonical bytes, b"" when
+    no replica has one, null for a key that has to be asked for alone. answered: the nodes behind the records,
+    groups of names separated by ";"; which: for each key the number of its group, one byte (0 for a null)."""
+
+    id: int
+    records: bytes
+    answered: str
+    which: bytes
+
+
 class Done(NamedTuple):
     """Answer to Put and Delete. context: packed causality.Context of the write, not yet a token."""
 
@@ -126,6 +168,15 @@ class Done(NamedTuple):
     context: bytes
     answered: str
     fallbacks: str
+
+
+class Listed(NamedTuple):
+    """Answer to ListKeys. keys: packed (wire.pages), perhaps none. cursor: where to go on, a key's hash; b""
+    when the partition has no more."""
+
+    id: int
+    keys: bytes
+    cursor: bytes
 
 
 class Failed(NamedTuple):
@@ -155,6 +206,31 @@ class Members(NamedTuple):
     members: bytes
 
 
+class CreateBucket(NamedTuple):
+    """Create a bucket, or find it created with just these properties; answered with Buckets, or Failed. r, w:
+    a count, QUORUM or ALL. kind: its number (buckets.properties)."""
+
+    id: int
+    bucket: str
+    n: int
+    r: int
+    w: int
+    kind: int
+    budget_ms: int
+
+
+class AskBuckets(NamedTuple):
+    id: int
+
+
+class Buckets(NamedTuple):
+    """Answer to CreateBucket: that bucket; to AskBuckets: all that are created. buckets: packed
+    (buckets.table)."""
+
+    id: int
+    buckets: bytes
+
+
 # ── between nodes: replicas ────────────────────────────────────────────────────────────────────────────
 
 
@@ -175,6 +251,24 @@ class ReadAnswer(NamedTuple):
     record: bytes
 
 
+class ReadMany(NamedTuple):
+    """Ask a replica for many records at once. slots: engine keys, one after another."""
+
+    id: int
+    ring: int
+    slots: bytes
+
+
+class ReadManyAnswer(NamedTuple):
+    """status: STATUS_OK, or why nothing was read. records: a row with an item for each slot, in their order:
+    canonical bytes, b"" when there is none, null for one that has to be asked for alone (it is on its way to
+    the disk, or corrupt, or would make the answer too large)."""
+
+    id: int
+    status: int
+    records: bytes
+
+
 class Store(NamedTuple):
     """Merge a record into a replica's own and store it. id 0: no answer is wanted (read repair)."""
 
@@ -190,6 +284,28 @@ class Stored(NamedTuple):
 
     id: int
     status: int
+
+
+class Scan(NamedTuple):
+    """Ask a replica what it has of one bucket in one partition. prefix: what the slots of that stretch begin
+    with (partition ‖ n ‖ bucket id). after: the key hash to begin behind, b"" for the start. limit: records
+    at most; a replica may give fewer."""
+
+    id: int
+    ring: int
+    prefix: bytes
+    after: bytes
+    limit: int
+
+
+class ScanAnswer(NamedTuple):
+    """entries: packed (wire.pages), everything that is on the replica's disk behind `after` up to and with
+    the hash `end`, tombstones too; end b"": to the end of the stretch."""
+
+    id: int
+    status: int
+    entries: bytes
+    end: bytes
 
 
 STATUS_OK = 0
@@ -252,6 +368,55 @@ class PushPull(NamedTuple):
     answer: bool
 
 
+# ── between nodes: buckets (docs/design/buckets.md) ─────────────────────────────────────────────────────
+
+
+class Propose(NamedTuple):
+    """May this bucket be created? ring: the fingerprint that the coordinator sees. bucket: one packed entry,
+    reserved. firm: reserve the name, durably, before assenting; else just look whether that could be."""
+
+    id: int
+    ring: int
+    bucket: bytes
+    firm: bool
+
+
+class Proposed(NamedTuple):
+    """Answer to Propose; assent to a firm one once it is on disk. verdict: one of the constants below."""
+
+    id: int
+    verdict: int
+    text: str
+
+
+ASSENTED = 0
+BUSY = 1  # not now; it may be another time
+REFUSED = 2  # this bucket cannot be created with these properties
+
+
+class Withdrawn(NamedTuple):
+    """Nothing comes of a proposal, ever. Said by its coordinator alone: unasked, and as answer to AskFate."""
+
+    bucket: str
+    proposal: bytes
+
+
+class AskFate(NamedTuple):
+    """What became of a proposal? Its coordinator, and whoever knows the bucket as created, answers."""
+
+    bucket: str
+    proposal: bytes
+    coordinator: bytes
+
+
+class SwapBuckets(NamedTuple):
+    """All buckets that the sender knows of, packed; everything in it is on its disk. Goes before every Assent
+    as well. answer: True when the other's are wanted back."""
+
+    buckets: bytes
+    answer: bool
+
+
 # ── datagrams (UDP): one message per packet, with piggybacked member records ───────────────────────────
 
 
@@ -293,10 +458,28 @@ class Gossip(NamedTuple):
     gossip: bytes
 
 
-ClientRequest: TypeAlias = Get | Put | Delete | AskMembers
-ClientAnswer: TypeAlias = Found | Done | Failed | Members
+ClientRequest: TypeAlias = Get | GetMany | Put | Delete | ListKeys | AskMembers | CreateBucket | AskBuckets
+ClientAnswer: TypeAlias = Found | FoundMany | Done | Listed | Failed | Members | Buckets
 PeerMessage: TypeAlias = (
-    Read | ReadAnswer | Store | Stored | AskJoin | Introduce | Admit | Assent | Reject | PushPull
+    Read
+    | ReadAnswer
+    | ReadMany
+    | ReadManyAnswer
+    | Store
+    | Stored
+    | Scan
+    | ScanAnswer
+    | AskJoin
+    | Introduce
+    | Admit
+    | Assent
+    | Reject
+    | PushPull
+    | Propose
+    | Proposed
+    | Withdrawn
+    | AskFate
+    | SwapBuckets
 )
 Datagram: TypeAlias = Ping | Ack | PingRequest | Gossip
 Message: TypeAlias = Hello | Refuse | ClientRequest | ClientAnswer | PeerMessage

@@ -88,6 +88,9 @@ class SlowWrites(SlowEngine):
     def get(self, key: bytes) -> bytes | None:
         return self._engine.get(key)
 
+    def get_many(self, keys: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
+        return self._engine.get_many(keys, bytes_max=bytes_max)
+
 
 async def run_node(
     name: str, path: str, seeds: Sequence[str], operations: float, *, slow_reads: bool

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dyno.causality.context import Context, Malformed
 from dyno.causality.dots import Dot, actor
-from dyno.causality.record import DotConflict, Record, Sibling, put_context
+from dyno.causality.record import DotConflict, OtherKind, Record, Sibling, is_live, put_context
 
 NAMES = {actor(name.encode() * 8, 0): name for name in "abc"}
 ACTORS = {name: who for who, name in NAMES.items()}
@@ -381,3 +381,22 @@ def assert_malformed_or_canonical(data: bytes) -> None:
         return
     assert record.pack() == data
     assert packed_anew(record) == data
+
+
+def test_whether_there_is_a_value_is_seen_without_unpacking() -> None:
+    record = Record.EMPTY.write(Context.EMPTY, dot("a1"), REQUEST, b"value")
+    assert is_live(record.pack())
+    assert not is_live(record.delete(seen(a=1)).pack())
+    assert not is_live(Record.EMPTY.pack())
+    for cut in (b"", record.pack()[:9]):
+        with pytest.raises(Malformed, match="cannot have"):
+            is_live(cut)
+
+
+def test_a_record_of_another_kind_is_told_from_a_damaged_one():
+    with pytest.raises(OtherKind, match="a packed record has the other kind 1"):
+        Record.unpack(packed([("a1", b"v")], seen(a=1), kind=1))
+    for damaged in (packed([("a1", b"v")], seen(a=1), format_=2, kind=1), b"\x01\x01"):
+        with pytest.raises(Malformed) as caught:
+            Record.unpack(damaged)
+        assert type(caught.value) is Malformed

@@ -28,6 +28,17 @@ def test_without_either_there_is_a_default(text: str | None, monkeypatch: pytest
     assert options.addresses(()) == ("127.0.0.1:7101",)
 
 
+@pytest.mark.parametrize("text", ["1", "64", "0064", "100"])
+def test_a_whole_number_is_its_digits(text: str) -> None:
+    assert options.whole_number(text, "--count", 1, 100) == int(text)
+
+
+@pytest.mark.parametrize("text", ["", "0", "101", "-1", "+1", "1.0", "1_0", "ten", "²", "٣", "9" * 50])
+def test_any_other_is_refused_by_its_option(text: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"^--count is a number from 1 to 100, not "):
+        options.whole_number(text, "--count", 1, 100)
+
+
 @pytest.mark.parametrize("address", ["", "host", "host:", "host:0", "host:65536", "::1:7101", "a b:1"])
 def test_a_wrong_address_is_refused_by_its_source(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidRequest, match=r"^--node: "):

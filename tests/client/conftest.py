@@ -10,39 +10,56 @@ from typing import Any
 import pytest
 import trio
 
+from dyno.buckets.properties import Properties
+from dyno.buckets.table import Entry, pack
 from dyno.causality import token
 from dyno.causality.context import Context
 from dyno.causality.dots import Dot
 from dyno.causality.record import Record, put_context
+from dyno.placement.hashing import Keyspace, bucket_id
 from dyno.wire.link import LinkCodec
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members
 from dyno.wire.messages import (
+    GET_MANY_KEYS_MAX,
+    AskBuckets,
     AskMembers,
+    Buckets,
+    CreateBucket,
     Delete,
     Done,
     Failed,
     Found,
+    FoundMany,
     Get,
+    GetMany,
     Hello,
+    Listed,
+    ListKeys,
     Members,
     Message,
     Put,
 )
+from dyno.wire.pages import pack_keys
+from dyno.wire.rows import pack_row, unpack_keys
 
 CLUSTER = bytes(range(16))
+PARTITIONS = 16
 
 
 class FakeNode:
     """address: where it listens, once it serves. others: nodes that it lists as members besides itself.
 
-    seen: all requests, in the order of arrival. turns: how many requests came in each read. answer: may be
-    set to a function that answers a request instead of the node; None from it means no answer, ever."""
+    left_out: keys that a GetMany does not answer. seen: all requests, in the order of arrival. turns: how
+    many requests came in each read. answer: may be set to a function that answers a request instead of the
+    node; None from it means no answer, ever."""
 
     def __init__(self, name: str = "n1") -> None:
         self.name = name
         self.address = ""
         self.others: list[FakeNode] = []
         self.records: dict[tuple[str, bytes], Record] = {}
+        self.buckets: dict[str, Entry] = {}
+        self.left_out: list[bytes] = []
         self.seen: list[Any] = []
         self.turns: list[int] = []
         self.answer: Callable[[Any], Message | None] = self.answer_truly
@@ -69,13 +86,15 @@ class FakeNode:
         self._streams.clear()
 
     def hello(self, _hello: Hello) -> Message:
-        return Hello(1, 1, "peer", CLUSTER, 16, self.name, b"d" * 16, b"s" * 8, "")
+        return Hello(1, 1, "peer", CLUSTER, PARTITIONS, self.name, b"d" * 16, b"s" * 8, "")
 
     def answer_truly(self, request: Any) -> Message | None:
         match request:
             case Get():
                 record = self.records.get((request.bucket, request.key))
                 return Found(request.id, record.pack() if record else b"", self.name, "")
+            case GetMany():
+                return self._found_many(request)
             case Put():
                 return self._put(request)
             case Delete():
@@ -83,14 +102,42 @@ class FakeNode:
                 covered = _context(request) if request.context else record.context
                 self.records[request.bucket, request.key] = record.delete(covered)
                 return Done(request.id, covered.pack(), self.name, "")
+            case CreateBucket():
+                properties = Properties(request.n, request.r, request.w, request.kind)
+                entry = self.buckets[request.bucket] = Entry(request.bucket, properties)
+                return Buckets(request.id, pack([entry]))
+            case AskBuckets():
+                return Buckets(request.id, pack(self.buckets.values()))
+            case ListKeys():
+                return self._list(request)
             case AskMembers():
                 members = pack_members(node.member() for node in (self, *self.others))
-                return Members(request.id, CLUSTER, 16, 1, members)
+                return Members(request.id, CLUSTER, PARTITIONS, 1, members)
         raise AssertionError(f"no client sends {request!r}")
+
+    def _list(self, request: ListKeys) -> Message:
+        """Two keys a page."""
+        keyspace = Keyspace(CLUSTER, PARTITIONS)
+        found = []
+        for (bucket, key), record in self.records.items():
+            hash = keyspace.slot(bucket_id(bucket), key, 3)[-16:]
+            here = keyspace.partition(bucket_id(bucket), key) == request.partition
+            if bucket == request.bucket and here and record.live and hash > request.after:
+                found.append((hash, key))
+        page = sorted(found)[:2]
+        cursor = page[-1][0] if len(found) > len(page) else b""
+        return Listed(request.id, pack_keys([key for _, key in page]), cursor)
 
     def member(self) -> Member:
         seat = self.name.encode().ljust(16, b"s")
         return Member(self.name, seat, seat, b"start-id", 1, 0, NORMAL, ALIVE, self.address, "", 1.0)
+
+    def _found_many(self, request: GetMany) -> Message:
+        row: list[bytes | None] = []
+        for key in unpack_keys(request.keys, items_max=GET_MANY_KEYS_MAX):
+            record = self.records.get((request.bucket, key))
+            row.append(None if key in self.left_out else record.pack() if record else b"")
+        return FoundMany(request.id, pack_row(row), self.name, bytes(len(row)))
 
     def _put(self, put: Put) -> Message:
         record = self.records.get((put.bucket, put.key), Record.EMPTY)

@@ -7,7 +7,7 @@ import trio
 
 import dyno
 from dyno.wire import values
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, Delete, Failed, Get, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, Delete, Failed, Get, GetMany, Put
 
 pytestmark = pytest.mark.trio
 
@@ -221,3 +221,100 @@ async def test_a_large_value_travels(carts):
     value = bytes(range(256)) * 4096
     await carts.put("big", value)
     assert (await carts.get("big")).value == value
+
+
+# ── batches ──
+
+
+async def test_many_keys_are_written_and_read_at_once(carts, node):
+    stored = await carts.put_many({"a": 1, b"b": b"raw", "c": None})
+    assert list(stored) == ["a", b"b", "c"]
+    assert all(type(result) is dyno.PutResult and result.error is None for result in stored.values())
+    records = await carts.get_many(["c", "b", "missing", "a"])
+    assert list(records) == ["c", "b", "missing", "a"]
+    assert [record.value for record in records.values()] == [None, b"raw", None, 1]
+    assert [record.exists for record in records.values()] == [True, True, False, True]
+    assert records["a"].context == stored["a"].context
+    assert records["a"].replicas == (("n1",), ())
+    assert len(node.requests(GetMany)) == 1
+    assert node.requests(Get) == []
+
+
+async def test_contexts_of_many_are_given_by_key(carts):
+    records = await carts.put_many({"a": 1, "b": 1})
+    contexts = {key: result.context for key, result in records.items() if key == "a"}
+    await carts.put_many({"a": 2, "b": 2}, contexts=contexts)
+    assert [record.siblings for record in (await carts.get_many(["a", "b"])).values()] == [[2], [1, 2]]
+
+
+async def test_what_a_node_leaves_out_is_got_alone(carts, node):
+    await carts.put_many({"a": 1, "b": 2})
+    node.left_out = [b"b"]
+    records = await carts.get_many(["a", "b"])
+    assert {key: record.value for key, record in records.items()} == {"a": 1, "b": 2}
+    assert [get.key for get in node.requests(Get)] == [b"b"]
+
+
+async def test_more_keys_than_fit_one_question(carts, node):
+    values_of = {f"key {number}": number for number in range(700)}
+    await carts.put_many(values_of)
+    records = await carts.get_many(values_of.keys())
+    assert {key: record.value for key, record in records.items()} == values_of
+    assert len(node.requests(GetMany)) == 3
+
+
+async def test_a_batch_has_an_entry_for_every_key_and_its_error_in_it(carts, node):
+    def refuse(request):
+        if isinstance(request, Put) and request.key == b"b":
+            return Failed(request.id, "invalid", "too many siblings", 0, "", False, 0, b"")
+        return node.answer_truly(request)
+
+    node.answer = refuse
+    results = await carts.put_many({"a": 1, "b": 2})
+    assert results["a"].error is None
+    assert isinstance(results["b"].error, dyno.InvalidRequest)
+    for name in ("context", "replicas"):
+        with pytest.raises(dyno.InvalidRequest, match="too many siblings"):
+            getattr(results["b"], name)
+
+
+async def test_an_empty_batch_is_an_empty_dict(carts, node):
+    assert await carts.get_many([]) == {}
+    assert await carts.put_many({}) == {}
+    assert node.requests(GetMany) == node.requests(Put) == []
+
+
+async def test_of_a_batch_that_cannot_be_right_nothing_is_sent(carts, node):
+    with pytest.raises(dyno.InvalidRequest):
+        await carts.put_many({"a": 1, "b": object()})
+    with pytest.raises(dyno.InvalidRequest):
+        await carts.get_many("abc")
+    await carts.get("somebody")
+    assert node.requests(GetMany) == node.requests(Put) == []
+
+
+async def test_a_cancelled_batch_disturbs_no_other_call(carts, node):
+    node.answer = lambda request: None if isinstance(request, GetMany) else node.answer_truly(request)
+    with trio.move_on_after(60) as scope:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(carts.get_many, ["a", "b"])
+            await node.received(GetMany)
+            scope.cancel()
+    assert scope.cancelled_caught
+    await carts.put("a", 1)
+    assert (await carts.get("a")).value == 1
+    assert not carts._client.runner.session._dispatch.calls
+
+
+async def test_a_client_that_is_closed_ends_a_batch(node):
+    node.answer = lambda request: None if isinstance(request, GetMany) else node.answer_truly(request)
+    client = await dyno.connect(node.address).open()
+    async with trio.open_nursery() as nursery:
+
+        async def read():
+            with pytest.raises(dyno.ConnectFailed, match="closed"):
+                await client.bucket("carts").get_many(["a"])
+
+        nursery.start_soon(read)
+        await node.received(GetMany)
+        await client.aclose()

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import dyno
-from dyno.wire.messages import AskMembers, Found, Get, Hello, Put, Refuse
+from dyno.wire.messages import AskMembers, CreateBucket, Found, Get, Hello, Put, Refuse
 
 pytestmark = pytest.mark.trio
 
@@ -294,3 +294,24 @@ async def test_a_client_that_nobody_closed_ends_with_the_run(a_node):
 
     await trio.to_thread.run_sync(trio.run, main)
     gc.collect()  # a socket that was left open would warn, and warnings are errors
+
+
+async def test_buckets_are_created_and_listed(serving):
+    async with serving() as node, dyno.connect(node.address) as client:
+        assert await client.buckets() == {}
+        wide = {"n": 5, "r": 1, "w": "all", "kind": "siblings"}
+        assert await client.create_bucket("wide", n=5, r="one", w="all") == wide
+        plain = await client.create_bucket("also", kind="siblings", timeout=1)
+        assert plain == {"n": 3, "r": "quorum", "w": "quorum", "kind": "siblings"}
+        listed = await client.buckets(timeout=1)
+        assert list(listed) == ["also", "wide"]
+        assert listed["wide"] == wide
+
+
+async def test_what_can_be_no_bucket_is_refused_at_once(serving):
+    async with serving() as node, dyno.connect(node.address) as client:
+        with pytest.raises(dyno.InvalidRequest, match="there is no bucket kind 'lww'"):
+            await client.create_bucket("wide", kind="lww")
+        with pytest.raises(dyno.InvalidRequest, match="r=4 is more than the bucket's n=3"):
+            await client.create_bucket("wide", r=4)
+        assert not node.requests(CreateBucket)

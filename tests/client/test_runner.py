@@ -155,3 +155,15 @@ async def test_a_broken_link_is_survived_by_reads_and_told_to_writers(carts, nod
     assert not outcomes["read"].exists
     assert isinstance(outcomes["write"], dyno.QuorumNotMet)
     assert outcomes["write"].indeterminate
+
+
+async def test_ctrl_c_never_strikes_between_two_lines_of_the_client(carts):
+    """Or a call may be left half begun, and the loop that serves all others broken."""
+    protected = []
+
+    def change(siblings):
+        protected.append(trio.lowlevel.currently_ki_protected())
+        return len(siblings)
+
+    await carts.update("k", change)
+    assert protected == [True]

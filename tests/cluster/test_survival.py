@@ -146,3 +146,24 @@ async def test_update_from_many_sides_loses_no_increment(three: Any) -> None:
             nursery.start_soon(count, address)
     async with dyno.connect(three.addresses[0]) as client:
         assert (await client.bucket("b").get("n", r=3)).value == 40
+
+
+async def test_batches_go_on_while_one_of_three_is_killed(three: Any) -> None:
+    values = {f"key{number}": number for number in range(1000)}
+    async with dyno.connect(*three.addresses, timeout=10) as client:
+        bucket = client.bucket("many")
+        results = await bucket.put_many(values, w=3)
+        assert [result.error for result in results.values()] == [None] * 1000
+        three.nodes[2].kill()
+        for _ in range(5):
+            records = await bucket.get_many(values)
+            assert {key: record.value for key, record in records.items()} == values
+        contexts = {key: record.context for key, record in records.items()}
+        later = {key: -value for key, value in values.items()}
+        results = await bucket.put_many(later, contexts=contexts)
+        done = [key for key, result in results.items() if result.error is None]
+        assert len(done) == 1000
+        three.nodes[2].start()
+        await liveness_when(client, "n3", "alive")
+        records = await bucket.get_many(later, r=3)
+        assert {key: record.value for key, record in records.items()} == later

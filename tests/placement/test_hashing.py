@@ -5,7 +5,17 @@ from hashlib import blake2b
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dyno.placement.hashing import SLOT_BYTES, Keyspace, bucket_id, slot_bucket, slot_copies, slot_partition
+from dyno.placement.hashing import (
+    PREFIX_BYTES,
+    SLOT_BYTES,
+    Keyspace,
+    bucket_id,
+    slot_bucket,
+    slot_copies,
+    slot_partition,
+    slot_prefix,
+    slot_range,
+)
 
 CLUSTER = bytes(range(16))
 USERS = bucket_id("users")
@@ -43,6 +53,14 @@ def test_what_goes_into_a_slot_can_be_read_from_it(key, partitions, n):
     assert slot_bucket(slot) == USERS
 
 
+@given(st.binary(min_size=1, max_size=40), st.integers(1, 1 << 16), st.integers(1, 9))
+def test_a_slot_begins_with_what_all_of_its_bucket_and_partition_begin_with(key, partitions, n):
+    keys = Keyspace(CLUSTER, partitions)
+    prefix = slot_prefix(USERS, keys.partition(USERS, key), n)
+    assert len(prefix) == PREFIX_BYTES
+    assert keys.slot(USERS, key, n).startswith(prefix)
+
+
 def test_another_bucket_or_cluster_spreads_the_same_keys_differently():
     names = [b"%d" % i for i in range(1000)]
 
@@ -61,3 +79,14 @@ def test_keys_fill_all_partitions_evenly():
     for i in range(64_000):
         counts[keys.partition(USERS, b"user:%d" % i)] += 1
     assert 850 < min(counts) <= max(counts) < 1150
+
+
+@given(st.binary(min_size=1, max_size=40), st.integers(1, 1 << 16), st.integers(1, 9))
+def test_all_slots_of_a_bucket_in_a_partition_lie_in_its_range(key, partitions, n):
+    keys = Keyspace(CLUSTER, partitions)
+    slot = keys.slot(USERS, key, n)
+    start, end = slot_range(slot_prefix(USERS, keys.partition(USERS, key), n))
+    assert start <= slot < end
+    assert start <= slot[:11] + b"\xff" * 16 < end
+    for other in (keys.slot(bucket_id("carts"), key, n), keys.slot(USERS, key, n % 9 + 1)):
+        assert not start <= other < end

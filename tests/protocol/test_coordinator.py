@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import pytest
 
+from dyno.buckets.properties import DEFAULTS, Properties
 from dyno.causality import token
 from dyno.causality.context import Context
+from dyno.causality.dots import Dot
 from dyno.causality.mint import Minter
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX, Config
-from dyno.protocol.coordinator import Coordinator
+from dyno.placement.hashing import PREFIX_BYTES, bucket_id, slot_partition
+from dyno.protocol.coordinator import Answer, Coordinator
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.peers import Peers
+from dyno.protocol.planner import Planner
 from dyno.protocol.replica import Replica
 from dyno.protocol.ring import Ring
+from dyno.protocol.sink import LinkSink
+from dyno.storage.cell import pack_cell
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.members import ALIVE, NORMAL, Member
 from dyno.wire.messages import (
@@ -31,13 +38,18 @@ from dyno.wire.messages import (
     Failed,
     Found,
     Get,
+    Listed,
+    ListKeys,
     Message,
     Put,
     Read,
     ReadAnswer,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
 )
+from dyno.wire.pages import unpack_keys
 
 LINK, KEY = 7, b"key"
 
@@ -79,17 +91,26 @@ class At:
         self.now = 0.0
         self.out = Outbox()
         self.engine = MemoryEngine()
-        self.copies = copies
+        self.serving: dict[str, Properties | None] = {}
+        if copies != DEFAULTS.n:
+            self.serving["bucket"] = DEFAULTS._replace(n=copies)
         self.members = Members()
         self.peers = Peers()
         self.config = Config(**config)  # type: ignore[arg-type]
         self.replica = Replica(engine=self.engine, minter=Minter(b"start 01"), config=self.config)
+        self.planner = Planner(
+            me=me,
+            membership=self.members,  # type: ignore[arg-type]
+            serving=self.serving,
+            why_not="bucket {!r} is being created by b; try again in a moment".format,
+        )
         self.coordinator = Coordinator(
             me=me,
             config=self.config,
             replica=self.replica,
             peers=self.peers,
             membership=self.members,  # type: ignore[arg-type]
+            planner=self.planner,
             read_line=read_line,
         )
         self.turn(names)
@@ -104,12 +125,11 @@ class At:
             identity = name.encode() * 16
             members.append(Member(name, identity, identity, identity[:8], 1, 0, NORMAL, ALIVE, name, "", 1.0))
         fingerprint = sum(map(ord, names))
-        self.ring = Ring(
-            members, cluster=b"c" * 16, partitions=16, fingerprint=fingerprint, copies=self.copies
-        )
+        self.ring = Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=fingerprint)
+        self.planner.ring = self.ring
         self.coordinator.replan(self.ring, self.out)
 
-    def ask(self, request: Get | Put | Delete) -> None:
+    def ask(self, request: Get | Put | Delete | ListKeys) -> None:
         self.coordinator.request(LINK, request, self.now, self.out)
 
     def commit(self) -> None:
@@ -125,7 +145,7 @@ class At:
             self.coordinator.tick(deadline, self.out)
         self.now = now
 
-    def hear(self, name: str, message: ReadAnswer | Stored | Found | Done | Failed) -> None:
+    def hear(self, name: str, message: Answer) -> None:
         self.coordinator.answer(name, message, self.now, self.out)
 
     def sent(self, kind: type) -> list[tuple[str, Message]]:
@@ -531,7 +551,7 @@ REQUESTS: list[Callable[[], Get | Put | Delete]] = [a_get, a_put, a_delete]
 @pytest.mark.parametrize("a_request", REQUESTS)
 def test_before_there_is_a_ring_nobody_is_served(a_request: Callable[[], Get | Put | Delete]) -> None:
     at = At()
-    at.coordinator.ring = None
+    at.planner.ring = None
     at.ask(a_request())
     assert at.failure().message == "a has not joined a cluster yet"
 
@@ -626,8 +646,273 @@ def test_reads_that_are_late_because_the_disk_is_slow_are_not_hedged() -> None:
     line.waiting = 100
     at.ask(a_get())
     assert len(at.sent(Read)) == 1
-    at.tick(1.0)
+    at.tick(0.06)
     assert at.sent(Read) == []
     line.waiting = 0
-    at.tick(1.1)
+    at.tick(0.09)
+    assert at.sent(Read) == []
+    at.tick(0.1)
     assert len(at.sent(Read)) == 1
+
+
+# ── listings ──
+
+
+def a_listing(id: int = 1, partition: int = 0, r: int = DEFAULT, **fields: object) -> ListKeys:
+    listing = ListKeys(id, "bucket", partition, b"", 100, r, DEFAULT, 5000, False)
+    return listing._replace(**fields)  # type: ignore[arg-type]
+
+
+def with_record(at: At) -> int:
+    """A record of KEY on this disk; its partition."""
+    at.ask(a_put(w=1))
+    at.commit()
+    at.coordinator.tick(100.0, at.out)
+    at.out = Outbox()
+    return slot_partition(at.ring.plan("bucket", KEY).slot)
+
+
+def listed(at: At) -> list[bytes]:
+    (answer,) = at.answers()
+    assert isinstance(answer, Listed), answer
+    assert answer[0] == 1
+    assert answer.cursor == b""
+    return unpack_keys(answer.keys)
+
+
+def test_a_page_of_keys_is_scanned_here_and_at_another_owner() -> None:
+    at = At()
+    partition = with_record(at)
+    at.ask(a_listing(partition=partition))
+    ((node, scan),) = at.sent(Scan)
+    assert isinstance(scan, Scan)
+    slot = at.ring.plan("bucket", KEY).slot
+    assert (scan.prefix, scan.after, scan.ring) == (slot[:PREFIX_BYTES], b"", at.ring.fingerprint)
+    assert at.coordinator.busy
+    entries, _ = at.replica.scan(scan.prefix, b"", 100)
+    at.hear(node, ReadAnswer(scan.id, STATUS_OK, b""))  # means nothing to a listing
+    at.hear(node, ScanAnswer(scan.id, STATUS_OK, entries, b""))
+    assert listed(at) == [KEY]
+    assert not at.coordinator.busy
+    at.hear(node, ScanAnswer(scan.id, STATUS_OK, entries, b""))
+    assert at.answers() == []
+
+
+def test_a_page_for_a_read_means_nothing() -> None:
+    at = At()
+    at.ask(a_get())
+    ((node, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.hear(node, ScanAnswer(read.id, STATUS_OK, b"", b""))
+    assert at.answers() == []
+    assert at.coordinator.busy
+
+
+def test_a_key_of_which_the_owners_differ_is_read_and_repaired() -> None:
+    at = At()
+    partition = with_record(at)
+    at.ask(a_listing(partition=partition))
+    ((node, scan),) = at.sent(Scan)
+    at.hear(node, ScanAnswer(scan.id, STATUS_OK, b"", b""))  # type: ignore[union-attr]
+    assert at.answers() == []
+    assert at.coordinator.busy
+    ((other, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    assert read.slot == at.ring.plan("bucket", KEY).slot
+    at.hear(other, ReadAnswer(read.id, STATUS_OK, b""))
+    ((_, store),) = at.sent(Store)
+    assert isinstance(store, Store)
+    assert (store.key, store.slot) == (KEY, read.slot)
+    assert listed(at) == [KEY]
+
+
+def test_a_listing_whose_ring_changes_before_its_reads_is_planned_again() -> None:
+    at = At()
+    partition = with_record(at)
+    listing = a_listing(partition=partition)
+    at.ask(listing)
+    at.turn("abcd")
+    assert at.failure().code == "ring"
+
+    read_key = partial(at.coordinator._read_listed, at.ring.plan("bucket", KEY), at.ring, 2)
+    at.turn("abcde")
+    sink = LinkSink(LINK, 1)
+    read_key(b"h" * 16, KEY, sink, at.now, at.out)
+    assert at.failure().code == "ring"
+
+
+def test_a_listing_is_hedged_asked_again_and_in_the_end_given_up() -> None:
+    at = At(hedge_after_s=0.05, get_timeout_s=2.0)
+    at.ask(a_listing())
+    ((first, scan),) = at.sent(Scan)
+    assert isinstance(scan, Scan)
+    at.tick(0.05)
+    ((second, _),) = at.sent(Scan)
+    assert first != second
+    at.hear(first, ScanAnswer(scan.id, STATUS_RING, b"", b""))
+    at.tick(0.11)
+    assert [node for node, _ in at.sent(Scan)] == [first]
+    at.tick(2.0)
+    assert at.failure().message.startswith("1 of 2 needed nodes answered the read in time")
+    assert at.coordinator.deadline() is None
+    assert not at.coordinator.busy
+
+
+def test_a_listing_of_a_partition_of_others_is_passed_on() -> None:
+    at = At(names="abcdef")
+    partition = slot_partition(at.ring.plan("bucket", not_owned(at)).slot)
+    at.ask(a_listing(partition=partition))
+    ((node, passed),) = at.sent(ListKeys)
+    assert passed == a_listing(id=1, partition=partition, forwarded=True)
+    at.hear(node, Listed(1, b"", b""))
+    assert listed(at) == []
+    at.ask(a_listing(partition=partition, forwarded=True))
+    assert at.failure().code == "ring"
+
+
+@pytest.mark.parametrize(
+    ("listing", "text"),
+    [
+        (a_listing(limit=0), "limit of 1 at least"),
+        (a_listing(after=b"short"), "behind a key's hash"),
+        (a_listing(partition=16), "there is no partition 16"),
+        (a_listing(bucket=""), "bucket's name"),
+        (a_listing(r=4), "more than the bucket's n=3"),
+    ],
+)
+def test_a_listing_that_cannot_be_is_refused(listing: ListKeys, text: str) -> None:
+    at = At()
+    at.ask(listing)
+    failure = at.failure()
+    assert (failure.code, text in failure.message) == ("invalid", True), failure
+
+
+def test_a_listing_needs_enough_living_owners() -> None:
+    at = At()
+    at.members.dead = ["b", "c"]
+    at.ask(a_listing())
+    assert at.failure().code == "quorum"
+    assert not at.sent(Scan)
+
+
+def test_few_listings_are_under_way_at_once() -> None:
+    at = At(listings_max=2)
+    at.ask(a_listing(1))
+    at.ask(a_listing(2))
+    at.ask(a_listing(3))
+    failure = at.failure()
+    assert (failure.id, failure.code, failure.retry_after_ms) == (3, "overloaded", 100)
+    at.ask(a_listing(4, partition=99))  # refused, and counts no more
+    at.answers()
+    scans = at.sent(Scan)
+    assert len(scans) == 2
+    node, scan = scans[0]
+    at.hear(node, ScanAnswer(scan.id, STATUS_OK, b"", b""))  # type: ignore[union-attr]
+    assert listed(at) == []
+    at.ask(a_listing(5))
+    assert at.answers() == []
+    at.tick(2.0)
+    assert len(at.answers()) == 2
+    at.ask(a_listing(6, r=1))
+    assert len(at.answers()) == 1
+
+
+# ── buckets with properties of their own ──
+
+
+def test_a_bucket_that_is_being_created_is_served_to_nobody() -> None:
+    at = At()
+    at.serving["bucket"] = None
+    for request in (a_get(), a_put(), a_delete()):
+        at.ask(request)
+        failure = at.failure()
+        assert (failure.code, failure.indeterminate) == ("ring", False)
+        assert failure.message == "bucket 'bucket' is being created by b; try again in a moment"
+    at.ask(a_get()._replace(bucket="other"))
+    assert len(at.sent(Read)) == 1
+
+
+def test_the_quorums_of_a_bucket_are_those_of_calls_that_name_none() -> None:
+    at = At(names="abcde")
+    at.serving["bucket"] = Properties(5, 1, ALL, 0)
+    at.ask(a_get())
+    assert isinstance(at.answers()[0], Found)
+    at.ask(a_get(r=2))
+    assert len(at.sent(Read)) == 1
+    at.ask(a_put())
+    at.commit()
+    stores = at.sent(Store)
+    for name, store in stores[:-1]:
+        assert isinstance(store, Store)
+        at.hear(name, Stored(store.id, STATUS_OK))
+    assert at.answers() == []
+    name, store = stores[-1]
+    assert isinstance(store, Store)
+    at.hear(name, Stored(store.id, STATUS_OK))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert len(done.answered.split(",")) == 5
+    at.ask(a_delete())  # reads one, itself
+    assert len(at.sent(Store)) == 4
+
+
+def test_counts_go_up_to_the_n_of_the_bucket() -> None:
+    at = At(names="abcde", copies=5)
+    at.ask(a_get(r=5))
+    assert len(at.sent(Read)) == 4
+    at.ask(a_get(r=6))
+    assert at.failure().message == "r=6 is more than the bucket's n=5"
+    at.ask(a_get(r=4)._replace(bucket="other"))
+    assert at.failure().message == "r=4 is more than the bucket's n=3"
+
+
+def test_reads_of_a_bucket_that_becomes_another_are_planned_again() -> None:
+    at = At()
+    at.ask(a_get(1))
+    at.ask(a_get(2)._replace(bucket="other"))
+    at.coordinator.replan_bucket(bucket_id("bucket"), at.out)
+    failure = at.failure()
+    assert (failure.id, failure.code) == (1, "ring")
+    at.coordinator.replan_bucket(bucket_id("bucket"), at.out)
+    assert at.answers() == []
+
+
+def test_a_write_that_goes_on_to_another_owner_while_its_bucket_is_reserved_counts_as_before() -> None:
+    at = At()
+    at.ask(a_put())
+    at.commit()
+    at.serving["bucket"] = None
+    (name, store), *_ = at.sent(Store)
+    assert isinstance(store, Store)
+    at.hear(name, Stored(store.id, STATUS_OK))
+    assert isinstance(at.answers()[0], Done)
+
+
+def of_another_kind() -> bytes:
+    packed = bytearray(Record.EMPTY.write(Context.EMPTY, Dot(b"a" * 16, 1), b"r" * 16, b"v").pack())
+    packed[1] = 7
+    return bytes(packed)
+
+
+def test_an_operation_of_another_kind_than_the_record_is_invalid() -> None:
+    at = At("a", "a")
+    slot = at.ring.plan("bucket", KEY).slot
+    at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
+    for request in (a_put(), a_delete()):
+        at.ask(request)
+        failure = at.failure()
+        assert failure.code == "invalid"
+        assert "a packed record has the other kind 7" in failure.message
+
+
+def test_a_delete_that_finds_a_record_of_another_kind_only_here_is_invalid() -> None:
+    at = At("a", "ab")
+    slot = at.ring.plan("bucket", KEY).slot
+    at.ask(a_delete())
+    ((name, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
+    record = Record.EMPTY.write(Context.EMPTY, Dot(b"a" * 16, 1), b"r" * 16, b"v").pack()
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, record))
+    failure = at.failure()
+    assert (failure.code, "holds no siblings" in failure.message) == ("invalid", True)

@@ -7,18 +7,19 @@ import pytest
 from dyno.protocol.forward import Forwarding
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
-from dyno.wire.messages import DEFAULT, Delete, Done, Failed, Found, Get, Put
+from dyno.wire.messages import DEFAULT, Delete, Done, Failed, Found, Get, ListKeys, Put
 
 GET = Get(42, "bucket", b"key", DEFAULT, DEFAULT, 5000, False)
 PUT = Put(42, "bucket", b"key", b"value", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
 DELETE = Delete(42, "bucket", b"key", b"", DEFAULT, DEFAULT, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
+LIST = ListKeys(42, "bucket", 3, b"", 100, DEFAULT, DEFAULT, 5000, False)
 LINK = 7
 
 
 class Passing:
     """A request that goes to b or else to c."""
 
-    def __init__(self, request: Get | Put | Delete, *, linked: str = "bc") -> None:
+    def __init__(self, request: Get | Put | Delete | ListKeys, *, linked: str = "bc") -> None:
         self.out = Outbox()
         self.peers = Peers()
         self.peers.place({"b": "b", "c": "c"})
@@ -39,9 +40,9 @@ class Passing:
         return failed.message, failed.indeterminate
 
 
-@pytest.mark.parametrize("request_", [GET, PUT, DELETE])
+@pytest.mark.parametrize("request_", [GET, PUT, DELETE, LIST])
 def test_the_request_goes_to_the_first_owner_marked_and_under_a_number_of_ours(
-    request_: Get | Put | Delete,
+    request_: Get | Put | Delete | ListKeys,
 ) -> None:
     passing = Passing(request_)
     assert passing.out.sends == [("b", request_._replace(id=1, forwarded=True))]
@@ -93,7 +94,7 @@ def test_a_write_whose_link_breaks_may_have_been_done_and_is_not_done_twice(requ
 
 
 @pytest.mark.parametrize(("request_", "indeterminate"), [(GET, False), (PUT, True), (DELETE, True)])
-def test_silence_is_reported_in_the_end(request_: Get | Put | Delete, indeterminate: bool) -> None:
+def test_silence_is_reported_in_the_end(request_: Get | Put | Delete | ListKeys, indeterminate: bool) -> None:
     passing = Passing(request_)
     passing.forwarding.expire(passing.out)
     assert passing.failure() == ("b did not answer in time", indeterminate)

@@ -299,6 +299,15 @@ def test_late_answers_are_overtaken_by_one_more_owner_at_a_time() -> None:
     assert not reading.get.hedge(reading.out)
 
 
+def test_a_read_knows_whom_it_waits_for() -> None:
+    reading = Reading(r=3, owners="abcde")
+    assert reading.get.waiting_for() == ["b", "c"]
+    reading.answer("b", NEW)
+    assert reading.get.waiting_for() == ["c"]
+    reading.get.hedge(reading.out)
+    assert reading.get.waiting_for() == ["c", "d"]
+
+
 def test_who_refused_is_not_asked_again_for_being_late() -> None:
     reading = Reading(r=2)
     reading.answer("b", status=STATUS_STORAGE)

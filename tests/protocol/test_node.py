@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 
+from dyno.buckets.properties import DEFAULTS
+from dyno.buckets.table import Entry, pack
 from dyno.causality.record import Record
 from dyno.config import Config
+from dyno.placement.hashing import PREFIX_BYTES, bucket_id, slot_copies
 from dyno.protocol.birth import Birth, node_on
 from dyno.protocol.handshake import CLIENT
 from dyno.protocol.outbox import Outbox
@@ -16,36 +20,56 @@ from dyno.protocol.overload import PEERS_ROOM
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members, unpack_members
 from dyno.wire.messages import (
+    ASSENTED,
     DEFAULT,
     PROTOCOL_VERSION,
+    QUORUM,
     STATUS_OK,
     STATUS_OVERLOADED,
     STATUS_REFUSED,
     STATUS_RING,
     Ack,
     Admit,
+    AskBuckets,
+    AskFate,
     AskJoin,
     AskMembers,
     Assent,
+    Buckets,
+    CreateBucket,
     Delete,
     Done,
     Failed,
     Found,
+    FoundMany,
     Get,
+    GetMany,
     Hello,
     Introduce,
+    Listed,
+    ListKeys,
     Members,
     Message,
     Ping,
+    Propose,
+    Proposed,
     PushPull,
     Put,
     Read,
     ReadAnswer,
+    ReadMany,
+    ReadManyAnswer,
     Refuse,
     Reject,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
+    SwapBuckets,
+    Withdrawn,
 )
+from dyno.wire.pages import pack_keys, unpack_entries
+from dyno.wire.rows import pack_row, unpack_row
 
 KEY = b"key"
 USER = Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, CLIENT, b"", 0, "", b"", b"", "")
@@ -72,10 +96,16 @@ class Driven:
             self.engine.write_batch(batch.writes, batch.meta)
             self.node.committed(self.now, self.out)
 
+    def end_turn(self) -> None:
+        """As the runner does: what is due at once is begun."""
+        if (due := self.node.deadline()) is not None and due <= self.now:
+            self.node.tick(self.now, self.out)
+
     def ask(self, *messages: Message, link: int = LINK) -> list[Message]:
         """The answers that this link gets, commits included."""
         for message in messages:
             self.node.receive(link, message, self.now, self.out)
+        self.end_turn()
         self.commit()
         answers: list[Message] = [reply for number, reply in self.out.replies if number == link]
         self.out.replies.clear()
@@ -84,8 +114,7 @@ class Driven:
     def of_another_key(self, store: Store) -> Store:
         """The same record for a key of its own."""
         key = b"another key"
-        slot = self.node.slot_read_by(a_get()._replace(key=key))
-        assert slot is not None
+        (slot,) = self.node.slots_read_by(a_get()._replace(key=key))
         return store._replace(key=key, slot=slot)
 
     def hello_of(self, name: str, *, cluster: bytes | None = None) -> Hello:
@@ -128,6 +157,14 @@ def a_get(id: int = 2, **fields: int | bytes) -> Get:
     return Get(id, "bucket", KEY, DEFAULT, DEFAULT, 5000, False)._replace(**fields)  # type: ignore[arg-type]
 
 
+def a_listing(id: int = 3, partition: int = 0, limit: int = 9) -> ListKeys:
+    return ListKeys(id, "bucket", partition, b"", limit, DEFAULT, DEFAULT, 5000, False)
+
+
+def a_get_many(*keys: bytes) -> GetMany:
+    return GetMany(3, "bucket", pack_row(keys), DEFAULT, DEFAULT, 5000)
+
+
 # ── alone ──
 
 
@@ -164,6 +201,7 @@ def test_nobody_is_answered_before_the_disk_has_spoken() -> None:
     driven = Driven()
     driven.node.receive(LINK, a_put(), 0.0, driven.out)
     driven.node.receive(LINK, a_get(), 0.0, driven.out)
+    driven.end_turn()
     assert not driven.out.replies
     driven.commit()
     assert [type(reply) for _, reply in driven.out.replies] == [Done, Found]
@@ -200,22 +238,60 @@ def test_a_node_that_has_not_joined_answers_that_there_is_no_ring() -> None:
     assert (failed.code, failed.message) == ("ring", "n1 has not joined a cluster yet")
     assert driven.ask(Read(1, 7, b"s" * 27)) == [ReadAnswer(1, STATUS_RING, b"")]
     assert driven.ask(Store(1, 7, b"s" * 27, KEY, b"")) == [Stored(1, STATUS_RING)]
-    assert driven.node.slot_read_by(a_get()) is None
+    assert driven.node.slots_read_by(a_get()) == []
+    assert driven.ask(Scan(1, 7, b"p" * 11, b"", 9)) == [ScanAnswer(1, STATUS_RING, b"", b"")]
+    assert driven.node.spans_read_by(a_listing()) == ()
 
 
 def test_the_slot_that_a_request_will_read_is_known_beforehand() -> None:
     driven = Driven()
-    slot = driven.node.slot_read_by(a_get())
-    assert slot is not None
-    assert slot == driven.node.slot_read_by(a_put())
-    assert driven.node.slot_read_by(Read(1, 7, slot)) == slot
-    assert driven.node.slot_read_by(Store(1, 7, slot, KEY, b"")) == slot
-    assert driven.node.slot_read_by(Read(1, 7, b"no slot")) is None
-    assert driven.node.slot_read_by(a_get()._replace(key=b"")) is None  # no request that will be done
-    assert driven.node.slot_read_by(AskMembers(1)) is None
+    read_by, ring = driven.node.slots_read_by, driven.node.membership.fingerprint
+    (slot,) = read_by(a_get())
+    assert read_by(a_put()) == [slot]
+    assert read_by(Read(1, 7, slot)) == (slot,)
+    assert read_by(Store(1, 7, slot, KEY, b"")) == (slot,)
+    assert read_by(Read(1, 7, b"no slot")) == ()
+    assert read_by(a_get()._replace(key=b"")) == []  # no request that will be done
+    assert read_by(AskMembers(1)) == ()
+    assert read_by(ReadMany(1, ring, slot + slot)) == [slot, slot]
+    assert read_by(ReadMany(1, ring + 1, slot)) == ()
+    with pytest.raises(ValueError, match="slots of 0 bytes"):
+        read_by(ReadMany(1, ring, b""))
+    (other,) = read_by(a_get()._replace(key=b"other"))
+    assert read_by(a_get_many(KEY, b"other")) == [slot, other]
+    assert read_by(a_get_many(KEY, b"")) == []
+    with pytest.raises(ValueError, match="nulls"):
+        read_by(a_get_many(KEY)._replace(keys=pack_row([None])))
     driven.learn("n2", "n3", "n4", "n5")
     keys = [b"key %d" % number for number in range(50)]
-    owned = [driven.node.slot_read_by(a_get()._replace(key=key)) is not None for key in keys]
+    owned = [bool(read_by(a_get()._replace(key=key))) for key in keys]
+    assert len(read_by(a_get_many(*keys))) == sum(owned)
+    assert any(owned)
+    assert not all(owned)
+
+
+def test_the_span_that_a_listing_will_read_is_known_beforehand() -> None:
+    driven = Driven()
+    (slot,) = driven.node.slots_read_by(a_get())
+    listing = a_listing(partition=slot[0] << 8 | slot[1])
+    (span,) = driven.node.spans_read_by(listing)
+    assert span.start <= slot < span.end
+    assert span.limit == 9
+    assert driven.node.spans_read_by(Scan(1, 7, slot[:11], b"", 9)) == (span,)
+    (further,) = driven.node.spans_read_by(Scan(1, 7, slot[:11], slot[11:], 9))
+    assert slot < further.start < further.end == span.end
+    assert driven.node.slots_read_by(listing) == ()
+    assert driven.node.spans_read_by(a_get()) == ()
+    for nonsense in (
+        a_listing(partition=16),
+        a_listing(limit=0),
+        Scan(1, 7, slot, b"", 9),
+        Scan(1, 7, slot[:11], b"x", 9),
+        Scan(1, 7, slot[:11], b"", 0),
+    ):
+        assert driven.node.spans_read_by(nonsense) == ()
+    driven.learn("n2", "n3", "n4", "n5")
+    owned = [driven.node.spans_read_by(a_listing(partition=number)) != () for number in range(16)]
     assert any(owned)
     assert not all(owned)
 
@@ -227,6 +303,8 @@ def test_time_is_told_to_all_parts_at_the_earliest_deadline() -> None:
     driven.link("n2")
     driven.node.tick(0.0, driven.out)  # the news is gossiped at once, and again 0.2 s later
     driven.node.receive(LINK, a_get(r=3), 0.0, driven.out)
+    assert driven.node.deadline() == 0.0  # it waits for its turn to end
+    driven.end_turn()
     assert driven.node.deadline() == pytest.approx(0.05)  # the hedge
     driven.node.tick(0.05, driven.out)
     deadline = driven.node.deadline()
@@ -250,9 +328,12 @@ ANSWERS = [
     Introduce(1, b"", 1, 1, b"", b""),
     Assent(1, b""),
     Reject(1, "busy", ""),
+    Buckets(1, b""),
+    Proposed(1, ASSENTED, ""),
     USER,
 ]
 REQUESTS = [a_get(), a_put(), Read(1, 7, b"s" * 27), AskJoin(1, b""), Admit(1, b""), AskMembers(1), USER]
+REQUESTS += [AskBuckets(1), Propose(1, 7, b"", True), AskFate("bucket", b"", b"")]
 
 
 @pytest.mark.parametrize("message", ANSWERS)
@@ -288,9 +369,8 @@ def test_a_copy_is_not_kept_where_its_key_does_not_belong() -> None:
     """Else the key that does belong there could not be written any more."""
     driven = Driven()
     ring = driven.node.membership.fingerprint
-    slot = driven.node.slot_read_by(a_get())
+    (slot,) = driven.node.slots_read_by(a_get())
     record = Record.EMPTY.pack()
-    assert slot is not None
     assert driven.ask(Store(1, ring, slot, b"another key", record)) == [Stored(1, STATUS_REFUSED)]
     assert driven.ask(Store(0, ring, slot, b"another key", record)) == []
     assert "does not belong" in driven.out.events[-1][1]
@@ -349,9 +429,9 @@ def test_a_seed_of_another_cluster_ends_the_node_and_a_seed_that_is_not_ready_do
 def test_a_member_that_moves_to_another_address_changes_no_plan() -> None:
     driven = Driven()
     driven.learn("n2")
-    ring = driven.node._ring
+    ring = driven.node._planner.ring
     driven.learn("n2", port=2)
-    assert driven.node._ring is ring
+    assert driven.node._planner.ring is ring
     driven.link("n2", port=2)
     driven.ask(a_put(w=2))
     assert [address for address, _ in driven.sent(Store)] == ["n2:2"]
@@ -420,8 +500,7 @@ def test_a_write_goes_to_the_other_owners_and_is_done_when_one_of_them_has_it() 
 
 def elsewhere(driven: Driven, store: Store) -> Store:
     """The same record as that of another key."""
-    slot = driven.node.slot_read_by(a_get()._replace(key=b"another key"))
-    assert slot is not None
+    (slot,) = driven.node.slots_read_by(a_get()._replace(key=b"another key"))
     return store._replace(slot=slot, key=b"another key")
 
 
@@ -464,6 +543,45 @@ def test_a_peer_that_plans_with_another_ring_is_shown_ours_now_and_then() -> Non
     assert [address for address, _ in driven.sent(PushPull)] == ["n2:1"]
     driven.node.answer("n2:1", about_the_ring._replace(code="quorum"), 0.9, driven.out)
     assert driven.sent(PushPull) == []
+
+
+def test_a_scan_is_answered_under_the_ring_that_is_ours() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    scan = Scan(5, store.ring, store.slot[:11], b"", 9)
+    assert driven.ask(scan._replace(ring=7)) == [ScanAnswer(5, STATUS_RING, b"", b"")]
+    (answer,) = driven.ask(scan)
+    assert isinstance(answer, ScanAnswer)
+    assert answer[:2] == (5, STATUS_OK)
+    (entry,) = unpack_entries(answer.entries, after=b"", end=answer.end)
+    assert (entry.key, entry.hash) == (KEY, store.slot[11:])
+
+
+@pytest.mark.parametrize("change", [{"prefix": b"p" * 12}, {"after": b"a" * 15}, {"limit": 0}], ids=repr)
+def test_a_scan_that_no_node_asks_for_closes_its_link(change: dict[str, Any]) -> None:
+    driven = three()
+    with pytest.raises(ValueError, match="a scan that no node asks for"):
+        driven.ask(Scan(5, driven.node.membership.fingerprint, b"p" * 11, b"", 9)._replace(**change))
+
+
+def test_a_listing_is_coordinated_and_its_answers_find_it() -> None:
+    driven = three()
+    driven.ask(a_put())
+    driven.sent(Store)
+    (slot,) = driven.node.slots_read_by(a_get())
+    assert driven.ask(a_listing(partition=slot[0] << 8 | slot[1])) == []
+    ((address, scan),) = driven.sent(Scan)
+    assert isinstance(scan, Scan)
+    driven.node.answer(address, ScanAnswer(scan.id, STATUS_RING, b"", b""), 0.0, driven.out)
+    assert [asked for asked, _ in driven.sent(PushPull)] == [address], "show each other the tables"
+    (mine,) = driven.ask(scan)
+    assert isinstance(mine, ScanAnswer)
+    other = "n2:1" if address == "n3:1" else "n3:1"
+    driven.node.answer(other, mine._replace(id=scan.id), 0.0, driven.out)
+    answers = [reply for _, reply in driven.out.replies]
+    assert answers == [Listed(3, pack_keys([KEY]), b"")]
 
 
 def test_a_node_whose_link_breaks_gets_the_write_when_the_link_is_back() -> None:
@@ -637,8 +755,7 @@ def fill(driven: Driven, count: int, *, like: Store) -> None:
     """So many copies of keys of their own come from a peer."""
     for number in range(count):
         key = b"fill %d" % number
-        slot = driven.node.slot_read_by(a_get(key=key))
-        assert slot is not None
+        (slot,) = driven.node.slots_read_by(a_get(key=key))
         driven.node.receive(LINK, like._replace(id=100 + number, key=key, slot=slot), 0.2, driven.out)
 
 
@@ -695,3 +812,254 @@ def test_as_many_answers_wait_for_a_commit_and_no_more() -> None:
     assert driven.out.replies[1:] == [(LINK, Stored(12, STATUS_OVERLOADED))]
     driven.commit()
     assert len(driven.out.replies) == 5
+
+
+# ── many reads at once ──
+
+
+def test_a_peer_is_answered_many_records_as_they_are_stored() -> None:
+    driven = Driven()
+    driven.ask(a_put())
+    (slot,) = driven.node.slots_read_by(a_get())
+    (other,) = driven.node.slots_read_by(a_get(key=b"other"))  # type: ignore[arg-type]
+    ring = driven.node.membership.fingerprint
+    (one,) = driven.ask(Read(1, ring, slot))
+    assert isinstance(one, ReadAnswer)
+    (many,) = driven.ask(ReadMany(2, ring, slot + other + slot))
+    assert many == ReadManyAnswer(2, STATUS_OK, pack_row([one.record, b"", one.record]))
+    driven.engine.corrupt(slot)
+    (many,) = driven.ask(ReadMany(3, ring, other + slot))
+    assert many == ReadManyAnswer(3, STATUS_OK, pack_row([b"", None]))
+    assert driven.ask(ReadMany(4, ring + 1, slot)) == [ReadManyAnswer(4, STATUS_RING, b"")]
+
+
+@pytest.mark.parametrize("slots", [b"", b"s" * 26, b"s" * 28, b"s" * 27 * 4097])
+def test_slots_that_are_none_close_the_link(slots: bytes) -> None:
+    driven = Driven()
+    with pytest.raises(ValueError, match="slots of"):
+        driven.ask(ReadMany(1, driven.node.membership.fingerprint, slots))
+
+
+def test_what_a_peer_is_told_of_is_on_the_disk() -> None:
+    driven = Driven()
+    (slot,) = driven.node.slots_read_by(a_get())
+    driven.node.receive(LINK, a_put(), driven.now, driven.out)
+    ring = driven.node.membership.fingerprint
+    driven.node.receive(LINK, ReadMany(2, ring, slot), driven.now, driven.out)
+    assert [reply for _, reply in driven.out.replies] == [ReadManyAnswer(2, STATUS_OK, pack_row([None]))]
+
+
+def test_many_keys_of_a_client_are_answered_in_one_message() -> None:
+    driven = Driven()
+    driven.ask(a_put())
+    (answer,) = driven.ask(a_get_many(b"other", KEY))
+    assert isinstance(answer, FoundMany)
+    nothing, record = unpack_row(answer.records, items_max=2)
+    assert nothing == b""
+    assert record
+    assert (answer.id, answer.answered, answer.which) == (3, "n1", b"\0\0")
+
+
+def asked_of_a_peer(*requests: Message) -> tuple[Driven, str, ReadMany]:
+    """n1 was asked, and has asked n2."""
+    driven = Driven()
+    driven.learn("n2")
+    address = driven.link("n2")
+    driven.out.sends.clear()
+    for request in requests:
+        driven.node.receive(LINK, request, driven.now, driven.out)
+    driven.end_turn()
+    ((to, question),) = driven.sent(ReadMany)
+    assert to == address
+    assert isinstance(question, ReadMany)
+    return driven, address, question
+
+
+def test_a_turns_reads_are_asked_for_together_and_answered_with_what_all_have() -> None:
+    driven, address, question = asked_of_a_peer(a_get(1), a_get(2))
+    assert driven.node.busy
+    answer = ReadManyAnswer(question.id, STATUS_OK, pack_row([b"", b""]))
+    driven.node.answer("n3:1", answer, 0.0, driven.out)  # who is that?
+    driven.node.answer(address, answer, 0.0, driven.out)
+    driven.node.answer(address, answer, 0.0, driven.out)
+    answers = [reply for _, reply in driven.out.replies]
+    assert answers == [Found(1, b"", "n1,n2", ""), Found(2, b"", "n1,n2", "")]
+    assert not driven.node.busy
+
+
+def test_a_read_goes_on_alone_when_the_link_breaks_or_the_peer_has_another_ring() -> None:
+    driven, address, question = asked_of_a_peer(a_get(1))
+    driven.node.link_down(address, driven.now, driven.out)
+    assert driven.sent(Read) == []
+    assert driven.out.replies == []
+    driven.link("n2")
+    assert [to for to, _ in driven.sent(Read)] == [address]
+    driven, address, question = asked_of_a_peer(a_get(1))
+    driven.node.answer(address, ReadManyAnswer(question.id, STATUS_RING, b""), 0.0, driven.out)
+    assert len(driven.sent(PushPull)) + len(driven.sent(Read)) >= 1
+    assert driven.node.busy
+
+
+def test_a_read_that_was_passed_on_is_read_by_itself() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    driven.link("n2")
+    driven.out.sends.clear()
+    driven.node.receive(LINK, a_get(1)._replace(forwarded=True), driven.now, driven.out)
+    assert len(driven.sent(Read)) == 1
+
+
+# ── buckets ──
+
+
+WIDE = Entry("wide", DEFAULTS._replace(n=5))
+
+
+def create(id: int = 5, name: str = "wide", n: int = 5) -> CreateBucket:
+    return CreateBucket(id, name, n, QUORUM, QUORUM, 0, 5000)
+
+
+def test_a_node_alone_creates_buckets_and_knows_them_again() -> None:
+    driven = Driven()
+    assert driven.ask(create()) == [Buckets(5, pack([WIDE]))]
+    assert driven.ask(AskBuckets(6)) == [Buckets(6, pack([WIDE]))]
+    again = Driven(engine=driven.engine, seed=2)
+    assert again.ask(AskBuckets(6)) == [Buckets(6, pack([WIDE]))]
+    (slot,) = again.node.slots_read_by(a_get()._replace(bucket="wide"))
+    assert slot_copies(slot) == 5
+
+
+def test_a_replica_refuses_what_was_planned_with_another_n() -> None:
+    driven = Driven()
+    driven.ask(create())
+    ring = driven.node.membership.fingerprint
+    (right,) = driven.node.slots_read_by(a_get()._replace(bucket="wide"))
+    record = Record.EMPTY.pack()
+    for n, status in ((5, STATUS_OK), (3, STATUS_RING), (0, STATUS_RING), (255, STATUS_RING)):
+        slot = right[:2] + bytes([n]) + right[3:]
+        (read,) = driven.ask(Read(1, ring, slot))
+        (stored,) = driven.ask(Store(2, ring, slot, KEY, record))
+        assert (read.status, stored.status) == (status, status)  # type: ignore[union-attr]
+    (other,) = driven.node.slots_read_by(a_get())
+    (read,) = driven.ask(Read(1, ring, other[:2] + b"\5" + other[3:]))
+    assert read == ReadAnswer(1, STATUS_RING, b"")
+
+
+def test_a_member_reserves_a_name_and_serves_it_to_nobody() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    address = driven.link("n2")
+    reserved = Entry("wide", WIDE.properties, b"p" * 16, b"n2".ljust(16, b"."))
+    propose = Propose(4, driven.node.membership.fingerprint, pack([reserved]), True)
+    assert driven.ask(propose) == [Proposed(4, ASSENTED, "")]
+    get = a_get()._replace(bucket="wide")
+    (failed,) = driven.ask(get)
+    assert isinstance(failed, Failed)
+    assert failed.message == "bucket 'wide' is being created by n2; try again in a moment"
+    assert driven.node.slots_read_by(get) == []
+    for n in (0, 3, 5):
+        slot = b"\0\0" + bytes([n]) + bucket_id("wide") + b"h" * 16
+        assert driven.ask(Read(1, propose.ring, slot)) == [ReadAnswer(1, STATUS_RING, b"")]
+    driven.out.sends.clear()
+    driven.node.tick(1.0, driven.out)
+    assert [to for to, _ in driven.sent(AskFate)] == [address]
+    driven.node.answer(address, Withdrawn("wide", b"p" * 16), 1.0, driven.out)
+    driven.commit()
+    assert len(driven.node.slots_read_by(get)) == 1
+
+
+def test_a_read_under_way_fails_when_its_bucket_is_created() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    address = driven.link("n2")
+    get = a_get(r=2)._replace(bucket="wide", forwarded=True)
+    driven.node.receive(LINK, get, 0.0, driven.out)
+    driven.node.answer(address, SwapBuckets(pack([WIDE]), False), 0.0, driven.out)
+    ((_, failed),) = driven.out.replies
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.message) == ("ring", "the ring changed during the read")
+
+
+def test_reads_that_were_gathered_are_planned_anew_when_their_bucket_is_created() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    address = driven.link("n2")
+    driven.node.receive(LINK, a_get(r=2)._replace(bucket="wide"), 0.0, driven.out)
+    driven.node.tick(0.0, driven.out)
+    ((_, many),) = driven.sent(ReadMany)
+    assert isinstance(many, ReadMany)
+    assert slot_copies(many.slots) == 3
+    driven.node.answer(address, SwapBuckets(pack([WIDE]), False), 0.0, driven.out)
+    ((_, read),) = driven.sent(Read)
+    assert isinstance(read, Read)
+    assert slot_copies(read.slot) == 5
+
+
+def test_a_replica_refuses_many_and_pages_that_were_planned_with_another_n() -> None:
+    driven = Driven()
+    driven.ask(create())
+    ring = driven.node.membership.fingerprint
+    (wide,) = driven.node.slots_read_by(a_get()._replace(bucket="wide"))
+    (other,) = driven.node.slots_read_by(a_get())
+    wrong = wide[:2] + bytes([3]) + wide[3:]
+    (answer,) = driven.ask(ReadMany(1, ring, wide + other))
+    assert answer.status == STATUS_OK  # type: ignore[union-attr]
+    assert driven.ask(ReadMany(1, ring, wide + wrong)) == [ReadManyAnswer(1, STATUS_RING, b"")]
+    (page,) = driven.ask(Scan(1, ring, wide[:PREFIX_BYTES], b"", 10))
+    assert page.status == STATUS_OK  # type: ignore[union-attr]
+    assert driven.ask(Scan(1, ring, wrong[:PREFIX_BYTES], b"", 10)) == [ScanAnswer(1, STATUS_RING, b"", b"")]
+
+
+def test_the_page_of_a_bucket_of_its_own_n_is_known_beforehand() -> None:
+    driven = Driven()
+    driven.ask(create())
+    listing = ListKeys(1, "wide", 0, b"", 10, DEFAULT, DEFAULT, 5000, False)
+    (span,) = driven.node.spans_read_by(listing)
+    assert (span,) != driven.node.spans_read_by(listing._replace(bucket="other"))
+    driven.node._buckets.table.put(Entry("closed", WIDE.properties, b"p" * 16, b"d" * 16))
+    assert driven.node.spans_read_by(listing._replace(bucket="closed")) == ()
+
+
+def test_members_show_each_other_their_buckets_when_they_meet_and_when_they_disagree() -> None:
+    driven = Driven()
+    driven.ask(create())
+    driven.learn("n2")
+    address = driven.link("n2")
+    shown = (address, SwapBuckets(pack([WIDE]), True))
+    driven.commit()
+    assert driven.sent(SwapBuckets) == [shown]
+    driven.node.answer(address, ReadAnswer(1, STATUS_RING, b""), 1.0, driven.out)
+    driven.commit()
+    assert driven.sent(SwapBuckets) == [shown]
+    driven.learn("n2", "n3", port=1)
+    driven.node.link_down(address, 2.0, driven.out)
+    driven.node.link_up("n3:1", driven.hello_of("n3"), 2.0, driven.out)
+    driven.commit()
+    assert driven.sent(SwapBuckets) == [("n3:1", SwapBuckets(pack([WIDE]), True))]
+
+
+def test_a_member_that_moves_to_where_a_link_is_up_is_shown_the_buckets() -> None:
+    driven = Driven()
+    driven.ask(create())
+    driven.learn("n2")
+    driven.node.link_up("n2:2", driven.hello_of("n2"), 0.0, driven.out)  # it is not known to live there
+    driven.commit()
+    driven.out = Outbox()
+    members = [
+        member._replace(address="n2:2", stamp=2) if member.name == "n2" else member
+        for member in driven.node.membership.table.members()
+    ]
+    driven.node.receive(LINK, PushPull(pack_members(members), False), 0.0, driven.out)
+    driven.commit()
+    assert driven.sent(SwapBuckets) == [("n2:2", SwapBuckets(pack([WIDE]), True))]
+
+
+def test_a_creation_under_way_is_awaited_before_the_end() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    driven.link("n2")
+    assert driven.ask(create()) == []
+    driven.node.stop(0.0, driven.out)
+    assert driven.node.busy
+    driven.node.tick(3.0, driven.out)
+    assert not driven.node.busy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import pytest
 
@@ -24,9 +25,16 @@ from dyno.wire.messages import (
     Delete,
     Failed,
     Get,
+    GetMany,
+    ListKeys,
+    Message,
     Put,
     Read,
     ReadAnswer,
+    ReadMany,
+    ReadManyAnswer,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
 )
@@ -34,8 +42,15 @@ from dyno.wire.messages import (
 A_GET = Get(1, "bucket", b"key", DEFAULT, DEFAULT, 5000, False)
 A_PUT = Put(2, "bucket", b"key", b"v", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
 A_DELETE = Delete(3, "bucket", b"key", b"", DEFAULT, DEFAULT, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
+A_GET_MANY = GetMany(8, "bucket", b"keys", DEFAULT, DEFAULT, 5000)
+A_LISTING = ListKeys(9, "bucket", 0, b"", 100, DEFAULT, DEFAULT, 5000, False)
+OfClients: TypeAlias = Get | Put | Delete | GetMany | ListKeys
+OF_CLIENTS: list[OfClients] = [A_GET, A_PUT, A_DELETE, A_GET_MANY, A_LISTING]
 A_READ = Read(4, 7, b"slot")
 A_STORE = Store(5, 7, b"slot", b"key", b"record")
+A_READ_MANY = ReadMany(6, 7, b"slots")
+A_SCAN = Scan(7, 7, b"prefix", b"", 100)
+OF_PEERS: list[Message] = [A_READ, A_STORE, A_READ_MANY, A_SCAN]
 
 
 # ── the disk ──
@@ -112,14 +127,16 @@ def a_line(waiting: int = 0, mean_s: float = 0.001, **config: float) -> ReadLine
     return line
 
 
-@pytest.mark.parametrize("request_", [A_GET, A_PUT, A_DELETE], ids=repr)
-def test_clients_join_a_line_as_long_as_it_is_short_enough(request_: Get | Put | Delete) -> None:
+@pytest.mark.parametrize("request_", OF_CLIENTS, ids=repr)
+def test_clients_join_a_line_as_long_as_it_is_short_enough(
+    request_: Get | Put | Delete | GetMany | ListKeys,
+) -> None:
     assert a_line(250).join(request_, 10.0) == 15.0
     assert a_line(251).join(request_, 10.0) is None
 
 
-@pytest.mark.parametrize("message", [A_READ, A_STORE], ids=repr)
-def test_what_peers_ask_for_has_more_room_and_no_end(message: Read | Store) -> None:
+@pytest.mark.parametrize("message", OF_PEERS, ids=repr)
+def test_what_peers_ask_for_has_more_room_and_no_end(message: Message) -> None:
     most = int(250 * PEERS_ROOM)
     assert a_line(most).join(message, 10.0) == math.inf
     assert a_line(most + 1).join(message, 10.0) is None
@@ -141,11 +158,19 @@ def test_the_count_is_bounded_however_fast_the_disk_is() -> None:
 
 def test_a_request_that_reads_many_records_takes_the_room_of_many() -> None:
     line = a_line(requests_max=10)
-    assert line.join(A_GET, 0.0, records=11) is None
-    assert line.join(A_GET, 0.0, records=10) == 5.0
+    assert line.join(A_GET_MANY, 0.0, records=10) == 5.0
     assert line.join(A_GET, 0.0) is None
-    assert line.leave(A_GET, 5.0, 1.0, records=10) is not None
+    assert line.leave(A_GET_MANY, 5.0, 1.0, records=10) is not None
     assert line.waiting == 0
+
+
+def test_a_request_that_reads_more_than_may_wait_is_read_when_nobody_else_waits() -> None:
+    line = a_line(requests_max=10)
+    assert line.join(A_GET, 0.0) == 5.0
+    assert line.join(A_READ_MANY, 0.0, records=11) is None
+    line.leave(A_GET, 5.0, 1.0)
+    assert line.join(A_READ_MANY, 0.0, records=11) == math.inf
+    assert line.join(A_GET, 0.0) is None
 
 
 def test_who_leaves_makes_room() -> None:
@@ -156,8 +181,10 @@ def test_who_leaves_makes_room() -> None:
     assert line.join(A_GET, 0.0) is not None
 
 
-@pytest.mark.parametrize("request_", [A_GET, A_PUT, A_DELETE], ids=repr)
-def test_who_leaves_in_time_goes_on_with_the_time_that_is_left(request_: Get | Put | Delete) -> None:
+@pytest.mark.parametrize("request_", OF_CLIENTS, ids=repr)
+def test_who_leaves_in_time_goes_on_with_the_time_that_is_left(
+    request_: Get | Put | Delete | GetMany | ListKeys,
+) -> None:
     line = a_line(3)
     assert line.leave(request_, 15.0, 12.5) == request_._replace(budget_ms=2500)
     assert line.leave(request_, 15.0, 14.9999) == request_._replace(budget_ms=1)
@@ -165,8 +192,9 @@ def test_who_leaves_in_time_goes_on_with_the_time_that_is_left(request_: Get | P
     assert line.waiting == 0
 
 
-def test_what_peers_ask_for_goes_on_as_it_is() -> None:
-    assert a_line(1).leave(A_READ, math.inf, 100.0) == A_READ
+@pytest.mark.parametrize("message", OF_PEERS, ids=repr)
+def test_what_peers_ask_for_goes_on_as_it_is(message: Message) -> None:
+    assert a_line(1).leave(message, math.inf, 100.0) == message
 
 
 def test_a_long_line_hurries_nobody() -> None:
@@ -270,8 +298,8 @@ def test_nodes_that_left_the_ring_are_forgotten() -> None:
 # ── the answer ──
 
 
-@pytest.mark.parametrize("request_", [A_GET, A_PUT, A_DELETE], ids=repr)
-def test_a_client_hears_why_and_when_to_come_again(request_: Get | Put | Delete) -> None:
+@pytest.mark.parametrize("request_", OF_CLIENTS, ids=repr)
+def test_a_client_hears_why_and_when_to_come_again(request_: OfClients) -> None:
     answer = answer_to(request_, name="n1", why="it is too much", retry_after_s=0.25)
     assert answer == Failed(request_.id, "overloaded", "n1: it is too much", 0, "", False, 250, b"")
 
@@ -281,5 +309,7 @@ def test_a_peer_hears_a_status() -> None:
     assert answer_to(A_READ, **words) == ReadAnswer(4, STATUS_OVERLOADED, b"")
     assert answer_to(A_STORE, **words) == Stored(5, STATUS_OVERLOADED)
     assert answer_to(A_STORE._replace(id=0), **words) is None
+    assert answer_to(A_READ_MANY, **words) == ReadManyAnswer(6, STATUS_OVERLOADED, b"")
+    assert answer_to(A_SCAN, **words) == ScanAnswer(7, STATUS_OVERLOADED, b"", b"")
     with pytest.raises(AssertionError):
         answer_to(AskMembers(1), **words)

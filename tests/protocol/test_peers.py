@@ -80,3 +80,12 @@ def test_a_node_that_moved_and_is_linked_already_was_lost_and_found() -> None:
     peers.up("n2", "new:1")
     assert peers.place({"n2": "new:1"}) == (["n2"], ["n2"])
     assert peers.place({"n2": "new:1"}) == ([], [])
+
+
+def test_the_address_of_whoever_can_be_asked_is_known() -> None:
+    peers = Peers()
+    peers.place({"n2": "h2:1"})
+    assert peers.address_of("n2") is None
+    peers.up("n2", "h2:1")
+    assert peers.address_of("n2") == "h2:1"
+    assert peers.address_of("n3") is None

@@ -12,9 +12,10 @@ from dyno.causality.mint import Minter
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX, Config
 from dyno.errors import InvalidRequest
+from dyno.placement.hashing import bucket_id, slot_prefix
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import PEERS_ROOM
-from dyno.protocol.replica import Batch, Refusal, Replica
+from dyno.protocol.replica import Batch, Refusal, Replica, listing_span
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.messages import (
@@ -25,10 +26,12 @@ from dyno.wire.messages import (
     AskMembers,
     Stored,
 )
+from dyno.wire.pages import DEAD, LIVE, PAGE_KEYS_MAX, UNREADABLE, unpack_entries
 
 START = b"start 01"
 SLOT, KEY = b"slot of the key", b"key"
 REQUEST = b"r" * 16
+PREFIX = b"stretch of\x01"
 
 
 class Copies:
@@ -102,6 +105,46 @@ def test_a_write_is_read_with_the_batch_to_wait_for_until_it_is_on_the_disk() ->
     assert copies.replica.read(SLOT) == (written.record, None)
     assert copies.replica.holds_data
     assert unpack_cell(taken.writes[SLOT])[0] == KEY
+
+
+def test_many_are_read_at_once_but_those_that_are_on_their_way_to_the_disk() -> None:
+    copies = Copies()
+    for slot in (b"one", b"two", b"three"):
+        copies.put(slot=slot)
+    copies.commit()
+    there = [copies.replica.read(slot)[0] for slot in (b"one", b"two", b"three")]
+    slots = [b"three", b"missing", b"one", b"two"]
+    assert copies.replica.read_many(slots, bytes_max=10_000) == [there[2], b"", there[0], there[1]]
+    copies.put(slot=b"one")
+    copies.put(slot=b"missing")
+    assert copies.replica.read_many(slots, bytes_max=10_000) == [there[2], None, None, there[1]]
+    assert copies.replica.take_batch() is not None
+    copies.put(slot=b"two")
+    assert copies.replica.read_many(slots, bytes_max=10_000) == [there[2], None, None, None]
+    copies.replica.committed(1.0, copies.out)
+    assert copies.replica.read_many([b"two"], bytes_max=10_000) == [None]
+
+
+def test_of_many_those_past_the_bound_are_left_out() -> None:
+    copies = Copies()
+    for slot in (b"one", b"two"):
+        copies.put(bytes(1000), slot=slot)
+    copies.commit()
+    first, second = (copies.replica.read(slot)[0] for slot in (b"one", b"two"))
+    assert copies.replica.read_many([b"one", b"two", b"one"], bytes_max=1500) == [first, second, None]
+    assert copies.replica.read_many([b"one", b"two", b"none"], bytes_max=1) == [first, None, None]
+
+
+def test_a_corrupt_one_among_many_is_left_out_alone() -> None:
+    copies = Copies()
+    for slot in (b"one", b"two", b"three"):
+        copies.put(bytes(1000), slot=slot)
+    copies.commit()
+    copies.engine.corrupt(b"two")
+    first, third = (copies.replica.read(slot)[0] for slot in (b"one", b"three"))
+    slots = [b"one", b"two", b"missing", b"three"]
+    assert copies.replica.read_many(slots, bytes_max=10_000) == [first, None, b"", third]
+    assert copies.replica.read_many([*slots, b"one"], bytes_max=1500) == [first, None, b"", third, None]
 
 
 def test_a_replica_that_finds_data_holds_data() -> None:
@@ -543,3 +586,139 @@ def test_messages_that_wait_for_facts_are_bounded_and_the_facts_are_kept() -> No
     assert batch.meta == {"stamp": b"2999"}
     assert [reply.id for _, reply in copies.out.replies] == list(range(1024))  # type: ignore[union-attr]
     assert len(copies.out.sends) == 1024
+
+
+# ── pages of keys ──
+
+
+def stored(copies: Copies, *keys: bytes, prefix: bytes = PREFIX, dead: bool = False) -> None:
+    """Records under slots whose hash is the key 16 times."""
+    for key in keys:
+        slot = prefix + key * 16
+        copies.replica.put(slot, key, context=Context.EMPTY, request=REQUEST, value=b"value")
+        if dead:
+            copies.replica.delete(
+                slot, key, context=Record.unpack(copies.replica.read(slot)[0]).context, read=b""
+            )
+    copies.commit()
+
+
+def scanned(copies: Copies, after: bytes = b"", limit: int = 10) -> tuple[list[tuple[bytes, int]], bytes]:
+    """Keys with what they are, and where the page ends."""
+    packed, end = copies.replica.scan(PREFIX, after, limit)
+    entries = unpack_entries(packed, after=after, end=end)
+    assert all(entry.key * 16 in (entry.hash, b"") for entry in entries)
+    return [(entry.key, entry.state[0]) for entry in entries], end
+
+
+def test_a_page_has_what_is_committed_in_its_stretch_alone() -> None:
+    copies = Copies()
+    stored(copies, b"b", b"a", b"\xff", b"\0")
+    stored(copies, b"c", dead=True)
+    stored(copies, b"x", prefix=PREFIX[:-1] + b"\0")
+    stored(copies, b"x", prefix=PREFIX[:-1] + b"\x02")
+    copies.put(slot=PREFIX + b"d" * 16)  # on its way to the disk
+    all_of_it = [(b"\0", LIVE), (b"a", LIVE), (b"b", LIVE), (b"c", DEAD), (b"\xff", LIVE)]
+    assert scanned(copies) == (all_of_it, b"")
+
+
+def test_pages_follow_each_other_without_gap_or_overlap() -> None:
+    copies = Copies()
+    keys = [bytes([number]) for number in range(0, 250, 10)]
+    stored(copies, *keys)
+    found: list[bytes] = []
+    after = b""
+    while True:
+        page, after = scanned(copies, after, 4)
+        found += [key for key, _ in page]
+        if not after:
+            break
+        assert len(page) == 4
+        assert after == found[-1] * 16
+    assert found == keys
+    assert scanned(copies, b"\xff" * 16) == ([], b"")
+
+
+def test_a_page_is_never_longer_than_a_page_may_be() -> None:
+    assert listing_span(PREFIX, b"", 10**9).limit == PAGE_KEYS_MAX
+    assert listing_span(PREFIX, b"", 7).limit == 7
+
+
+def test_equal_records_have_equal_states_whatever_note_is_beside_them() -> None:
+    minted, copied, other = Copies(), Copies(), Copies()
+    slot = PREFIX + b"a" * 16
+    stored(minted, b"a")
+    copied.replica.merge(slot, b"a", minted.replica.read(slot)[0])
+    copied.commit()
+    assert minted.engine.get(slot) != copied.engine.get(slot)
+    other.replica.put(slot, b"a", context=Context.EMPTY, request=REQUEST, value=b"another value")
+    other.commit()
+    pages = [copies.replica.scan(PREFIX, b"", 10)[0] for copies in (minted, copied, other)]
+    assert pages[0] == pages[1] != pages[2]
+
+
+def test_a_damaged_record_is_in_the_page_without_its_key() -> None:
+    copies = Copies()
+    stored(copies, b"a", b"b", b"c")
+    copies.engine.corrupt(PREFIX + b"b" * 16)
+    assert scanned(copies) == ([(b"a", LIVE), (b"", UNREADABLE), (b"c", LIVE)], b"")
+
+
+# ── buckets ──
+
+
+def test_whether_a_bucket_has_records_here_or_on_their_way() -> None:
+    copies = Copies()
+    bucket, partition, n = bucket_id("bucket"), 5, 3
+    slot = slot_prefix(bucket, partition, n) + b"hash of the key."
+    assert not copies.replica.gathers(bucket)
+    copies.put(slot=slot)
+    assert copies.replica.gathers(bucket)
+    assert not copies.replica.gathers(bucket_id("another"))
+    batch = copies.replica.take_batch()
+    assert batch is not None
+    assert copies.replica.gathers(bucket)
+    assert not copies.replica.stores(bucket, n, partition)
+    copies.engine.write_batch(batch.writes, batch.meta)
+    copies.replica.committed(1.0, copies.out)
+    assert not copies.replica.gathers(bucket)
+    assert copies.replica.stores(bucket, n, partition)
+    assert not copies.replica.stores(bucket, n + 1, partition)
+    assert not copies.replica.stores(bucket, n, partition + 1)
+    assert not copies.replica.stores(bucket_id("another"), n, partition)
+    copies.engine.corrupt(slot)
+    assert copies.replica.stores(bucket, n, partition)
+
+
+def of_another_kind(record: Record) -> bytes:
+    packed = bytearray(record.pack())
+    packed[1] = 7
+    return bytes(packed)
+
+
+def test_a_record_of_another_kind_is_not_written_as_siblings() -> None:
+    copies = Copies()
+    copies.engine.write_batch({SLOT: pack_cell(KEY, b"", of_another_kind(a_record(b"value")))}, {})
+    match = "holds no siblings: a packed record has the other kind 7"
+    with pytest.raises(InvalidRequest, match=match):
+        copies.put()
+    with pytest.raises(InvalidRequest, match=match):
+        copies.replica.delete(SLOT, KEY, context=Context.EMPTY, read=b"")
+    assert copies.replica.take_batch() is None
+
+
+def test_a_record_of_another_kind_is_not_merged() -> None:
+    copies = Copies()
+    copies.put()
+    for slot in (SLOT, SLOT[:-1] + b"2"):
+        with pytest.raises(Refusal, match="a packed record has the other kind 7") as caught:
+            copies.replica.merge(slot, KEY, of_another_kind(a_record(b"value")))
+        assert caught.value.status == STATUS_REFUSED
+
+
+def test_a_record_that_is_no_record_is_not_written_over() -> None:
+    copies = Copies()
+    copies.engine.write_batch({SLOT: pack_cell(KEY, b"", b"nonsense")}, {})
+    with pytest.raises(Refusal, match="a malformed record") as caught:
+        copies.put()
+    assert caught.value.status == STATUS_REFUSED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dyno.errors import InvalidRequest
-from dyno.placement.hashing import SLOT_BYTES, slot_copies
+from dyno.placement.hashing import PREFIX_BYTES, SLOT_BYTES, slot_copies, slot_partition
 from dyno.protocol.ring import Ring
 from dyno.wire.members import ALIVE, NORMAL, Member
 
@@ -15,9 +15,9 @@ def a_member(name: str, *, seat: bytes | None = None) -> Member:
     return Member(name, identity, seat or identity, identity[:8], 1, 0, NORMAL, ALIVE, f"{name}:1", "", 1.0)
 
 
-def a_ring(*names: str, copies: int = 3) -> Ring:
+def a_ring(*names: str) -> Ring:
     members = [a_member(name) for name in names]
-    return Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=7, copies=copies)
+    return Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=7)
 
 
 def test_a_key_has_n_owners_in_a_fixed_order() -> None:
@@ -34,13 +34,14 @@ def test_all_keys_together_are_owned_by_everybody() -> None:
     assert owners == {"a", "b", "c", "d", "e"}
 
 
-def test_a_slot_belongs_to_one_key_of_any_bucket_and_to_its_owners() -> None:
+@pytest.mark.parametrize("copies", [1, 3, 4])
+def test_a_slot_belongs_to_one_key_of_any_bucket_and_to_its_owners(copies: int) -> None:
     ring = a_ring("a", "b", "c", "d", "e")
     for bucket in ("one", "other"):
-        slot, owners = ring.plan(bucket, b"key")
+        slot, owners = ring.plan(bucket, b"key", copies)
         assert [name for name in "abcde" if ring.places(slot, b"key", name)] == sorted(owners)
         assert not ring.places(slot, b"another key", owners[0])
-        for byte in (0, 1, 2, 10, 26):  # partition, n, bucket and key
+        for byte in (0, 1, 10, 26):  # partition, bucket and key
             wrong = bytearray(slot)
             wrong[byte] ^= 0xFF
             assert not any(ring.places(bytes(wrong), b"key", name) for name in "abcde")
@@ -49,6 +50,16 @@ def test_a_slot_belongs_to_one_key_of_any_bucket_and_to_its_owners() -> None:
 def test_a_small_cluster_owns_everything() -> None:
     assert set(a_ring("a", "b").plan("bucket", b"key").owners) == {"a", "b"}
     assert a_ring("a").plan("bucket", b"key").owners == ("a",)
+
+
+def test_a_bucket_of_its_own_n_has_the_first_n_of_the_list_or_all_members() -> None:
+    ring = a_ring("a", "b", "c", "d", "e")
+    five = ring.plan("bucket", b"key", 5)
+    assert slot_copies(five.slot) == 5
+    assert sorted(five.owners) == ["a", "b", "c", "d", "e"]
+    for copies in (1, 2, 3, 4):
+        assert ring.plan("bucket", b"key", copies).owners == five.owners[:copies]
+    assert ring.plan("bucket", b"key", 9).owners == five.owners
 
 
 def test_buckets_are_planned_apart() -> None:
@@ -80,9 +91,46 @@ def test_a_key_out_of_bounds_is_refused(key: bytes) -> None:
 
 def test_of_two_names_on_one_seat_one_sits() -> None:
     members = [a_member("a"), a_member("b"), a_member("forger", seat=a_member("b").seat)]
-    ring = Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=7, copies=3)
+    ring = Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=7)
     assert set(ring.plan("bucket", b"key").owners) == {"a", "b"}
 
 
 def test_a_ring_names_its_owners() -> None:
     assert sorted(a_ring("a", "b", "c").names) == ["a", "b", "c"]
+
+
+def test_all_keys_of_a_bucket_in_a_partition_are_where_its_listing_looks() -> None:
+    ring = a_ring("a", "b", "c", "d", "e")
+    for number in range(100):
+        slot, owners = ring.plan("bucket", b"%d" % number)
+        listing = ring.plan_listing("bucket", slot_partition(slot))
+        assert slot.startswith(listing.slot)
+        assert len(listing.slot) == PREFIX_BYTES
+        assert listing.owners == owners
+
+
+def test_a_listing_of_what_cannot_be_is_refused() -> None:
+    ring = a_ring("a")
+    with pytest.raises(InvalidRequest, match="there is no partition 16, only 0 to 15"):
+        ring.plan_listing("bucket", 16)
+    with pytest.raises(InvalidRequest, match="bucket's name"):
+        ring.plan_listing("", 0)
+
+
+def test_what_was_found_out_before_is_found_again_and_bounded() -> None:
+    ring, fresh = a_ring("a", "b", "c", "d", "e"), a_ring("a", "b", "c", "d", "e")
+    keys = [b"%d" % number for number in range(17_000)]
+    plans = [ring.plan("bucket", key) for key in keys]
+    for key in (keys[0], keys[-1], b"k" * 1024):
+        for _ in range(2):
+            plan = ring.plan("bucket", key)
+            assert plan == fresh.plan("bucket", key)
+            assert ring.places(plan.slot, key, plan.owners[0])
+            assert not ring.places(plan.slot, key + b"x", plan.owners[0])
+            assert ring.places(plan.slot, key, plan.owners[0])
+    assert ring.plan("other", keys[0]).slot != plans[0].slot
+    assert ring.plan("bucket", keys[0], 2).slot != plans[0].slot
+    for key, plan in zip(keys, plans, strict=True):
+        assert ring.places(plan.slot, key, plan.owners[0])
+    assert len(ring._recent) <= 16_384
+    assert len(ring._sound) <= 16_384

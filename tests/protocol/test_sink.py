@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dyno.errors import Code
 from dyno.protocol.outbox import Outbox
-from dyno.protocol.sink import Failure, LinkSink, ReadFirst, invalid
-from dyno.wire.messages import Done, Failed, Found
+from dyno.protocol.sink import Ending, Failure, LinkSink, ReadFirst, invalid
+from dyno.wire.messages import Done, Failed, Found, Listed
 
 
 def test_results_go_to_the_link_under_the_askers_number() -> None:
@@ -43,3 +43,18 @@ def test_a_write_that_reads_first_goes_on_with_what_was_found() -> None:
     assert not out
     sink.failed(invalid("why"), out)
     assert out.replies[0][0] == 7
+
+
+def test_a_page_of_keys_goes_to_the_link_under_the_askers_number() -> None:
+    out = Outbox()
+    LinkSink(7, 42).listed(b"keys", b"cursor", out)
+    assert out.replies == [(7, Listed(42, b"keys", b"cursor"))]
+
+
+def test_the_end_of_a_listing_is_told_to_two() -> None:
+    out = Outbox()
+    ended: list[int] = []
+    Ending(LinkSink(7, 42), lambda: ended.append(1)).listed(b"keys", b"cursor", out)
+    Ending(LinkSink(7, 43), lambda: ended.append(2)).failed(invalid("why"), out)
+    assert ended == [1, 2]
+    assert [type(answer) for _, answer in out.replies] == [Listed, Failed]

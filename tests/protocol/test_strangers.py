@@ -35,10 +35,14 @@ from dyno.wire.messages import (
     Done,
     Failed,
     Found,
+    FoundMany,
     Get,
+    GetMany,
     Gossip,
     Hello,
     Introduce,
+    Listed,
+    ListKeys,
     Message,
     Ping,
     PingRequest,
@@ -46,11 +50,17 @@ from dyno.wire.messages import (
     Put,
     Read,
     ReadAnswer,
+    ReadMany,
+    ReadManyAnswer,
     Refuse,
     Reject,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
 )
+from dyno.wire.pages import entry, pack_entries, unreadable
+from dyno.wire.rows import pack_row
 
 HUGE = (0, 1, 2**32, 2**62 - 1, 2**62, 2**63, 2**64 - 1)
 ADDRESSES = ("n1:1", "n2:1", "n3:1", "n4:1", "n5:1", "127.0.0.1:9", "a..b:1", "seed:1")
@@ -100,6 +110,21 @@ class Nonsense:
         quorums = (self.quorum(), self.quorum(), self.quorum(), self.quorum())
         return Delete(0, "b", key, self.context(key), *quorums, b"q" * 16, *self.tail())
 
+    def a_listing(self) -> Message:
+        partition = self.random.choice([*range(16), 16, 2**64 - 1])
+        limit = self.random.choice([1, 2, 100, 100, 0, 2**64 - 1])
+        quorums = (self.quorum(), self.quorum())
+        return ListKeys(0, "b", partition, self.cursor(), limit, *quorums, *self.tail())
+
+    def a_get_many(self) -> Message:
+        keys = [self.key() for _ in range(self.random.randrange(1, 9))]
+        packed = self.row(keys) if self.random.random() < 0.9 else self.row([*keys, None, b""])
+        budget_ms, _ = self.tail()
+        return GetMany(0, "b", packed, self.quorum(), self.quorum(), budget_ms)
+
+    def a_found_many(self) -> Message:
+        return FoundMany(self.id(), self.row([self.record()]), "n2", b"\0")
+
     def a_question(self) -> Message:
         return AskMembers(self.id())
 
@@ -108,12 +133,33 @@ class Nonsense:
     def a_read(self) -> Message:
         return Read(self.id(), self.ring(), self.slot(self.key()))
 
+    def a_read_many(self) -> Message:
+        slots = b"".join(self.slot(self.key()) for _ in range(self.random.randrange(5)))
+        return ReadMany(self.id(), self.ring(), slots)
+
+    def a_read_many_answer(self) -> Message:
+        records = [
+            self.random.choice([b"", None, self.record()]) for _ in range(self.random.choice([1, 1, 2, 3]))
+        ]
+        return ReadManyAnswer(self.id(), self.status(), self.row(records))
+
     def a_store(self) -> Message:
         key = self.key()
         return Store(self.id(), self.ring(), self.slot(key), key, self.record())
 
     def a_read_answer(self) -> Message:
         return ReadAnswer(self.id(), self.status(), self.record())
+
+    def a_scan(self) -> Message:
+        prefix = self.random.choice([self.slot(self.key())[:11]] * 9 + [b"", b"p" * 12])
+        limit = self.random.choice([1, 2, 100, 100, 100, 0, 2**64 - 1])
+        return Scan(self.id(), self.ring(), prefix, self.cursor(), limit)
+
+    def a_scan_answer(self) -> Message:
+        return ScanAnswer(self.id(), self.status(), self.entries(), self.cursor())
+
+    def a_page_of_keys(self) -> Message:
+        return Listed(self.id(), b"", self.cursor())
 
     def a_stored(self) -> Message:
         return Stored(self.id(), self.status())
@@ -170,6 +216,11 @@ class Nonsense:
     def id(self) -> int:
         return self.random.choice([*self.ids[-3:], *self.ids[-3:], *self.ids[-20:], *HUGE])
 
+    def row(self, items: list[Any]) -> bytes:
+        if self.random.random() < 0.1:
+            return self.random.choice([b"", b"\x80", b"\x81\x01", b"\x81\x80", self.random.randbytes(20)])
+        return pack_row(items)
+
     def key(self) -> bytes:
         return self.random.choice(KEYS)
 
@@ -187,8 +238,8 @@ class Nonsense:
         return ours if self.random.random() < 0.9 else self.random.choice(HUGE)
 
     def slot(self, key: bytes) -> bytes:
-        ours: bytes | None = self.node.slot_read_by(Get(1, "b", key, 1, 0, 1, False))
-        return self.random.choice([ours or b"s" * 27] * 9 + [b"", b"s" * 27, b"s" * 28])
+        ours = (*self.node.slots_read_by(Get(1, "b", key, 1, 0, 1, False)), b"s" * 27)
+        return self.random.choice([ours[0]] * 9 + [b"", b"s" * 27, b"s" * 28])
 
     def record(self) -> bytes:
         if self.random.random() < 0.1:
@@ -201,6 +252,20 @@ class Nonsense:
             except DotConflict:
                 continue
         return record.pack()
+
+    def cursor(self) -> bytes:
+        return self.random.choice([b"", b"", b"", bytes(16), self.slot(self.key())[11:], b"x"])
+
+    def entries(self) -> bytes:
+        if self.random.random() < 0.1:
+            return self.random.randbytes(20)
+        made = []
+        for key in self.random.sample(KEYS, self.random.randrange(len(KEYS) + 1)):
+            hash = self.slot(key)[11:]
+            alive = self.random.random() < 0.5
+            whole = entry(hash, key, self.record(), live=alive)
+            made.append(self.random.choice([whole, whole, unreadable(hash)]))
+        return pack_entries(sorted(made))
 
     def context(self, key: bytes) -> bytes:
         dice = self.random.random()
@@ -253,7 +318,7 @@ class Besieged:
 
     def start(self) -> None:
         birth = Birth("n1", "n1:1", "", 1.0, 16, self.seeds)
-        config = Config(requests_max=50, batch_count_max=30)
+        config = Config(requests_max=50, listings_max=20, batch_count_max=30)
         self.node = node_on(self.engine, birth, config=config, random=Random(self.random.random()))
         self.nonsense.node = self.node
         self.out = Outbox()
@@ -272,8 +337,10 @@ class Besieged:
     def hear(self) -> None:
         link, message = self.random.randrange(LINKS), self.nonsense.message()
         if self.random.random() < 0.5:
-            message = self.random.choice([self.nonsense.a_get, self.nonsense.a_put, self.nonsense.a_delete])()
-        if isinstance(message, Get | Put | Delete):
+            nonsense = self.nonsense
+            requests = [nonsense.a_get, nonsense.a_get_many, nonsense.a_put, nonsense.a_delete]
+            message = self.random.choice([*requests, nonsense.a_listing])()
+        if isinstance(message, Get | GetMany | Put | Delete | ListKeys):
             self.last_id += 1
             message = message._replace(id=self.last_id)
             if message.budget_ms:
@@ -282,15 +349,19 @@ class Besieged:
             self.node.receive(link, message, self.now, self.out)
         except ValueError as error:
             assert not isinstance(error, InvalidRequest)
+            if isinstance(message, GetMany):
+                self.answers.pop((link, message.id), None)  # its link is closed instead
 
     def hear_answer(self) -> None:
         message = self.nonsense.message()
         if self.random.random() < 0.5:
-            message = self.random.choice([self.nonsense.a_read_answer, self.nonsense.a_stored])()
+            nonsense = self.nonsense
+            answers = [nonsense.a_read_answer, nonsense.a_read_many_answer]
+            message = self.random.choice([*answers, nonsense.a_stored, nonsense.a_scan_answer])()
         try:
             self.node.answer(self.random.choice(ADDRESSES), message, self.now, self.out)
         except ValueError as error:
-            assert "is no answer" in str(error)
+            assert "is no answer" in str(error) or isinstance(message, ReadManyAnswer)
 
     def hear_datagram(self) -> None:
         self.node.receive_datagram("127.0.0.1:5", self.nonsense.datagram(), self.now, self.out)
@@ -334,11 +405,11 @@ class Besieged:
     def carry_out(self) -> None:
         out = self.out
         for link, reply in out.replies:
-            if isinstance(reply, Found | Done | Failed):
+            if isinstance(reply, Found | FoundMany | Done | Listed | Failed):
                 self.answers[link, reply.id] += 1
         for _, message in (*out.sends, *out.replies):
             self.codec.send(message)
-            if isinstance(message, Read | Store | Get | Put | Delete):
+            if isinstance(message, Read | ReadMany | Scan | Store | Get | Put | Delete | ListKeys):
                 self.nonsense.ids.append(message.id)
         self.codec.drain()
         for _, message in out.datagrams:
@@ -364,4 +435,5 @@ def test_nonsense_of_all_kinds_is_survived(seed: int) -> None:
     for _ in range(300):
         besieged.step()
     besieged.come_to_rest()
+    assert besieged.node._coordinator._listings == 0
     assert all(count == 1 for count in besieged.answers.values())

@@ -12,9 +12,29 @@ from dyno.errors import StorageFailed
 from dyno.placement.hashing import SLOT_BYTES
 from dyno.storage.engine import StorageBroken
 from dyno.storage.memory import MemoryEngine
-from dyno.wire.messages import DEFAULT, Done, Failed, Found, Get, Message, Put, Read, Store
+from dyno.wire.messages import (
+    DEFAULT,
+    Done,
+    Failed,
+    Found,
+    FoundMany,
+    Get,
+    GetMany,
+    Listed,
+    ListKeys,
+    Message,
+    Put,
+    Read,
+    ReadMany,
+    Scan,
+    Store,
+)
+from dyno.wire.pages import pack_keys
+from dyno.wire.rows import pack_row
 
 A_GET = Get(1, "bucket", b"key", DEFAULT, DEFAULT, 5000, False)
+A_LISTING = ListKeys(3, "bucket", 0, b"", 9, DEFAULT, DEFAULT, 5000, False)
+PARTITIONS = 64
 A_PUT = Put(2, "bucket", b"key", b"\x01", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
 
 
@@ -53,6 +73,14 @@ async def test_a_cold_disk_answers_as_a_warm_one_does(running: Any, peer_of: Any
         found = await ask(peer, A_GET)
         assert isinstance(found, Found)
         assert found.record
+        pages = [await ask(peer, A_LISTING._replace(partition=number)) for number in range(PARTITIONS)]
+        assert [page.keys for page in pages if isinstance(page, Listed) and page.keys] == [
+            pack_keys([b"key"])
+        ]
+        keys = pack_row([b"missing", b"key", b"key"])
+        many = await ask(peer, GetMany(3, "bucket", keys, DEFAULT, DEFAULT, 5000))
+        assert isinstance(many, FoundMany)
+        assert many.records == pack_row([b"", found.record, found.record])
 
 
 @pytest.mark.parametrize(
@@ -64,8 +92,15 @@ async def test_a_cold_disk_answers_as_a_warm_one_does(running: Any, peer_of: Any
         Store(1, 1, b"s" * 600, b"key", b""),
         Store(1, 1, b"s" * SLOT_BYTES, b"", b""),
         Store(1, 1, b"s" * SLOT_BYTES, b"k" * 1025, b""),
+        Scan(1, 1, b"p", b"", 1),
+        Scan(1, 1, b"p" * 11, b"", 0),
+        ReadMany(1, 1, b""),
+        ReadMany(1, 1, b"s" * (SLOT_BYTES + 1)),
+        ReadMany(1, 1, b"s" * SLOT_BYTES * 4097),
+        GetMany(1, "bucket", b"", DEFAULT, DEFAULT, 5000),
+        GetMany(1, "bucket", pack_row([None]), DEFAULT, DEFAULT, 5000),
     ],
-    ids=repr,
+    ids=lambda nonsense: repr(nonsense)[:60],
 )
 async def test_nonsense_while_the_disk_is_cold_closes_its_link_alone(
     running: Any, peer_of: Any, nonsense: Message

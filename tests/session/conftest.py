@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from dyno.buckets.properties import Properties
+from dyno.buckets.table import Entry, pack
 from dyno.causality.context import Context
 from dyno.causality.dots import Dot
 from dyno.causality.record import Record as Stored
@@ -18,7 +20,7 @@ from dyno.session.outbox import SessionOutbox
 from dyno.session.session import Session
 from dyno.wire import values
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members
-from dyno.wire.messages import AskMembers, Done, Failed, Found, Hello, Members
+from dyno.wire.messages import AskMembers, Buckets, CreateBucket, Done, Failed, Found, Hello, Members
 
 CLUSTER = bytes(range(16))
 
@@ -74,6 +76,9 @@ class World:
     def status(self, **options: Any) -> Call:
         return self.session.status(now=self.now, out=self.out, **options)
 
+    def create_bucket(self, name: str = "wide", *, n: int = 5, **options: Any) -> Call:
+        return self.session.create_bucket(name, n=n, now=self.now, out=self.out, **options)
+
     def cancel(self, call: Call) -> None:
         self.session.cancel(call, self.now, self.out)
 
@@ -101,6 +106,24 @@ class World:
 
     # ── in one go ──
 
+    def requests(self) -> list[tuple[str, Any]]:
+        """What was asked of nodes since the last look; who asks for the members is told them."""
+        asked = self.sent()
+        for address, message in asked:
+            if type(message) is AskMembers:
+                self.hear(address, self.members("n1", "n2", "n3", id=message.id))
+        return [(address, message) for address, message in asked if type(message) is not AskMembers]
+
+    def serve(self, answer: Callable[[str, Any], Any], *, limit_s: float = 100.0) -> None:
+        """Answer all requests, each a turn after it came, until nothing is under way; None is no answer."""
+        end = self.now + limit_s
+        while self.session._dispatch.calls and self.now < end:
+            for address, message in self.requests():
+                said = answer(address, message)
+                if said is not None:
+                    self.hear(address, said)
+            self.advance(0.01)
+
     def settle(self, *nodes: str, members: Members | None = None) -> World:
         """Open, with links to these nodes (n1, n2 and n3) and the members known."""
         nodes = nodes or ("n1", "n2", "n3")
@@ -108,9 +131,8 @@ class World:
         for node in nodes:
             self.up(f"{node}:7101")
         self.tell(members or self.members("n1", "n2", "n3"))
-        self.get("the call that is routed by no table")
+        self.cancel(self.get("the call that is routed by no table"))
         self.sent()
-        self.session.close(self.now, self.out)
         self.finished()
         self.dialled()
         return self
@@ -157,6 +179,10 @@ class World:
     def done(self, call: Call) -> Done:
         context = Context.EMPTY.add(Dot(b"%016d" % 7, 1))
         return Done(call.id, context.pack(), "n1,n2", "n2")
+
+    def created(self, request: CreateBucket) -> Buckets:
+        properties = Properties(request.n, request.r, request.w, request.kind)
+        return Buckets(request.id, pack([Entry(request.bucket, properties)]))
 
     def failed(self, call: Call, code: str, **facts: Any) -> Failed:
         failed = Failed(call.id, code, f"the reason for {code}", 2, "", False, 0, b"")

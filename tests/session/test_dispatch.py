@@ -13,9 +13,10 @@ from dyno.errors import (
     RequestTimeout,
     StorageFailed,
 )
-from dyno.session.dispatch import OVERLOADED_RETRIES_MAX, PATIENCE_S
+from dyno.session.changes import SETTLED_S
+from dyno.session.dispatch import PATIENCE_S
 from dyno.session.links import WINDOW_BYTES_MAX
-from dyno.wire.messages import AskMembers, Delete, Get, Put
+from dyno.wire.messages import AskMembers, CreateBucket, Delete, Get, Put
 
 WRITES = ("put", "delete")
 ALL_KINDS = ("get", *WRITES)
@@ -86,17 +87,46 @@ def test_a_ring_that_never_settles_ends_in_a_timeout_that_wrote_nothing(world):
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
-def test_an_overloaded_node_is_left_alone_for_as_long_as_it_says(world, kind):
+def test_an_overloaded_node_is_spared_and_another_one_asked_at_once(world, kind):
     call = begin(world, kind)
     address, first = request(world)
     world.hear(address, world.failed(call, "overloaded", retry_after_ms=400))
+    other, again = request(world)
+    assert other != address
+    assert (again.id, type(again)) == (first.id, type(first))
+    second = begin(world, kind)
+    assert request(world)[0] != address, "new calls spare it, too"
+    world.cancel(call)
+    world.cancel(second)
+    world.advance(0.6)
+    begin(world, kind)
+    assert request(world)[0] == address
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_overloaded_nodes_are_left_alone_for_as_long_as_they_say(world, kind):
+    call = begin(world, kind)
+    for _ in range(3):
+        address, first = request(world)
+        world.hear(address, world.failed(call, "overloaded", retry_after_ms=400))
     world.advance(0.19)
     assert requests(world) == []
     world.advance(0.5)
     other, again = request(world)
-    assert other != address
+    assert other != address, "the one that said so last comes last"
     assert (again.id, type(again)) == (first.id, type(first))
     assert 4_300 <= again.budget_ms <= 4_800
+
+
+def test_where_all_are_spared_a_first_attempt_is_made_all_the_same(world):
+    call = world.get()
+    for _ in range(3):
+        address, _ = request(world)
+        world.hear(address, world.failed(call, "overloaded", retry_after_ms=400))
+    other = world.get()
+    address, message = request(world)
+    world.hear(address, world.found(message))
+    assert world.finished() == [other]
 
 
 def test_the_overloaded_node_is_asked_again_when_there_is_no_other(a_world):
@@ -108,21 +138,39 @@ def test_the_overloaded_node_is_asked_again_when_there_is_no_other(a_world):
     assert request(world)[0] == address
 
 
-def test_an_overload_that_stays_is_raised(world):
-    call = world.put(timeout=60)
-    for _ in range(OVERLOADED_RETRIES_MAX + 1):
-        world.advance(2)
-        address, message = request(world)
-        world.hear(address, world.failed(message, "overloaded", retry_after_ms=10))
+def test_an_overload_that_stays_is_raised_at_the_timeout(world):
+    call, began, sent = world.put(timeout=20), world.now, []
+
+    def refuse(_address, message):
+        sent.append(message)
+        return world.failed(message, "overloaded", retry_after_ms=10)
+
+    world.serve(refuse)
     error = error_of(world, call)
     assert isinstance(error, Overloaded)
     assert error.retry_after == 0.01
+    assert world.now - began == pytest.approx(20, abs=0.1)
+    assert 10 < len(sent) < 50, "the pauses grow"
 
 
-def test_an_overload_longer_than_the_timeout_is_raised_at_once(world):
+def test_an_overload_that_passes_just_before_the_timeout_is_no_error(world):
+    call, over = world.put(timeout=10), world.now + 9.5
+
+    def refuse(_address, message):
+        if world.now > over:
+            return world.done(message)
+        return world.failed(message, "overloaded", retry_after_ms=50)
+
+    world.serve(refuse)
+    assert world.finished() == [call]
+    assert call.error is None
+
+
+def test_an_overload_longer_than_the_timeout_is_raised_at_once_when_nobody_else_is_there(world):
     call = world.get(timeout=1)
-    address, _ = request(world)
-    world.hear(address, world.failed(call, "overloaded", retry_after_ms=1500))
+    for _ in range(3):
+        address, _ = request(world)
+        world.hear(address, world.failed(call, "overloaded", retry_after_ms=1500))
     assert isinstance(error_of(world, call), Overloaded)
 
 
@@ -146,6 +194,50 @@ def test_a_shortage_where_nothing_was_done_is_tried_at_the_other_nodes(world, ki
         world.hear(address, world.failed(message, code))
     assert sorted(asked) == ["n1:7101", "n2:7101", "n3:7101"]
     assert isinstance(error_of(world, call), error)
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_shortage_while_the_cluster_changes_is_tried_again_until_the_timeout(world, kind):
+    world.down("n1:7101", "reset")
+    world.advance(0.001)
+    call, began, sent = begin(world, kind, timeout=20), world.now, []
+
+    def refuse(_address, message):
+        sent.append(message)
+        return world.failed(message, "quorum")
+
+    world.serve(refuse)
+    assert isinstance(error_of(world, call), QuorumNotMet)
+    assert world.now - began == pytest.approx(SETTLED_S, abs=1.0), "by then it is no change any more"
+    assert 10 < len(sent) < 40, "the pauses grow"
+
+
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_node_that_comes_back_within_the_timeout_avoids_the_error(world, kind):
+    call = begin(world, kind, timeout=20)
+    address, message = request(world)
+    world.down("n1:7101" if address != "n1:7101" else "n2:7101", "reset")
+    back = world.now + 15
+    world.hear(address, world.failed(message, "quorum"))
+
+    def answer(_address, message):
+        if world.now < back:
+            return world.failed(message, "quorum")
+        return world.found(message, 1) if kind == "get" else world.done(message)
+
+    world.serve(answer)
+    assert world.finished() == [call]
+    assert call.error is None
+
+
+def test_more_copies_than_there_are_members_are_refused_at_once_even_during_changes(world):
+    world.down("n1:7101", "reset")
+    call = world.put(w=5)
+    for _ in range(2):
+        address, message = request(world)
+        world.hear(address, world.failed(message, "quorum", needed=5))
+    error = error_of(world, call)
+    assert (error.needed, error.indeterminate) == (5, False)
 
 
 def test_a_shortage_is_raised_at_once_where_there_is_nobody_else_to_ask(a_world):
@@ -242,7 +334,7 @@ def test_a_read_on_a_silent_link_is_asked_elsewhere_too_and_the_first_answer_cou
     address, _ = request(world)
     world.advance(PATIENCE_S + 0.01)
     sent = [(a, m) for a, m in world.sent() if not (isinstance(m, AskMembers) and a != address)]
-    (pinged, ping), (other, again) = sent
+    (other, again), (pinged, ping) = sent
     assert (pinged, type(ping)) == (address, AskMembers), "to see whether it lives"
     assert other != address
     assert again.id == call.id
@@ -253,14 +345,14 @@ def test_a_read_on_a_silent_link_is_asked_elsewhere_too_and_the_first_answer_cou
 
 
 def test_a_link_that_spoke_after_the_request_may_fall_silent_all_the_same(world):
-    call = world.get()
-    address, _ = request(world)
+    call = world.status()
+    ((address, _),) = world.sent(AskMembers)
     world.advance(PATIENCE_S / 2)
     world.hear(address, world.members("n1", "n2", "n3"))
     world.advance(PATIENCE_S * 0.9)
-    assert requests(world) == []
+    assert [m for _, m in world.sent(AskMembers) if m.id] == []
     world.advance(PATIENCE_S * 0.2)
-    other, again = request(world)
+    ((other, again),) = [(a, m) for a, m in world.sent(AskMembers) if m.id]
     assert other != address
     assert again.id == call.id
 
@@ -301,16 +393,17 @@ def test_a_write_on_a_silent_link_waits_for_its_timeout(world, kind):
 
 
 def test_a_link_that_answers_others_is_slow_and_not_silent(world):
-    first = world.get()
+    first = world.put()
     address, _ = request(world)
     for _ in range(8):
         world.advance(0.45)
         world.hear(address, world.members("n1", "n2", "n3"))
-    assert requests(world) == [], "the node knows best when its replicas are slow"
+        other = world.put()
+        assert request(world)[0] == address
+        world.hear(address, world.done(other))
     world.advance(2)
-    error = error_of(world, first)
-    assert isinstance(error, RequestTimeout)
-    assert not error.indeterminate
+    assert isinstance(first.error, RequestTimeout)
+    assert f"{address.split(':')[0]} at {address} did not answer in time" in str(first.error)
 
 
 def test_a_read_without_another_link_goes_on_waiting(a_world):
@@ -421,3 +514,79 @@ def test_a_cancelled_call_gives_its_room_back(a_world):
     for call in big:
         world.cancel(call)
     assert [message.id for _, message in requests(world)] == [waiting.id]
+
+
+def test_a_call_that_is_to_rest_first_is_sent_after_it(world):
+    call = world.get(delay=0.2)
+    world.advance(0.19)
+    assert requests(world) == []
+    world.advance(0.02)
+    address, message = request(world)
+    assert 4_700 <= message.budget_ms <= 4_800
+    world.hear(address, world.found(message))
+    assert world.finished() == [call]
+
+
+# ── creating a bucket: a write that may be done twice ──
+
+
+def creations(world):
+    return [(address, m) for address, m in world.sent() if isinstance(m, CreateBucket)]
+
+
+def test_a_creation_whose_link_breaks_is_sent_again_with_the_time_that_is_left(world):
+    call = world.create_bucket()
+    ((address, first),) = creations(world)
+    world.advance(1)
+    world.down(address, "reset")
+    ((other, again),) = creations(world)
+    assert other != address
+    assert again == first._replace(budget_ms=again.budget_ms)
+    assert again.budget_ms <= 4000
+    world.hear(other, world.created(again))
+    assert world.finished() == [call]
+    assert call.result == {"n": 5, "r": "quorum", "w": "quorum", "kind": "siblings"}
+
+
+@pytest.mark.parametrize("code", ["quorum", "storage"])
+def test_what_a_creation_that_was_sent_twice_ends_with_is_indeterminate(world, code):
+    call = world.create_bucket()
+    ((address, _),) = creations(world)
+    world.down(address, "reset")
+    ((other, _),) = creations(world)
+    world.advance(PATIENCE_S)
+    world.hear(other, world.failed(call, code))
+    error = error_of(world, call)
+    assert isinstance(error, (QuorumNotMet, RequestTimeout))
+    assert error.indeterminate
+
+
+def test_a_creation_is_tried_elsewhere_only_after_a_quick_refusal(world):
+    call = world.create_bucket()
+    ((address, _),) = creations(world)
+    world.hear(address, world.failed(call, "quorum"))
+    ((other, _),) = creations(world)
+    assert other != address
+    world.advance(PATIENCE_S)
+    world.hear(other, world.failed(call, "quorum"))
+    error = error_of(world, call)
+    assert isinstance(error, QuorumNotMet)
+    assert not error.indeterminate
+
+
+def test_a_creation_that_has_to_wait_is_asked_for_again(world):
+    call = world.create_bucket()
+    ((address, _),) = creations(world)
+    world.hear(address, world.failed(call, "ring"))
+    world.advance(1)
+    ((address, again),) = creations(world)
+    world.hear(address, world.created(again))
+    assert world.finished() == [call]
+
+
+def test_a_creation_that_is_never_answered_is_indeterminate(world):
+    call = world.create_bucket()
+    world.advance(5.1)
+    error = error_of(world, call)
+    assert isinstance(error, RequestTimeout)
+    assert error.indeterminate

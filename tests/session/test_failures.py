@@ -77,3 +77,18 @@ def test_a_lost_write_may_have_been_done(call):
     error = failures.lost(call, "n1:7101", "reset")
     assert isinstance(error, QuorumNotMet)
     assert (error.needed, error.answered, error.nodes, error.indeterminate) == (2, 0, (), True)
+
+
+def test_a_doubt_makes_everything_indeterminate_but_what_is_invalid(call):
+    timeout = failures.timeout(call, "too late", indeterminate=False)
+    assert failures.doubted(call, timeout) is timeout
+    assert timeout.indeterminate
+    shortage = QuorumNotMet("one is dead", needed=3, answered=0, nodes=(), indeterminate=False)
+    assert failures.doubted(call, shortage) is shortage
+    assert shortage.indeterminate
+    invalid = InvalidRequest("no")
+    assert failures.doubted(call, invalid) is invalid
+    lost = failures.doubted(call, failures.unreachable("n1: refused"))
+    assert isinstance(lost, RequestTimeout)
+    assert lost.indeterminate
+    assert "sent once and never answered" in str(lost)

@@ -183,3 +183,55 @@ def test_why_names_the_listed_addresses_and_their_reasons(out):
     assert why.count("Connection refused") == 5
     assert why.endswith("and 2 more")
     assert links_to("a:1").why() == "a:1: no answer yet"
+
+
+def test_a_spared_link_serves_only_where_no_other_is_ready(out):
+    links = links_to("a:1", "b:1")
+    links.dial_all(0.0, out)
+    one, other = up(links, "a:1", "a"), up(links, "b:1", "b")
+    one.spare(1.0)
+    one.spare(0.5)
+    assert one.spared_until == 1.0
+    assert not one.ready
+    assert one.serves
+    one.charge(1)
+    one.discharge(1)
+    assert not one.ready, "room is not what it lacks"
+    assert links.any_ready(()) is other
+    assert links.any_ready([other]) is one
+    other.fall_silent(0.0)
+    assert links.any_ready(()) is one
+    one.fall_silent(0.0)
+    assert links.any_ready(()) is None
+    links.went_down(one, "reset", 0.0)
+    assert one.spared_until is None
+
+
+def test_a_late_read_counts_once_until_the_link_is_heard(out):
+    links = links_to("a:1")
+    links.dial_all(0.0, out)
+    link = up(links, "a:1", "a")
+    for _ in range(1000):
+        link.usual.took(0.02)
+    usual = link.usual.seconds
+    link.found_late(1.0)
+    once = link.usual.seconds
+    assert once > usual
+    link.found_late(1.1)
+    assert link.usual.seconds == once
+    link.heard_at = 1.2
+    link.found_late(1.3)
+    assert link.usual.seconds > once
+
+
+def test_answers_of_one_turn_are_one_sample(out):
+    links = links_to("a:1")
+    links.dial_all(0.0, out)
+    link = up(links, "a:1", "a")
+    link.found_after(0.003, 1.0)
+    once = link.usual.seconds
+    for _ in range(100):
+        link.found_after(0.002, 1.0)
+    assert link.usual.seconds == once
+    link.found_after(0.003, 1.001)
+    assert link.usual.seconds < once

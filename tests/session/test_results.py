@@ -8,8 +8,16 @@ from dyno.causality import token
 from dyno.causality.context import Context
 from dyno.causality.dots import Dot
 from dyno.causality.record import Record as Stored
-from dyno.errors import ConflictError, StorageFailed
-from dyno.session.results import Origin, PutResult, Record, Replicas, UpdatedRecord
+from dyno.errors import ConflictError, InvalidRequest, StorageFailed
+from dyno.session.results import (
+    FailedPut,
+    FailedRecord,
+    Origin,
+    PutResult,
+    Record,
+    Replicas,
+    UpdatedRecord,
+)
 from dyno.wire import values
 
 CLUSTER = bytes(range(16))
@@ -139,3 +147,37 @@ def test_an_updated_record_holds_what_was_put():
     assert record.siblings == [[1, 2]]
     assert record.context == stored.context
     assert record.replicas == stored.replicas
+
+
+# ── entries of a batch ──
+
+
+def test_what_succeeded_has_no_error():
+    assert a_record(1).error is None
+    assert PutResult(b"", ORIGIN, "", "").error is None
+
+
+@pytest.mark.parametrize(("kind", "base"), [(FailedRecord, Record), (FailedPut, PutResult)])
+def test_an_entry_that_failed_has_its_error_and_all_else_raises_it(kind, base):
+    error = StorageFailed("the disk is full")
+    entry = kind(error)
+    assert isinstance(entry, base)
+    assert entry.error is error
+    for name in [name for name in dir(base) if not name.startswith("_") and name != "error"]:
+        with pytest.raises(StorageFailed) as caught:
+            getattr(entry, name)
+        assert caught.value is error
+    assert "that failed: StorageFailed('the disk is full')" in repr(entry)
+
+
+def test_an_entry_that_failed_has_no_other_attributes():
+    with pytest.raises(AttributeError):
+        _ = FailedRecord(StorageFailed("the disk is full")).nonsense
+
+
+def test_a_record_of_another_kind_is_no_siblings():
+    raw = bytearray(Stored.EMPTY.pack())
+    raw[1] = 7
+    record = a_record(raw=bytes(raw))
+    with pytest.raises(InvalidRequest, match=r"carts/alice holds no siblings: .* the other kind 7"):
+        _ = record.value

@@ -26,10 +26,12 @@ def names(members):
 
 def test_nothing_is_known_before_a_node_said_anything():
     assert not Routing().known
+    assert Routing().partitions == 0
 
 
 def test_keys_go_where_the_nodes_place_them(world, routing):
     assert routing.known
+    assert routing.partitions == 64
     seats = [Seat(m.seat, m.zone, m.weight) for m in map(world.member, NAMES)]
     table, keyspace = build(seats, 64), Keyspace(world.CLUSTER, 64)
     for number in range(50):

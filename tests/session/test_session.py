@@ -11,20 +11,28 @@ from dyno.causality import token
 from dyno.errors import ConnectFailed, InvalidRequest, Overloaded, QuorumNotMet
 from dyno.session.dispatch import PATIENCE_S
 from dyno.session.links import DIAL_TIMEOUT_S, SILENT_MAX_S
+from dyno.session.pages import Page
 from dyno.session.session import CALLS_MAX, IN_USE_S, OPEN_GRACE_S, Session
 from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import (
     ALL,
     DEFAULT,
+    QUORUM,
+    AskBuckets,
     AskMembers,
+    Buckets,
+    CreateBucket,
     Delete,
     Done,
     Found,
     Get,
     Hello,
+    Listed,
+    ListKeys,
     Put,
     Refuse,
 )
+from dyno.wire.pages import PAGE_KEYS_MAX, pack_keys
 
 # ── making one ──
 
@@ -477,3 +485,90 @@ def test_closing_ends_every_call_and_says_which_writes_may_have_been_done(a_worl
     assert put.error.indeterminate
     assert isinstance(waiting.error, ConnectFailed), "it was never sent"
     assert get.error.__cause__ is cause
+
+
+# ── pages of keys ──
+
+
+def a_page(world, partition: int = 3):
+    call = world.session.list_keys(
+        world.bucket, partition, b"", r=2, pr=0, timeout=5.0, now=world.now, out=world.out
+    )
+    ((address, request),) = world.sent(ListKeys)
+    assert request.id == call.id
+    return address, request, call
+
+
+def test_a_page_of_keys_ends_with_its_answer(world):
+    address, request, call = a_page(world)
+    assert request == ListKeys(call.id, "carts", 3, b"", PAGE_KEYS_MAX, 2, 0, 5000, False)
+    world.hear(address, Found(call.id, b"", "n1", ""))  # no answer to this
+    assert world.finished() == []
+    world.hear(address, Listed(call.id, pack_keys([b"alice"]), b"c" * 16))
+    assert world.finished() == [call]
+    assert call.result == Page(["alice"], b"c" * 16)
+    world.hear(address, Listed(call.id, pack_keys([b"alice"]), b"c" * 16))
+    assert world.finished() == []
+
+
+def test_a_page_of_keys_is_no_answer_to_a_get(world):
+    call = world.get()
+    ((address, _),) = world.sent(Get)
+    world.hear(address, Listed(call.id, b"", b""))
+    assert world.finished() == []
+
+
+def test_a_page_that_no_node_gives_closes_its_link(world):
+    address, _, call = a_page(world)
+    with pytest.raises(ProtocolError):
+        world.hear(address, Listed(call.id, b"nonsense", b""))
+    world.down(address, "not understood")
+    ((other, again),) = world.sent(ListKeys)
+    assert other != address
+    assert again.id == call.id
+
+
+def test_a_page_that_is_asked_again_carries_the_time_that_is_left(world):
+    address, _, _ = a_page(world)
+    world.advance(0.25)
+    world.down(address)
+    ((_, again),) = world.sent(ListKeys)
+    assert again.budget_ms == 4750
+
+
+# ── buckets ──
+
+
+def test_a_bucket_is_created(world):
+    call = world.create_bucket(n=5, w="all", timeout=2)
+    ((address, message),) = world.sent()
+    assert message == CreateBucket(message.id, "wide", 5, QUORUM, ALL, 0, 2000)
+    world.hear(address, world.found(call))  # no answer to this
+    world.hear(address, world.created(message))
+    assert world.finished() == [call]
+    assert call.result == {"n": 5, "r": "quorum", "w": "all", "kind": "siblings"}
+
+
+def test_what_can_be_no_bucket_is_never_sent(world):
+    with pytest.raises(InvalidRequest, match="n=10 is not possible"):
+        world.create_bucket(n=10)
+    with pytest.raises(InvalidRequest, match="a timeout is above 0"):
+        world.create_bucket(timeout=0)
+    assert world.sent() == []
+
+
+def test_buckets_are_listed(world):
+    call = world.session.buckets(now=world.now, out=world.out)
+    ((address, message),) = world.sent()
+    assert message == AskBuckets(message.id)
+    world.hear(address, Buckets(message.id + 100, b""))  # to nobody
+    world.hear(address, Buckets(message.id, b""))
+    assert world.finished() == [call]
+    assert call.result == {}
+
+
+def test_a_list_that_makes_no_sense_is_a_breach_of_protocol(world):
+    world.session.buckets(now=world.now, out=world.out)
+    ((address, message),) = world.sent()
+    with pytest.raises(ProtocolError):
+        world.hear(address, Buckets(message.id, b"nonsense"))

@@ -25,7 +25,13 @@ def test_calls_return_what_users_get() -> None:
     assert record.value == {"milk": 1, "eggs": 6}
     client.delete("carts", "alice", context=record.context)
     assert not client.get("carts", "alice").exists
+    results = client.put_many("carts", {"bob": 1, "carol": 2})
+    records = client.get_many("carts", ["carol", "bob"])
+    assert [(key, record.value) for key, record in records.items()] == [("carol", 2), ("bob", 1)]
+    assert records["bob"].context == results["bob"].context
     assert client.status()["partitions"] == 64
+    client.put("carts", "bob", 1)
+    assert sorted(client.keys("carts", r="all")) == ["bob", "carol"]
 
 
 def test_calls_raise_what_users_get() -> None:
@@ -34,6 +40,10 @@ def test_calls_raise_what_users_get() -> None:
         client.get("carts", "")
     with pytest.raises(InvalidRequest):
         client.put("carts", "alice", object())
+    with pytest.raises(InvalidRequest):
+        client.keys("carts", r=4)
+    with pytest.raises(InvalidRequest):
+        client.get_many("carts", ["alice", ""])
     client.put("carts", "alice", 1)
     with pytest.raises(ConflictError):
         client.put("carts", "alice", 2, if_context=b"")

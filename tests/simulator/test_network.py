@@ -208,6 +208,17 @@ def test_a_drop_is_heard_of_at_both_ends_at_once() -> None:
     assert not world.b.heard
 
 
+def test_a_connection_that_is_dropped_before_its_dialler_knows_of_it_was_never_made() -> None:
+    world = World()
+    world.dial(world.a, "b")
+    world.kernel.run_until(lambda: bool(world.b.ends), limit_s=10)
+    world.network.drop("a", "b")
+    world.kernel.run_for(10)
+    assert [reason for _, reason in world.failed] == ["connection reset"]
+    assert not world.a.ends
+    assert len(world.b.closed) == 1
+
+
 # ── cuts ──
 
 

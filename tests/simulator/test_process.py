@@ -5,20 +5,32 @@ from __future__ import annotations
 import pytest
 
 from dyno.config import Config
-from dyno.placement.hashing import SLOT_BYTES
+from dyno.placement.hashing import PREFIX_BYTES, SLOT_BYTES
+from dyno.protocol.overload import ALWAYS_READS
 from dyno.simulator.simulation import Simulation, address_of
 from dyno.wire.messages import (
     DEFAULT,
+    STATUS_OK,
+    STATUS_OVERLOADED,
     AskMembers,
     Failed,
+    FoundMany,
     Get,
+    GetMany,
     Hello,
+    Listed,
+    ListKeys,
     Ping,
     Put,
+    ReadMany,
+    ReadManyAnswer,
     Refuse,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
 )
+from dyno.wire.rows import pack_row
 from tests.simulator.fake_node import FakeNode
 
 
@@ -241,6 +253,54 @@ def test_who_would_wait_too_long_is_told_so_and_who_has_given_up_is_not_served()
     sim.run_for(1)
     served = [message.id for message in stranger.heard[5:]]  # type: ignore[union-attr]
     assert served == [1, 2, 3, 4, 11, 12, 13, 14, 15, 16]
+
+
+def test_a_request_waits_until_all_its_records_are_read() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    machine.seconds_per_read = 0.01
+    stranger = sim.stranger("n1")
+    sim.run_for(0.1)
+    keys = pack_row([b"%d" % number for number in range(8)])
+    stranger.send(GetMany(1, "bucket", keys, DEFAULT, DEFAULT, 5000))
+    stranger.send(ListKeys(2, "bucket", 0, b"", 100, DEFAULT, DEFAULT, 5000, False))
+    sim.run_for(0.078)
+    assert len(stranger.heard) == 1
+    sim.run_for(0.008)
+    assert [type(message) for message in stranger.heard[1:]] == [FoundMany]
+    sim.run_for(0.01)
+    assert [type(message) for message in stranger.heard[2:]] == [Listed]
+
+
+def test_what_must_not_join_the_line_is_refused_whatever_it_reads() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    machine.seconds_per_read = 0.1
+    stranger = sim.stranger("n1")
+    sim.run_for(0.1)
+    (slot,) = machine.node.slots_read_by(A_GET)
+    ring = machine.node.membership.fingerprint
+    reads = [
+        ReadMany(1, ring, slot * ALWAYS_READS),
+        ReadMany(2, ring, slot * 2),
+        Scan(3, ring, slot[:PREFIX_BYTES], b"", 100),
+        GetMany(4, "bucket", pack_row([b"one", b"two"]), DEFAULT, DEFAULT, 5000),
+        ListKeys(5, "bucket", 0, b"", 100, DEFAULT, DEFAULT, 5000, False),
+    ]
+    stranger.send(*reads)
+    sim.run_for(0.002)
+    assert stranger.heard[1:3] == [
+        ReadManyAnswer(2, STATUS_OVERLOADED, b""),
+        ScanAnswer(3, STATUS_OVERLOADED, b"", b""),
+    ]
+    assert [(answer.id, answer.code) for answer in stranger.heard[3:]] == [  # type: ignore[union-attr]
+        (4, "overloaded"),
+        (5, "overloaded"),
+    ]
+    sim.run_for(2)
+    (answer,) = stranger.heard[5:]
+    assert isinstance(answer, ReadManyAnswer)
+    assert (answer.id, answer.status) == (1, STATUS_OK)
 
 
 def test_a_process_that_ended_reads_no_more_and_nonsense_in_line_closes_its_link() -> None:

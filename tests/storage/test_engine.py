@@ -138,6 +138,41 @@ def test_none_deletes(engine: Engine) -> None:
     assert engine.empty()
 
 
+def test_many_are_read_in_the_order_asked(engine: Engine) -> None:
+    engine.write_batch({b"a": b"1", b"b": b"2", b"empty": b""}, {})
+    keys = [b"b", b"missing", b"a", b"empty", b"b"]
+    assert engine.get_many(keys, bytes_max=1000) == [b"2", None, b"1", b"", b"2"]
+    assert engine.get_many([], bytes_max=1000) == []
+    assert engine.get_many([b"missing"], bytes_max=1) == [None]
+
+
+def test_many_end_early_once_they_are_so_many_bytes(engine: Engine) -> None:
+    engine.write_batch({b"a": bytes(10), b"b": bytes(10), b"c": bytes(10)}, {})
+    keys = [b"a", b"missing", b"b", b"c"]
+    assert len(engine.get_many(keys, bytes_max=30)) == 4
+    assert engine.get_many(keys, bytes_max=20) == [bytes(10), None, bytes(10)]
+    assert engine.get_many(keys, bytes_max=11) == [bytes(10), None, bytes(10)]
+    assert engine.get_many(keys, bytes_max=10) == [bytes(10)]
+    assert engine.get_many(keys, bytes_max=1) == [bytes(10)], "one at least, however large"
+
+
+def test_many_are_committed_states_alone(engine: Engine) -> None:
+    engine.write_batch({b"a": b"1", b"b": b"1"}, {})
+    engine.write_batch({b"a": None, b"b": b"2"}, {})
+    assert engine.get_many([b"a", b"b"], bytes_max=1000) == [None, b"2"]
+
+
+def test_a_corrupt_one_among_many_is_reported(disk: Disk) -> None:
+    disk.engine.write_batch({b"a": b"a value", b"b": b"to be found", b"c": b"another"}, {})
+    disk.corrupt(b"b", b"to be found")
+    engine = disk.reopen()
+    with pytest.raises(CorruptRecord) as caught:
+        engine.get_many([b"a", b"b", b"c"], bytes_max=1000)
+    assert caught.value.key == b"b"
+    assert engine.get_many([b"a", b"c"], bytes_max=1000) == [b"a value", b"another"]
+    assert engine.get_many([b"a", b"b"], bytes_max=1) == [b"a value"], "it was not looked at"
+
+
 @pytest.mark.parametrize("size", [0, 1, 1024, 4096, 100_000, 8 << 20])
 def test_values_of_every_size_come_back(engine: Engine, size: int) -> None:
     value = bytes(range(256)) * (size // 256 + 1)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -112,6 +112,27 @@ class LmdbEngine(Engine):
         if value is None:
             raise CorruptRecord(key)
         return value
+
+    def get_many(self, keys: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
+        values: list[bytes | None] = []
+        key = b""
+        try:
+            get = self._begin(self._records).get
+            for key in keys:
+                sealed = get(key)
+                if sealed is None:
+                    values.append(None)
+                    continue
+                value = unseal(key, sealed)
+                if value is None:
+                    raise CorruptRecord(key)
+                values.append(value)
+                bytes_max -= len(value)
+                if bytes_max <= 0:
+                    break
+        except lmdb.Error as error:
+            raise _unreadable(key, error) from error
+        return values
 
     def write_batch(self, writes: Mapping[bytes, bytes | None], meta: Mapping[str, bytes]) -> int:
         if self._broken is not None:

@@ -97,10 +97,9 @@ class User:
 def slot_of(sim: Simulation, key: bytes, bucket: str = "bucket") -> tuple[bytes, list[str]]:
     """The slot of a key, and its owners by name."""
     request = Get(1, bucket, key, DEFAULT, DEFAULT, 1, False)
-    slots = {name: machine.node.slot_read_by(request) for name, machine in sim.machines.items()}
-    owners = [name for name, slot in slots.items() if slot is not None]
-    slot = slots[owners[0]]
-    assert slot is not None
+    slots = {name: machine.node.slots_read_by(request) for name, machine in sim.machines.items()}
+    owners = [name for name, own in slots.items() if own]
+    (slot,) = slots[owners[0]]
     return slot, owners
 
 

@@ -12,7 +12,21 @@ import pytest
 from dyno.simulator.machine import Machine
 from dyno.simulator.simulation import Simulation
 from dyno.simulator.stranger import Stranger
-from dyno.wire.messages import ALL, DEFAULT, Done, Failed, Found, Get, Put
+from dyno.wire.messages import (
+    ALL,
+    DEFAULT,
+    Done,
+    Failed,
+    Found,
+    FoundMany,
+    Get,
+    GetMany,
+    Listed,
+    ListKeys,
+    Message,
+    Put,
+)
+from dyno.wire.rows import pack_row, unpack_row
 from tests.protocol.stories.cluster_harness import on_disk
 
 Simulate = Callable[..., Simulation]
@@ -201,6 +215,41 @@ def test_ten_times_the_reads_and_writes_that_slow_disks_take(simulate: Simulate)
     assert p99(load.refused) < 0.03
     assert len(load.failed) < 0.005 * len(load.done)
     assert_flat(load.sizes, 2000)
+
+
+def test_one_disk_of_three_that_reads_slowly_is_left_out(simulate: Simulate) -> None:
+    load = loaded(simulate, read_s=0.0002, reads=1.0)
+    load.sim.machines["n3"].seconds_per_read = 0.02
+    assert load.open_loop(900, 5.0) > 0.95 * 600  # all that are asked of the others
+    assert not load.failed
+    assert_flat(load.sizes, 400)
+
+
+def test_reads_of_many_keys_and_listings_past_what_slow_disks_take_are_refused(simulate: Simulate) -> None:
+    load = loaded(simulate, read_s=0.001)
+    strangers = [load.sim.stranger(name) for name in load.sim.machines]
+    load.sim.run_for(0.1)
+    heard: list[Message] = []
+    for turn in range(400):
+        keys = pack_row([b"key %d" % number for number in range(turn % 64 + 1)])
+        for stranger in strangers:
+            stranger.send(GetMany(2 * turn, "bucket", keys, DEFAULT, DEFAULT, 5000))
+            page = ListKeys(2 * turn + 1, "bucket", turn % 64, b"", 100, DEFAULT, DEFAULT, 5000, False)
+            stranger.send(page)
+        load.sim.run_for(STEP_S)
+        assert max(queue for machine in load.sim.machines.values() for queue in queues(machine)) < 1000
+    load.sim.run_for(10)
+    for stranger in strangers:
+        assert stranger.closed is None
+        assert len(stranger.heard) == 1 + 2 * 400
+        heard += stranger.heard[1:]
+    refused = [answer for answer in heard if isinstance(answer, Failed)]
+    assert {answer.code for answer in refused} == {"overloaded"}
+    assert sum(isinstance(answer, Listed) for answer in heard) > 50
+    found = [answer for answer in heard if isinstance(answer, FoundMany)]
+    records = [record for many in found for record in unpack_row(many.records, items_max=64)]
+    assert len(found) > 100
+    assert records.count(b"") > 0.75 * len(records)
 
 
 def test_one_slow_disk_of_three_falls_behind_alone(simulate: Simulate) -> None:

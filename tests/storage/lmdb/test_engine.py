@@ -251,6 +251,9 @@ def test_a_page_that_is_none_is_a_corrupt_record_and_breaks_what_needs_it_whole(
             data.write(bytes(4096))
     with pytest.raises(CorruptRecord):
         engine.get(b"only")
+    with pytest.raises(CorruptRecord) as caught:
+        engine.get_many([b"only"], bytes_max=1000)
+    assert caught.value.key == b"only"
     with pytest.raises(CorruptRecord):
         engine.get_meta("fact")
     with pytest.raises(StorageBroken, match="cannot be read in order"):
@@ -263,6 +266,8 @@ def test_a_closed_engine_is_no_corrupt_record(engine: LmdbEngine) -> None:
     engine.close()
     with pytest.raises(StorageBroken, match="reading failed"):
         engine.get(b"a")
+    with pytest.raises(StorageBroken, match="reading failed"):
+        engine.get_many([b"a"], bytes_max=1000)
     with pytest.raises(StorageBroken, match="reading failed"):
         engine.get_meta("name")
     with pytest.raises(StorageBroken, match="nothing can be read any more"):
