@@ -99,7 +99,7 @@ def test_a_link_is_given_the_time_that_it_usually_takes(world):
 
 
 def test_a_stop_says_nothing_of_what_is_usual(quick):
-    calls = [quick.get() for _ in range(30)]
+    calls = [quick.get() for _ in range(20)]
     quick.sent()
     quick.advance(HEDGE_MIN_S + STEP_S)
     assert len(requests(quick)) == len(calls)
