@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dyno.protocol.handshake import CLIENT
 from dyno.transport.link import Link
@@ -29,7 +29,7 @@ _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Inbound:
-    """receive(number, message) for every request; `now` is the runner's clock at this turn."""
+    """receive(number, requests), as they came together; `now` is the runner's clock at this turn."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Inbound:
         config: Config,
         reactor: Reactor,
         now: Callable[[], float],
-        receive: Callable[[int, Message], None],
+        receive: Callable[[int, Sequence[Message]], None],
         log: Callable[[str, str], None],
     ) -> None:
         self.closed = False
@@ -57,14 +57,16 @@ class Inbound:
         self._resume_at: float | None = None
         reactor.register(listener, self)
 
-    def send(self, number: int, message: Message) -> None:
+    def send(self, replies: Sequence[tuple[int, Any]]) -> None:
         """An answer to a link that is gone is dropped."""
-        link = self._links.get(number)
-        if link is not None:
-            try:
-                link.send(message)
-            except ValueError as error:
-                self._log("error", f"dropped an answer: {error}")
+        links = self._links
+        for number, message in replies:
+            link = links.get(number)
+            if link is not None:
+                try:
+                    link.send(message)
+                except ValueError as error:
+                    self._log("error", f"dropped an answer: {error}")
 
     @property
     def has_clients(self) -> bool:
@@ -179,13 +181,10 @@ class Inbound:
     # ── links in use ──
 
     def _messages(self, link: Link, messages: Sequence[Message]) -> None:
-        number: int = link.owner
-        for message in messages:
-            try:
-                self._receive(number, message)
-            except ValueError as error:
-                link.close(f"not understood: {error}")
-                return
+        try:
+            self._receive(link.owner, messages)
+        except ValueError as error:
+            link.close(f"not understood: {error}")
 
     def _closed(self, link: Link, reason: str) -> None:
         number: int = link.owner

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from random import Random
 from time import perf_counter
@@ -198,14 +198,18 @@ class Runner:
 
     # ── what the sockets and the disk tell ──
 
-    def _receive(self, link: int, message: Message) -> None:
-        if self._engine.cold:
-            what = self._core.slots_read_by(message) or self._core.spans_read_by(message)
-            if what:
-                if not self._cold_reads.take(what, link, message):
-                    self._core.overloaded(link, message, self._out)
-                return
-        self._core.receive(link, message, self._now, self._out)
+    def _receive(self, link: int, messages: Sequence[Message]) -> None:
+        receive, now, out = self._core.receive, self._now, self._out
+        for message in messages:
+            if not self._engine.cold or not self._wait_for_pages(link, message):
+                receive(link, message, now, out)
+
+    def _wait_for_pages(self, link: int, message: Message) -> bool:
+        """Whether a message joined the line before the cold disk, or was refused a place in it."""
+        what = self._core.slots_read_by(message) or self._core.spans_read_by(message)
+        if what and not self._cold_reads.take(what, link, message):
+            self._core.overloaded(link, message, self._out)
+        return bool(what)
 
     def _receive_warm(self, link: int, message: Message) -> None:
         try:
@@ -277,19 +281,25 @@ class Runner:
             self.joined.set()
 
     def _deliver(self) -> None:
+        """Once through the outbox, most of which is empty most of the time."""
         out = self._out
-        for level, text in _taken(out.events):
-            self._log(level, text)
-        for address in _taken(out.disconnect):
-            self._outbound.disconnect(address)
-        for address in _taken(out.connect):
-            self._outbound.connect(address)
-        for number, reply in _taken(out.replies):
-            self._inbound.send(number, reply)
-        for address, request in _taken(out.sends):
-            self._outbound.send(address, request)
-        for address, message in _taken(out.datagrams):
-            self._gossip.send(address, message)
+        if out.events:
+            for level, text in _taken(out.events):
+                self._log(level, text)
+        if out.disconnect:
+            for address in _taken(out.disconnect):
+                self._outbound.disconnect(address)
+        if out.connect:
+            for address in _taken(out.connect):
+                self._outbound.connect(address)
+        if out.replies:
+            self._inbound.send(_taken(out.replies))
+        if out.sends:
+            for address, request in _taken(out.sends):
+                self._outbound.send(address, request)
+        if out.datagrams:
+            for address, message in _taken(out.datagrams):
+                self._gossip.send(address, message)
 
     def _set_timer(self) -> None:
         deadlines = (self._core.deadline(), self._inbound.deadline(), self._outbound.deadline())
@@ -304,8 +314,6 @@ _T = TypeVar("_T")
 
 def _taken(items: list[_T]) -> list[_T]:
     """What a list of the outbox holds; the list is empty afterwards."""
-    if not items:
-        return items
     taken = items[:]
     items.clear()
     return taken
