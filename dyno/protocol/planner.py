@@ -21,10 +21,21 @@ if TYPE_CHECKING:
 
     from dyno.buckets.properties import Properties
     from dyno.protocol.membership import Membership
+    from dyno.protocol.outbox import Outbox
     from dyno.protocol.ring import Ring
+    from dyno.protocol.sink import AnySink
     from dyno.wire.messages import Get, GetMany, ListKeys
 
     Request: TypeAlias = Get | GetMany | ListKeys | Put | Delete
+
+
+class Intent(NamedTuple):
+    """What a request comes to: a key, its slot, and the nodes that own it under the ring `ring`."""
+
+    key: bytes
+    slot: bytes
+    owners: tuple[str, ...]
+    ring: int
 
 
 class Standing(NamedTuple):
@@ -104,3 +115,11 @@ class Planner:
         if dead:
             text += f"; dead: {', '.join(dead)}"
         return Failure(Code.QUORUM, text, needed)
+
+    def meets(self, owners: tuple[str, ...], needed: int, sink: AnySink, out: Outbox) -> bool:
+        """Whether the quorum can be met, as far as is known beforehand; if not, the sink hears why. A quorum
+        that cannot be met is not begun."""
+        shortage = self.shortage(owners, needed)
+        if shortage is not None:
+            sink.failed(shortage, out)
+        return shortage is None

@@ -6,7 +6,7 @@ A coordinator does not know whether a client, or a delete that reads first, wait
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from dyno.errors import Code
 from dyno.protocol.outbox import Outbox
@@ -27,6 +27,10 @@ class Failure(NamedTuple):
 
 def invalid(message: str) -> Failure:
     return Failure(Code.INVALID, message)
+
+
+def overloaded(message: str, retry_after_s: float) -> Failure:
+    return Failure(Code.OVERLOADED, message, retry_after_s=retry_after_s)
 
 
 def failed(id: int, failure: Failure) -> Failed:
@@ -59,6 +63,9 @@ class ListSink(Protocol):
 
 class Sink(ReadSink, WriteSink, ListSink, Protocol):
     """Whoever asks for anything."""
+
+
+AnySink: TypeAlias = ReadSink | WriteSink | ListSink  # whoever can be told of a failure
 
 
 class LinkSink:

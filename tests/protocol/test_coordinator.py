@@ -414,11 +414,11 @@ def test_reads_that_are_answered_and_wait_for_late_copies_are_bounded_and_forgot
         at.hear(hedge, ReadAnswer(read.id, STATUS_OK, b""))
         assert len(at.answers()) == 1
         at.now -= 0.049
-    assert len(at.coordinator._trailing) == 1000
+    assert len(at.coordinator.reads._trailing) == 1000
     at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
-    assert len(at.coordinator._trailing) == 999
+    assert len(at.coordinator.reads._trailing) == 999
     at.coordinator.link_down(name, at.out)
-    assert not at.coordinator._trailing
+    assert not at.coordinator.reads._trailing
 
 
 def test_reads_that_trail_are_given_up_with_their_time() -> None:
@@ -429,10 +429,10 @@ def test_reads_that_trail_are_given_up_with_their_time() -> None:
     at.tick(0.05)
     ((hedge, _),) = at.sent(Read)
     at.hear(hedge, ReadAnswer(read.id, STATUS_OK, b""))
-    assert len(at.coordinator._trailing) == 1
+    assert len(at.coordinator.reads._trailing) == 1
     assert at.coordinator.deadline() is None  # nobody waits for it
     at.coordinator.tick(2.0, at.out)
-    assert not at.coordinator._trailing
+    assert not at.coordinator.reads._trailing
     assert len(at.answers()) == 1
 
 
@@ -442,8 +442,8 @@ def test_a_read_of_a_write_on_its_way_is_over_once_it_is_answered() -> None:
     at.ask(a_get(2, r=1))
     at.commit()
     assert any(isinstance(answer, Found) for answer in at.answers())
-    assert not at.coordinator._gets
-    assert not at.coordinator._trailing
+    assert not at.coordinator.reads._gets
+    assert not at.coordinator.reads._trailing
 
 
 @pytest.mark.parametrize(
@@ -734,7 +734,7 @@ def test_a_listing_whose_ring_changes_before_its_reads_is_planned_again() -> Non
     at.turn("abcd")
     assert at.failure().code == "ring"
 
-    read_key = partial(at.coordinator._read_listed, at.ring.plan("bucket", KEY), at.ring, 2)
+    read_key = partial(at.coordinator.reads._read_listed, at.ring.plan("bucket", KEY), at.ring, 2)
     at.turn("abcde")
     sink = LinkSink(LINK, 1)
     read_key(b"h" * 16, KEY, sink, at.now, at.out)

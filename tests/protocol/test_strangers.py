@@ -435,5 +435,5 @@ def test_nonsense_of_all_kinds_is_survived(seed: int) -> None:
     for _ in range(300):
         besieged.step()
     besieged.come_to_rest()
-    assert besieged.node._coordinator._listings == 0
+    assert besieged.node._coordinator.reads._listings == 0
     assert all(count == 1 for count in besieged.answers.values())

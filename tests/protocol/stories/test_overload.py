@@ -136,8 +136,8 @@ def queues(machine: Machine) -> list[int]:
     return [
         len(gathering.writes),
         len(gathering.waiters) // 3,  # a put of its own, and copies for others
-        len(coordinator._puts) + len(coordinator._gets) + len(coordinator._forwardings),
-        len(coordinator._retries),
+        len(coordinator.writes._puts) + len(coordinator.reads._gets) + len(coordinator._forwardings),
+        len(coordinator.reads._retries) + len(coordinator.writes._retries),
         node.read_line.waiting,
     ]
 

@@ -1,0 +1,311 @@
+"""All writes of one node that are under way, and what is asked before one begins.
+
+A put mints a dot here and is copied to the other owners (`PutCoordinator`); a delete drops what its context
+covers, or what it has read first, and is copied likewise. Writes all have the same time, so they expire in
+the order in which they began (PERFORMANCE, rule 7). A write that would wait too long, for this disk or for
+those of the others, is refused before anything is done (`overload`).
+
+In: what to write for whom, the answers of replicas, link and ring events, the time. Out: copies, and one word
+to every sink. Raises InvalidRequest for what can never be written, `Refusal` when this replica cannot write
+it now, and nothing was done then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+from dyno.causality import token
+from dyno.causality.context import Malformed
+from dyno.causality.record import OtherKind, Record, put_context
+from dyno.config import RECORD_BYTES_MAX
+from dyno.errors import Code, InvalidRequest
+from dyno.protocol.outbox import Outbox
+from dyno.protocol.overload import PeerLoads
+from dyno.protocol.put import PutCoordinator
+from dyno.protocol.reads import RETRY_AFTER_S
+from dyno.protocol.replica import Refusal
+from dyno.protocol.sink import Failure, ReadFirst, invalid, overloaded
+from dyno.wire.messages import STATUS_OK, Put, Store
+from dyno.wire.values import content_size
+
+if TYPE_CHECKING:
+    from dyno.causality.context import Context
+    from dyno.config import Config
+    from dyno.protocol.membership import Membership
+    from dyno.protocol.peers import Peers
+    from dyno.protocol.planner import Intent, Planner
+    from dyno.protocol.reads import Reads
+    from dyno.protocol.replica import Replica, Written
+    from dyno.protocol.ring import Ring
+    from dyno.protocol.sink import Sink
+    from dyno.wire.messages import Delete, Stored
+
+Refused: TypeAlias = Callable[[Refusal, float, Outbox], None]
+
+_REQUEST_ID_BYTES = 16
+_OTHERS_TAKE = 2.0  # times as long as this node's own disk, as a rule, until W owners have a write
+_MANY_PUTS = 64  # under way: with fewer nobody needs to ask whether peers keep up
+
+
+class Writes:
+    """me: this node's name. reads: for deletes that read first."""
+
+    def __init__(
+        self,
+        *,
+        me: str,
+        config: Config,
+        replica: Replica,
+        peers: Peers,
+        membership: Membership,
+        planner: Planner,
+        reads: Reads,
+    ) -> None:
+        self._me = me
+        self._config = config
+        self._replica = replica
+        self._peers = peers
+        self._membership = membership
+        self._planner = planner
+        self._reads = reads
+        self._loads = PeerLoads(config)
+        self._last_id = 0
+        self._puts: dict[int, PutCoordinator] = {}
+        self._retries: deque[tuple[float, str, PutCoordinator]] = deque()
+
+    @property
+    def under_way(self) -> int:
+        """Writes that are not answered yet."""
+        return len(self._puts)
+
+    # ── what comes in ──
+
+    def begin(
+        self, request: Put | Delete, intent: Intent, refused: Refused, sink: Sink, now: float, out: Outbox
+    ) -> None:
+        """refused: told when this replica cannot write after all, once it has read first."""
+        needed = self._planner.needed(intent.owners, request)
+        if len(request.request) != _REQUEST_ID_BYTES:
+            raise InvalidRequest(f"a request id has {_REQUEST_ID_BYTES} bytes")
+        if len(request.context) > RECORD_BYTES_MAX:
+            raise InvalidRequest(f"a context of {len(request.context)} bytes was never given to anybody")
+        ring = self._planner.ring
+        assert ring is not None
+        context = token.decode(request.context, cluster=ring.cluster, bucket=request.bucket, key=request.key)
+        if not self._takes_data(sink, out) or not self._planner.meets(intent.owners, needed, sink, out):
+            return
+        if not self._has_room(intent.owners, needed, request.budget_ms, sink, now, out):
+            return
+        if isinstance(request, Put):
+            self._put(request, context, intent, needed, sink, now, out)
+        else:
+            self._delete(request, context, intent, needed, refused, sink, now, out)
+
+    def answer(self, node: str, message: Stored, now: float, out: Outbox) -> None:
+        """A replica's; one to a write that is over is late and means nothing."""
+        self._loads.answered(node, message.status, now)
+        put = self._puts.get(message.id)
+        if put is not None:
+            self._stored(put, node, message.status, now, out)
+
+    def link_up(self, node: str, out: Outbox) -> None:
+        """What could not be sent to a node is sent now."""
+        self._loads.lost(node)
+        for put in self._puts.values():
+            put.retry(node, out)
+
+    def link_down(self, node: str) -> None:
+        self._loads.lost(node)
+        for put in self._puts.values():
+            put.lost(node)
+
+    def replan(self, ring: Ring) -> None:
+        """The ring is another one now. A write is on some disks already, and goes on."""
+        self._loads.keep(ring.names)
+
+    def tick(self, now: float, out: Outbox) -> None:
+        while self._retries and self._retries[0][0] <= now:
+            _, node, put = self._retries.popleft()
+            put.retry(node, out)
+        while self._puts and (put := next(iter(self._puts.values()))).deadline <= now:
+            del self._puts[put.id]
+            put.expire(out)
+
+    def deadline(self) -> float:
+        """Infinity for none."""
+        earliest = self._retries[0][0] if self._retries else math.inf
+        if self._puts:
+            earliest = min(earliest, next(iter(self._puts.values())).deadline)
+        return earliest
+
+    # ── before it begins ──
+
+    def _takes_data(self, sink: Sink, out: Outbox) -> bool:
+        if self._membership.admitting:
+            names = ", ".join(self._membership.joining())
+            sink.failed(Failure(Code.RING, f"writes wait until {names} has joined the cluster"), out)
+            return False
+        return True
+
+    def _has_room(
+        self, owners: tuple[str, ...], needed: int, budget_ms: int, sink: Sink, now: float, out: Outbox
+    ) -> bool:
+        """Whether a write would be on enough disks soon enough, as far as can be seen beforehand."""
+        delay_s = self._replica.delay_s(now)
+        if delay_s and delay_s > min(self._config.write_delay_max_s, budget_ms / 1000 / _OTHERS_TAKE):
+            self._refuse(f"writes wait {delay_s:.2f} s for the disk", delay_s, sink, out)
+            return False
+        if not self._loads.pressed and len(self._puts) <= _MANY_PUTS:
+            return True
+        if self._loads.room(self._planner.standing(owners).others, now) < needed - 1:
+            self._refuse(f"fewer than {needed} owners of the key keep up with writes", 0.0, sink, out)
+            return False
+        return True
+
+    def _refuse(self, text: str, delay_s: float, sink: Sink, out: Outbox) -> None:
+        """delay_s: how long what waits already will take."""
+        sink.failed(overloaded(f"{self._me}: {text}", max(self._config.retry_after_s, delay_s)), out)
+
+    # ── puts and deletes ──
+
+    def _put(
+        self,
+        request: Put,
+        context: Context,
+        intent: Intent,
+        needed: int,
+        sink: Sink,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        size = content_size(request.value)
+        if size > self._config.value_bytes_max:
+            raise InvalidRequest(
+                f"the value has {size} bytes, more than value_bytes_max={self._config.value_bytes_max}"
+            )
+        if request.conditional and not self._matches(request, context, intent, sink, out):
+            return
+        written = self._replica.put(
+            intent.slot, request.key, context=context, request=request.request, value=request.value
+        )
+        assert written.dot is not None
+        answer = put_context(context, written.before, written.dot).pack()
+        self._copy(intent, written, answer, needed, sink, now, out)
+
+    def _matches(self, request: Put, context: Context, intent: Intent, sink: Sink, out: Outbox) -> bool:
+        """if_context: the record here is at exactly that context; b"" asks that nothing is live."""
+        packed, batch = self._replica.read(intent.slot)
+        record = Record.unpack(packed) if packed else Record.EMPTY
+        if record.context == context if request.context else not record.siblings:
+            return True
+        if batch is None:
+            self._conflict(sink, packed, STATUS_OK, 0.0, out)
+        else:
+            batch.waiters.append(partial(self._conflict, sink, packed))
+        return False
+
+    def _conflict(self, sink: Sink, packed: bytes, status: int, now: float, out: Outbox) -> None:
+        """Once what the caller is shown is on the disk, or never will be."""
+        if status == STATUS_OK:
+            text = "the record is not at the context that was given: somebody else wrote it"
+            sink.failed(Failure(Code.CONFLICT, text, record=packed), out)
+        else:
+            text = f"{self._me}: the disk refused another write of this key"
+            sink.failed(Failure(Code.STORAGE, text), out)
+
+    def _delete(
+        self,
+        request: Delete,
+        context: Context,
+        intent: Intent,
+        needed: int,
+        refused: Refused,
+        sink: Sink,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        if context:
+            self._bury(intent, context, b"", needed, sink, now, out)
+            return
+        reads = self._planner.count(request.bucket, intent.owners, "r", request.r, request.pr)
+        if self._planner.meets(intent.owners, reads, sink, out):
+            then = partial(self._bury_read, intent, needed, refused, sink)
+            self._reads.begin(intent, reads, ReadFirst(then, sink), now, out)
+
+    def _bury_read(
+        self,
+        intent: Intent,
+        needed: int,
+        refused: Refused,
+        sink: Sink,
+        read: bytes,
+        answered: list[str],
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """Delete what was read; nothing was, then nothing needs to be written."""
+        if not read:
+            sink.done(b"", answered, out)
+        elif self._takes_data(sink, out):
+            try:
+                self._bury(intent, Record.unpack(read).context, read, needed, sink, now, out)
+            except (InvalidRequest, OtherKind) as error:
+                sink.failed(invalid(str(error)), out)
+            except Malformed as error:  # several copies agree on it, or nobody would have looked inside
+                text = f"the copies on {', '.join(answered)} are malformed: {error}"
+                sink.failed(Failure(Code.STORAGE, text), out)
+            except Refusal as refusal:
+                refused(refusal, now, out)
+
+    def _bury(
+        self,
+        intent: Intent,
+        context: Context,
+        read: bytes,
+        needed: int,
+        sink: Sink,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        written = self._replica.delete(intent.slot, intent.key, context=context, read=read)
+        self._copy(intent, written, context.pack(), needed, sink, now, out)
+
+    def _copy(
+        self,
+        intent: Intent,
+        written: Written,
+        context: bytes,
+        needed: int,
+        sink: Sink,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """The record goes to the other owners while this node's disk is at it."""
+        put = PutCoordinator(
+            store=Store(self._next_id(), intent.ring, intent.slot, intent.key, written.record),
+            context=context,
+            owners=intent.owners,
+            needed=needed,
+            deadline=now + self._config.put_timeout_s,
+            me=self._me,
+            peers=self._peers,
+            sink=sink,
+        )
+        self._puts[put.id] = put
+        self._loads.sent(self._planner.standing(intent.owners).others, now)
+        written.batch.waiters.append(partial(self._stored, put, self._me))
+        put.start(out)
+
+    def _stored(self, put: PutCoordinator, node: str, status: int, now: float, out: Outbox) -> None:
+        if put.stored(node, status, now, out):
+            self._retries.append((now + RETRY_AFTER_S, node, put))
+        if put.finished:
+            self._puts.pop(put.id, None)
+
+    def _next_id(self) -> int:
+        self._last_id += 1
+        return self._last_id
