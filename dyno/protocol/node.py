@@ -18,32 +18,24 @@ Nothing here raises for what a remote did: it is answered with a refusal, or rep
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
-from dyno.buckets.properties import DEFAULTS
-from dyno.config import COPIES, KEY_BYTES_MAX
-from dyno.errors import Code, InvalidRequest
-from dyno.placement.hashing import BUCKET_IN_SLOT, COPIES_IN_SLOT, PREFIX_BYTES, SLOT_BYTES
+from dyno.errors import Code
 from dyno.protocol import handshake
 from dyno.protocol.bucket_register import BUCKETS
 from dyno.protocol.buckets import BucketKeeper
 from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import Coordinator
-from dyno.protocol.overload import PEERS_ROOM, ReadLine, answer_to
+from dyno.protocol.foresight import Foresight
+from dyno.protocol.overload import ReadLine, answer_to
+from dyno.protocol.peer_requests import PeerRequests
 from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
-from dyno.protocol.replica import Batch, Refusal, Replica, listing_span
+from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.ring import Ring
 from dyno.wire.members import pack_members
 from dyno.wire.messages import (
-    GET_MANY_KEYS_MAX,
-    READ_MANY_BYTES_MAX,
-    READ_MANY_SLOTS_MAX,
-    STATUS_OK,
-    STATUS_OVERLOADED,
-    STATUS_REFUSED,
     STATUS_RING,
     Admit,
     AskBuckets,
@@ -67,21 +59,15 @@ from dyno.wire.messages import (
     Proposed,
     PushPull,
     Put,
-    Read,
     ReadAnswer,
-    ReadMany,
     ReadManyAnswer,
     Refuse,
     Reject,
-    Scan,
     ScanAnswer,
-    Store,
     Stored,
     SwapBuckets,
     Withdrawn,
 )
-from dyno.wire.pages import is_page
-from dyno.wire.rows import pack_row, unpack_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -132,7 +118,6 @@ class Node:
             config=config,
             random=random,
         )
-        self._copies = self._buckets.table.copies
         self._planner = Planner(
             me=self.name,
             membership=self.membership,
@@ -158,6 +143,15 @@ class Node:
             read_line=self.read_line,
             elsewhere=lambda: self._coordinator.under_way,
         )
+        self._peer_requests = PeerRequests(
+            me=self.name,
+            config=config,
+            membership=self.membership,
+            planner=self._planner,
+            replica=self._replica,
+            copies=self._buckets.table.copies,
+        )
+        self._foresight = Foresight(me=self.name, planner=self._planner)
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
         self._refusals: dict[str, str] = {}  # by address
@@ -270,34 +264,12 @@ class Node:
         door(link, message, now, out)
 
     def slots_read_by(self, message: Message) -> Sequence[bytes]:
-        """The slots that this replica will read for a message, as far as they are known beforehand. None for
-        one that will be refused."""
-        if isinstance(message, Read | Store):
-            return (message.slot,) if len(message.slot) == SLOT_BYTES else ()
-        if isinstance(message, ReadMany):
-            return _slots_of(message) if self._same_ring(message.ring) else ()
-        if isinstance(message, Get | Put | Delete):
-            return self._own_slots(message.bucket, (message.key,))
-        if isinstance(message, GetMany):
-            return self._own_slots(message.bucket, unpack_keys(message.keys, items_max=GET_MANY_KEYS_MAX))
-        return ()
+        """See Foresight."""
+        return self._foresight.slots_read_by(message)
 
     def spans_read_by(self, message: Message) -> Sequence[Span]:
-        """The same for a page of records."""
-        if isinstance(message, Scan) and _is_scan(message):
-            return (listing_span(message.prefix, message.after, message.limit),)
-        ring = self._planner.ring
-        if ring is not None and isinstance(message, ListKeys) and is_page(message.after, message.limit):
-            bucket = self._planner.serving.get(message.bucket, DEFAULTS)
-            if bucket is None:
-                return ()
-            try:
-                plan = ring.plan_listing(message.bucket, message.partition, bucket.n)
-            except InvalidRequest:
-                return ()
-            if self.name in plan.owners:
-                return (listing_span(plan.slot, message.after, message.limit),)
-        return ()
+        """See Foresight."""
+        return self._foresight.spans_read_by(message)
 
     def overloaded(self, link: int, message: Message, out: Outbox) -> None:
         """Refuse a request that would wait too long for a slow disk, unstarted."""
@@ -383,18 +355,6 @@ class Node:
 
     # ── inside ──
 
-    def _own_slots(self, bucket: str, keys: Sequence[bytes]) -> list[bytes]:
-        """The slots of those keys that this node owns."""
-        ring = self._planner.ring
-        properties = self._planner.serving.get(bucket, DEFAULTS)
-        if ring is None or properties is None:
-            return []
-        try:
-            plans = [ring.plan(bucket, key, properties.n) for key in keys]
-        except InvalidRequest:
-            return []
-        return [plan.slot for plan in plans if self.name in plan.owners]
-
     def _doors(self) -> dict[type, Callable[[int, Message, float, Outbox], None]]:
         coordinate: Callable[..., None] = self._coordinator.request
         join: Callable[..., None] = self._membership_request
@@ -405,10 +365,7 @@ class Node:
             Put: coordinate,
             Delete: coordinate,
             ListKeys: coordinate,
-            Read: self._read,
-            ReadMany: self._read_many,
-            Scan: self._scan,
-            Store: self._store,
+            **self._peer_requests.doors(),
             AskMembers: self._members,
             AskJoin: join,
             Admit: join,
@@ -440,7 +397,9 @@ class Node:
             return
         self._ring_version = membership.ring_version
         members = membership.ring_members()
-        if not self._same_ring(membership.fingerprint):  # else somebody merely moved to another address
+        if not self._planner.is_planned_with(
+            membership.fingerprint
+        ):  # else somebody merely moved to another address
             ring = self._planner.ring = Ring(
                 members,
                 cluster=membership.cluster,
@@ -484,9 +443,6 @@ class Node:
         )
         out.replies.append((link, answer))
 
-    def _same_ring(self, fingerprint: int) -> bool:
-        return self._planner.ring is not None and self._planner.ring.fingerprint == fingerprint
-
     def _get(self, link: int, message: Get, now: float, out: Outbox) -> None:
         if message.forwarded:
             self._coordinator.request(link, message, now, out)
@@ -496,94 +452,6 @@ class Node:
     def _read_singly(self, link: int, get: Get, late: str, now: float, out: Outbox) -> None:
         self._coordinator.request(link, get, now, out, late=late)
 
-    def _read_many(self, link: int, message: ReadMany, now: float, out: Outbox) -> None:
-        """Answer with the records as they are stored, undecoded."""
-        slots = _slots_of(message)
-        if not self._same_ring(message.ring) or not all(map(self._same_copies, slots)):
-            out.replies.append((link, ReadManyAnswer(message.id, STATUS_RING, b"")))
-            return
-        records = self._replica.read_many(slots, bytes_max=READ_MANY_BYTES_MAX)
-        out.replies.append((link, ReadManyAnswer(message.id, STATUS_OK, pack_row(records))))
-
-    def _same_copies(self, slot: bytes) -> bool:
-        """Whether whoever planned for this slot, or for all that begin so, knows of its bucket what is known
-        here."""
-        return self._copies.get(slot[BUCKET_IN_SLOT], COPIES) == slot[COPIES_IN_SLOT]
-
-    def _read(self, link: int, message: Read, now: float, out: Outbox) -> None:
-        """Answer with the record as it is stored, undecoded."""
-        _check_slot(message.slot)
-        if not self._same_ring(message.ring) or not self._same_copies(message.slot):
-            out.replies.append((link, ReadAnswer(message.id, STATUS_RING, b"")))
-            return
-        try:
-            record, batch = self._replica.read(message.slot)
-        except Refusal as refusal:
-            out.events.append(("error", str(refusal)))
-            out.replies.append((link, ReadAnswer(message.id, refusal.status, b"")))
-            return
-        if batch is None:
-            out.replies.append((link, ReadAnswer(message.id, STATUS_OK, record)))
-        elif self._replica.crowded:
-            out.replies.append((link, ReadAnswer(message.id, STATUS_OVERLOADED, b"")))
-        else:
-            batch.waiters.append(partial(self._read_waited, link, message, record))
-
-    def _read_waited(
-        self, link: int, message: Read, record: bytes, status: int, now: float, out: Outbox
-    ) -> None:
-        if status == STATUS_OK:
-            out.replies.append((link, ReadAnswer(message.id, STATUS_OK, record)))
-        else:
-            self._read(link, message, now, out)  # what never got to the disk was never there
-
-    def _scan(self, link: int, message: Scan, now: float, out: Outbox) -> None:
-        """Answer with a page of what is on the disk."""
-        if not _is_scan(message):
-            raise ValueError("a scan that no node asks for")
-        if self._same_ring(message.ring) and self._same_copies(message.prefix):
-            entries, end = self._replica.scan(message.prefix, message.after, message.limit)
-            out.replies.append((link, ScanAnswer(message.id, STATUS_OK, entries, end)))
-        else:
-            out.replies.append((link, ScanAnswer(message.id, STATUS_RING, b"", b"")))
-
-    def _store(self, link: int, message: Store, now: float, out: Outbox) -> None:
-        _check_slot(message.slot)
-        if not 1 <= len(message.key) <= KEY_BYTES_MAX:
-            raise ValueError(f"a key of {len(message.key)} bytes")
-        if (
-            not self._same_ring(message.ring)
-            or not self._same_copies(message.slot)
-            or self.membership.admitting
-        ):
-            self._answer_store(link, message.id, STATUS_RING, now, out)
-            return
-        assert self._planner.ring is not None
-        if not self._planner.ring.places(message.slot, message.key, self.name):
-            out.events.append(("error", f"a peer sent key {message.key!r} to where it does not belong"))
-            self._answer_store(link, message.id, STATUS_REFUSED, now, out)
-            return
-        # Read repair, which nobody waits for, yields to clients.
-        room = PEERS_ROOM if message.id else 1.0
-        if self._replica.crowded or self._replica.delay_s(now) > self._config.write_delay_max_s * room:
-            self._answer_store(link, message.id, STATUS_OVERLOADED, now, out)
-            return
-        try:
-            batch = self._replica.merge(message.slot, message.key, message.record)
-        except Refusal as refusal:
-            if refusal.is_news:
-                out.events.append(("error", f"a record from a peer was refused: {refusal}"))
-            self._answer_store(link, message.id, refusal.status, now, out)
-            return
-        if batch is None:
-            self._answer_store(link, message.id, STATUS_OK, now, out)
-        elif message.id:
-            batch.waiters.append(partial(self._answer_store, link, message.id))
-
-    def _answer_store(self, link: int, id: int, status: int, now: float, out: Outbox) -> None:
-        if id:
-            out.replies.append((link, Stored(id, status)))
-
     def _exchange(self, name: str, address: str, now: float, out: Outbox) -> None:
         """A peer plans with another ring, or knows other buckets: show each other the tables."""
         if now - self._exchanged_at.get(address, -_EXCHANGE_INTERVAL_S) >= _EXCHANGE_INTERVAL_S:
@@ -591,24 +459,6 @@ class Node:
             self.membership.link_up(address, now, out)
             self._buckets.exchange(name, out)
             self._settle(now, out)
-
-
-def _check_slot(slot: bytes) -> None:
-    """An engine would not take it."""
-    if len(slot) != SLOT_BYTES:
-        raise ValueError(f"a slot of {len(slot)} bytes")
-
-
-def _slots_of(message: ReadMany) -> list[bytes]:
-    slots = message.slots
-    count, rest = divmod(len(slots), SLOT_BYTES)
-    if rest or not 1 <= count <= READ_MANY_SLOTS_MAX:
-        raise ValueError(f"slots of {len(slots)} bytes in all")
-    return [slots[at : at + SLOT_BYTES] for at in range(0, len(slots), SLOT_BYTES)]
-
-
-def _is_scan(message: Scan) -> bool:
-    return len(message.prefix) == PREFIX_BYTES and is_page(message.after, message.limit)
 
 
 def _is_about_the_ring(answer: ReadManyAnswer | Answer) -> bool:

@@ -69,6 +69,10 @@ class Planner:
         self._standings: dict[tuple[str, ...], Standing] = {}  # at most one per partition of the ring
         self._standings_version = -1
 
+    def is_planned_with(self, fingerprint: int) -> bool:
+        """Whether another node that planned with the ring of this fingerprint planned with ours."""
+        return self.ring is not None and self.ring.fingerprint == fingerprint
+
     def standing(self, owners: tuple[str, ...]) -> Standing:
         """How owners stand now. Every request asks and the answer changes rarely, so it is kept."""
         version = self._membership.version

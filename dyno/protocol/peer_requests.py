@@ -1,0 +1,179 @@
+"""What a replica answers to the coordinators of other nodes: reads, pages of records, copies to store.
+
+Every such request says under which ring it was planned, and its slot under which n of the bucket. Where
+either differs from what is known here nothing is done, and the answer says so ("ring"): the two nodes then
+show each other what they know. What is answered is on this node's disk.
+
+In: requests on inbound links. Out: exactly one answer each, but for read repair, which wants none. Raises
+ValueError for what no node sends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dyno.config import COPIES, KEY_BYTES_MAX
+from dyno.placement.hashing import BUCKET_IN_SLOT, COPIES_IN_SLOT, PREFIX_BYTES, SLOT_BYTES
+from dyno.protocol.overload import PEERS_ROOM
+from dyno.protocol.replica import Refusal
+from dyno.wire.messages import (
+    READ_MANY_BYTES_MAX,
+    READ_MANY_SLOTS_MAX,
+    STATUS_OK,
+    STATUS_OVERLOADED,
+    STATUS_REFUSED,
+    STATUS_RING,
+    Read,
+    ReadAnswer,
+    ReadMany,
+    ReadManyAnswer,
+    Scan,
+    ScanAnswer,
+    Store,
+    Stored,
+)
+from dyno.wire.pages import is_page
+from dyno.wire.rows import pack_row
+
+if TYPE_CHECKING:
+    from dyno.config import Config
+    from dyno.protocol.membership import Membership
+    from dyno.protocol.outbox import Outbox
+    from dyno.protocol.planner import Planner
+    from dyno.protocol.replica import Replica
+
+
+class PeerRequests:
+    """me: this node's name. copies: the n of the buckets that were created, by their ids."""
+
+    def __init__(
+        self,
+        *,
+        me: str,
+        config: Config,
+        membership: Membership,
+        planner: Planner,
+        replica: Replica,
+        copies: Mapping[bytes, int],
+    ) -> None:
+        self._me = me
+        self._config = config
+        self._membership = membership
+        self._planner = planner
+        self._replica = replica
+        self._copies = copies
+
+    def doors(self) -> dict[type, Callable[..., None]]:
+        """Who takes a message of which class: (inbound link, message, now, out)."""
+        return {Read: self._read, ReadMany: self._read_many, Scan: self._scan, Store: self._store}
+
+    def _read_many(self, link: int, message: ReadMany, now: float, out: Outbox) -> None:
+        """Answer with the records as they are stored, undecoded."""
+        slots = slots_of(message)
+        one_of_each = {slot[COPIES_IN_SLOT : BUCKET_IN_SLOT.stop]: slot for slot in slots}.values()
+        if not self._planner.is_planned_with(message.ring) or not all(map(self._same_copies, one_of_each)):
+            out.replies.append((link, ReadManyAnswer(message.id, STATUS_RING, b"")))
+            return
+        records = self._replica.read_many(slots, bytes_max=READ_MANY_BYTES_MAX)
+        out.replies.append((link, ReadManyAnswer(message.id, STATUS_OK, pack_row(records))))
+
+    def _same_copies(self, slot: bytes) -> bool:
+        """Whether whoever planned for this slot, or for all that begin so, knows of its bucket what is known
+        here."""
+        return self._copies.get(slot[BUCKET_IN_SLOT], COPIES) == slot[COPIES_IN_SLOT]
+
+    def _read(self, link: int, message: Read, now: float, out: Outbox) -> None:
+        """Answer with the record as it is stored, undecoded."""
+        _check_slot(message.slot)
+        if not self._planner.is_planned_with(message.ring) or not self._same_copies(message.slot):
+            out.replies.append((link, ReadAnswer(message.id, STATUS_RING, b"")))
+            return
+        try:
+            record, batch = self._replica.read(message.slot)
+        except Refusal as refusal:
+            out.events.append(("error", str(refusal)))
+            out.replies.append((link, ReadAnswer(message.id, refusal.status, b"")))
+            return
+        if batch is None:
+            out.replies.append((link, ReadAnswer(message.id, STATUS_OK, record)))
+        elif self._replica.crowded:
+            out.replies.append((link, ReadAnswer(message.id, STATUS_OVERLOADED, b"")))
+        else:
+            batch.waiters.append(partial(self._read_waited, link, message, record))
+
+    def _read_waited(
+        self, link: int, message: Read, record: bytes, status: int, now: float, out: Outbox
+    ) -> None:
+        if status == STATUS_OK:
+            out.replies.append((link, ReadAnswer(message.id, STATUS_OK, record)))
+        else:
+            self._read(link, message, now, out)  # what never got to the disk was never there
+
+    def _scan(self, link: int, message: Scan, now: float, out: Outbox) -> None:
+        """Answer with a page of what is on the disk."""
+        if not is_scan(message):
+            raise ValueError("a scan that no node asks for")
+        if self._planner.is_planned_with(message.ring) and self._same_copies(message.prefix):
+            entries, end = self._replica.scan(message.prefix, message.after, message.limit)
+            out.replies.append((link, ScanAnswer(message.id, STATUS_OK, entries, end)))
+        else:
+            out.replies.append((link, ScanAnswer(message.id, STATUS_RING, b"", b"")))
+
+    def _store(self, link: int, message: Store, now: float, out: Outbox) -> None:
+        _check_slot(message.slot)
+        if not 1 <= len(message.key) <= KEY_BYTES_MAX:
+            raise ValueError(f"a key of {len(message.key)} bytes")
+        if (
+            not self._planner.is_planned_with(message.ring)
+            or not self._same_copies(message.slot)
+            or self._membership.admitting
+        ):
+            self._answer_store(link, message.id, STATUS_RING, now, out)
+            return
+        assert self._planner.ring is not None
+        if not self._planner.ring.places(message.slot, message.key, self._me):
+            out.events.append(("error", f"a peer sent key {message.key!r} to where it does not belong"))
+            self._answer_store(link, message.id, STATUS_REFUSED, now, out)
+            return
+        # Read repair, which nobody waits for, yields to clients.
+        room = PEERS_ROOM if message.id else 1.0
+        if self._replica.crowded or self._replica.delay_s(now) > self._config.write_delay_max_s * room:
+            self._answer_store(link, message.id, STATUS_OVERLOADED, now, out)
+            return
+        try:
+            batch = self._replica.merge(message.slot, message.key, message.record)
+        except Refusal as refusal:
+            if refusal.is_news:
+                out.events.append(("error", f"a record from a peer was refused: {refusal}"))
+            self._answer_store(link, message.id, refusal.status, now, out)
+            return
+        if batch is None:
+            self._answer_store(link, message.id, STATUS_OK, now, out)
+        elif message.id:
+            batch.waiters.append(partial(self._answer_store, link, message.id))
+
+    def _answer_store(self, link: int, id: int, status: int, now: float, out: Outbox) -> None:
+        if id:
+            out.replies.append((link, Stored(id, status)))
+
+
+def _check_slot(slot: bytes) -> None:
+    """An engine would not take it."""
+    if len(slot) != SLOT_BYTES:
+        raise ValueError(f"a slot of {len(slot)} bytes")
+
+
+def slots_of(message: ReadMany) -> list[bytes]:
+    """Raises ValueError for what no node sends."""
+    slots = message.slots
+    count, rest = divmod(len(slots), SLOT_BYTES)
+    if rest or not 1 <= count <= READ_MANY_SLOTS_MAX:
+        raise ValueError(f"slots of {len(slots)} bytes in all")
+    return [slots[at : at + SLOT_BYTES] for at in range(0, len(slots), SLOT_BYTES)]
+
+
+def is_scan(message: Scan) -> bool:
+    """Whether a node may have sent it."""
+    return len(message.prefix) == PREFIX_BYTES and is_page(message.after, message.limit)
