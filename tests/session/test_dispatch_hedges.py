@@ -8,6 +8,7 @@ from dyno.errors import InvalidRequest, Overloaded, RequestTimeout
 from dyno.hedging.budget import EARNED_PER_FIRST, FLOOR_PER_S, TOKENS_AT_START
 from dyno.session.dispatch import HEDGES_LEAVE, PATIENCE_S
 from dyno.session.links import HEDGE_MIN_S
+from dyno.session.paths import TOGETHER
 from dyno.wire.messages import AskMembers
 
 STEP_S = 1 / 256  # of the timers
@@ -99,7 +100,7 @@ def test_a_link_is_given_the_time_that_it_usually_takes(world):
 
 
 def test_a_stop_says_nothing_of_what_is_usual(quick):
-    calls = [quick.get() for _ in range(30)]
+    calls = [quick.get() for _ in range(TOGETHER)]  # more would go to a second node
     quick.sent()
     quick.advance(HEDGE_MIN_S + STEP_S)
     assert len(requests(quick)) == len(calls)
