@@ -369,7 +369,7 @@ class Dispatch:
             self._waiting.pop(call.id, None)
             self._saving.pop(call.id, None)
             if call.trouble is not None and call.trouble.paid:
-                self._budget.give_back(1)  # for what was never sent
+                self._budget.give_back()  # for what was never sent
         while call.link is not None:
             self._leave(call, call.link)
 

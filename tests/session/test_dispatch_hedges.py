@@ -254,6 +254,21 @@ def test_retries_that_succeed_pay_for_those_that_wait(world):
     assert world.now - began < 2
 
 
+@pytest.mark.parametrize("code", ["ring", "overloaded"])
+def test_after_a_short_trouble_that_used_up_the_tokens_all_go_on(world, code):
+    calls = [world.put(f"key {number}") for number in range(1000)]
+    began = world.now
+
+    def answer(_address, message):
+        if world.now < began + 0.3:
+            return world.failed(message, code, retry_after_ms=100)
+        return world.done(message)
+
+    world.serve(answer)
+    assert all(call.error is None for call in calls)
+    assert world.now - began < 3
+
+
 def test_what_waits_for_a_token_can_be_cancelled_closed_and_timed_out(world):
     calls = [world.put(timeout=2) for _ in range(300)]
     for address, message in requests(world):
