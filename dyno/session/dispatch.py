@@ -343,16 +343,15 @@ class Dispatch:
 
     def _abandon(self, call: Call, link: NodeLink, now: float, out: SessionOutbox) -> bool:
         """A silent link need not be waited for; what it says all the same is welcome. False: nobody else can
-        be asked now, or be paid for."""
+        be asked now, or somebody is asked already."""
         trouble = call.troubled()
         if trouble.also is not None:
             self._leave(call, link)
             return False
-        if self._paths.pick(call, now, out) is None or not self._budget.take(now):
+        if self._paths.pick(call, now, out) is None:
             return False
         self._leave(call, link)
-        trouble.paid = True
-        self._send_anew(call, now, out)
+        self._send_again(call, trouble, now, out)
         return True
 
     # ── leaving ──

@@ -320,6 +320,12 @@ def test_a_silent_node_is_left_only_for_a_token(world):
     assert all(call.id in world.session._dispatch.calls for call in calls)
 
 
+def test_of_many_reads_at_a_silent_node_none_waits_for_it_in_vain(world):
+    calls = [world.get(f"key {number}", timeout=2) for number in range(1500)]
+    world.serve(lambda address, message: None if address == "n1:7101" else world.found(message))
+    assert all(call.error is None for call in calls)
+
+
 @pytest.mark.parametrize("callers", [64, 256])
 @pytest.mark.parametrize("bad", [["n1"], ["n1", "n2", "n3"]])
 @pytest.mark.parametrize("how", ["overloaded", "ring", "silent", "reset"])
