@@ -198,6 +198,8 @@ class Dispatch:
                 trouble.may_be_done = trouble.may_be_done or not call.reads
                 self._send_again(call, trouble, now, out)
             else:
+                if call.trouble is not None:
+                    call.trouble.paid = False  # it was sent
                 self.fail(call, failures.lost(call, link.address, reason), now, out)
 
     def send_waiting(self, now: float, out: SessionOutbox) -> None:

@@ -309,6 +309,18 @@ def test_a_token_that_was_not_used_is_given_back(a_world):
     assert budget._tokens == pytest.approx(before, abs=0.01)
 
 
+def test_the_token_of_a_repeated_write_that_is_lost_is_spent(world):
+    budget = world.session._dispatch._budget
+    write = world.put()
+    ((address, _),) = requests(world)
+    world.hear(address, world.failed(write, "overloaded"))
+    ((address, _),) = requests(world)
+    before = budget._tokens
+    world.down(address, "reset")
+    assert write.error.indeterminate
+    assert budget._tokens == before
+
+
 def test_a_silent_node_is_left_only_for_a_token(world):
     calls = [world.get() for _ in range(150)]
     world.sent()
