@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dyno.errors import ConnectFailed, DynoError, InvalidRequest
-from dyno.session import failures, options
+from dyno.session import options
 from dyno.session.calls import Call
 from dyno.session.results import FailedPut, FailedRecord, Origin, Record
 from dyno.wire.messages import GET_MANY_KEYS_MAX, Get, GetMany
@@ -66,7 +66,7 @@ class Batch(Call, ABC):
             part = self._todo.popleft()
             try:
                 if part.deadline <= now:
-                    raise failures.timeout(part, "its turn in the batch did not come", indeterminate=False)
+                    raise self._session.never_began(part, "its turn in the batch did not come")
                 if now > self._began_at:
                     left_ms = max(1, int((part.deadline - now) * 1000))
                     part.request = part.request._replace(budget_ms=left_ms)  # type: ignore

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
+    from dyno.errors import DynoError
     from dyno.session.links import NodeLink
     from dyno.session.options import BucketOptions
     from dyno.session.outbox import SessionOutbox
@@ -324,6 +325,12 @@ class Session:
         if call.link is None:
             self._upkeep(now, out)
         return call
+
+    def never_began(self, call: Call, why: str) -> DynoError:
+        """What a call ends with whose time was up before it could be begun."""
+        if self._links.any_up:
+            return failures.timeout(call, why, indeterminate=False)
+        return failures.unreachable(self._links.why())
 
     def grouped(
         self, bucket: bytes, keys: list[bytes], now: float, out: SessionOutbox

@@ -301,6 +301,20 @@ def test_when_nobody_can_be_reached_the_call_fails(world):
     assert batch in world.finished()
 
 
+def test_a_call_fails_as_a_whole_however_many_keys_nobody_could_be_asked_for(world):
+    batch = put_many(world, {f"key {number}": 1 for number in range(2 * batches.PARTS_MAX)}, timeout=1)
+    world.sent()
+    reading = get_many(world, [f"key {number}" for number in range(2 * batches.KEYS_MAX)], timeout=1)
+    for name in ("n1", "n2", "n3"):
+        world.down(f"{name}:7101")
+    world.advance(2)
+    assert isinstance(reading.error, ConnectFailed)
+    assert batch.error is None, "some were sent"
+    writing = put_many(world, {f"key {number}": 1 for number in range(2 * batches.PARTS_MAX)}, timeout=1)
+    world.advance(2)
+    assert isinstance(writing.error, ConnectFailed)
+
+
 def test_what_has_no_answer_in_time_has_timed_out_and_what_had_no_turn_as_well(world, monkeypatch):
     monkeypatch.setattr(batches, "PARTS_MAX", 2)
     batch = put_many(world, {"a": 1, "b": 2, "c": 3}, timeout=1)
