@@ -99,7 +99,7 @@ class Session:
         self._dispatch = Dispatch(self._links, self._paths, self._changes, random)
         self._cluster = b""
         self._last_id = 0
-        self._closed: ConnectFailed | None = None
+        self._closed: str | None = None
         self._opening: Call | None = None
         self._opening_may_fail_at = math.inf
         self._used_at = -math.inf
@@ -312,7 +312,7 @@ class Session:
         """Raises Overloaded when too many are under way."""
         dispatch = self._dispatch
         if self._closed is not None:
-            raise self._closed
+            raise ConnectFailed(self._closed)
         if len(dispatch.calls) >= CALLS_MAX:
             raise Overloaded(f"this client has {CALLS_MAX} calls under way already", retry_after=0.1)
         self._used_at = now
@@ -385,7 +385,7 @@ class Session:
         cause: BaseException | None = None,
     ) -> None:
         """End all calls; a write that was sent may have been done. Nothing can be begun any more."""
-        self._closed = ConnectFailed(reason)
+        self._closed = reason
         self._dispatch.end_all(reason, cause, now, out)
 
     # ── links ──

@@ -373,6 +373,24 @@ def test_a_client_that_is_closed_ends_all_of_it(world, monkeypatch):
     assert isinstance(later.error, ConnectFailed)
 
 
+def frames(error):
+    count, traceback = 0, error.__traceback__
+    while traceback is not None:
+        count, traceback = count + 1, traceback.tb_next
+    return count
+
+
+def test_errors_of_many_keys_hold_no_frames_of_one_another(world):
+    writing = put_many(world, {f"key {number}": 1 for number in range(2 * batches.PARTS_MAX)})
+    world.session.close(world.now, world.out)
+    assert max(frames(entry.error) for entry in writing.result.values()) < 5
+    entry = next(iter(writing.result.values()))
+    for _ in range(100):
+        with pytest.raises(QuorumNotMet):
+            _ = entry.context
+    assert frames(entry.error) < 5
+
+
 def test_a_link_that_breaks_fails_its_writes_alone_and_the_rest_goes_on(world, monkeypatch):
     monkeypatch.setattr(batches, "PARTS_MAX", 2)
     batch = put_many(world, {f"{number}": number for number in range(6)})
