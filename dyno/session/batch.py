@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dyno.errors import ConnectFailed, DynoError, InvalidRequest
+from dyno.errors import ConnectFailed, DynoError, InvalidRequest, Overloaded
 from dyno.session import options
 from dyno.session.calls import Call
 from dyno.session.results import FailedPut, FailedRecord, Origin, Record
@@ -77,6 +77,9 @@ class Batch(Call, ABC):
             except DynoError as error:
                 if self._parts.pop(part.id, None) is not None:
                     self._keys -= len(part.keys)
+                if isinstance(error, Overloaded) and self._parts:
+                    self._todo.appendleft(part)  # the client is full; this one's turn is when another ends
+                    break
                 self.failed(part, error)
         if not self._parts and not self._todo and self.result is None:
             self.result = self.entries

@@ -347,14 +347,22 @@ def test_what_had_no_turn_before_the_time_was_up_was_surely_not_done(world, monk
     assert "its turn" in str(late)
 
 
-def test_a_full_client_refuses_the_parts_and_not_the_batch(world, monkeypatch):
+def test_in_a_full_client_one_part_waits_for_another(world, monkeypatch):
     monkeypatch.setattr("dyno.session.session.CALLS_MAX", 1)
     batch = put_many(world, {"a": 1, "b": 2})
-    ((address, put),) = world.sent(Put)
-    world.hear(address, world.done(put))
+    for _ in range(2):
+        ((address, put),) = world.sent(Put)
+        world.hear(address, world.done(put))
     assert is_over(world, batch)
-    assert type(batch.result["a"]) is PutResult
-    assert isinstance(batch.result["b"].error, Overloaded)
+    assert [type(entry) for entry in batch.result.values()] == [PutResult, PutResult]
+
+
+def test_a_full_client_refuses_the_parts_and_not_the_batch(world, monkeypatch):
+    monkeypatch.setattr("dyno.session.session.CALLS_MAX", 1)
+    world.get()
+    batch = put_many(world, {"a": 1, "b": 2})
+    assert batch in world.finished()
+    assert [type(entry.error) for entry in batch.result.values()] == [Overloaded, Overloaded]
 
 
 def test_a_client_that_is_closed_ends_all_of_it(world, monkeypatch):
