@@ -284,6 +284,30 @@ def test_a_question_that_is_refused_is_asked_again_later_and_fails_all_its_keys_
     assert [type(entry.error) for entry in batch.result.values()] == [Overloaded, Overloaded]
 
 
+@pytest.mark.parametrize("how", ["overloaded", "reset"])
+def test_keys_whose_node_cannot_take_them_go_to_the_next_best(a_world, how):
+    names = [f"n{number}" for number in range(1, 9)]
+    world = a_world([f"{name}:7101" for name in names])
+    world.settle(*names, members=world.members(*names))
+    keys = [f"key {number}".encode() for number in range(GET_MANY_KEYS_MAX)]
+    get_many(world, keys)
+    routing = world.session._routing
+
+    def owned(address, some):
+        partitions = [routing.partition(world.bucket.id, key) for key in some]
+        return sum(address == member.address for at in partitions for member in routing.primaries(at))
+
+    address, request = world.sent(GetMany)[0]
+    if how == "reset":
+        world.down(address, "reset")
+    else:
+        world.hear(address, world.failed(request, "overloaded", retry_after_ms=100))
+    ((other, again),) = world.sent(GetMany)
+    some = keys_of(again)
+    others = [f"{name}:7101" for name in names if f"{name}:7101" != address]
+    assert owned(other, some) == max(owned(one, some) for one in others)
+
+
 def test_what_all_nodes_refuse_for_all_keys_is_the_callers_mistake(world):
     batch = get_many(world, ["a", "b"], r=9)
     ((address, request),) = world.sent()
