@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trio import current_time
-from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
+from trio.lowlevel import checkpoint_if_cancelled, disable_ki_protection, enable_ki_protection
 
 from dyno.client.keys import Keys
 from dyno.session.batch import GetBatch, PutBatch
@@ -185,7 +185,16 @@ class Bucket:
         await checkpoint_if_cancelled()
         now = current_time()
         update = Update(
-            runner.session, self._options, key, change, r=r, pr=pr, w=w, pw=pw, timeout=timeout, now=now
+            runner.session,
+            self._options,
+            key,
+            _interruptible(change),
+            r=r,
+            pr=pr,
+            w=w,
+            pw=pw,
+            timeout=timeout,
+            now=now,
         )
         call: Call | None = update.start(current_time(), runner.out)
         while call is not None:
@@ -206,3 +215,15 @@ class Bucket:
         return Keys(
             self._client, Listing(self._client.runner.session, self._options, r=r, pr=pr, timeout=timeout)
         )
+
+
+def _interruptible(change: Any) -> Any:
+    """Ctrl-C may strike a function of the user, which may take long; nothing of ours is half done there."""
+    if not callable(change):
+        return change  # `Update` says what is wrong with it
+
+    @disable_ki_protection
+    def unprotected(siblings: list[Any]) -> Any:
+        return change(siblings)
+
+    return unprotected

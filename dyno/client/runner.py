@@ -10,7 +10,7 @@ are never wrapped, and a client that was not closed ends with the Trio run. If o
 fails with an error that names the cause; none is left hanging.
 
 Ctrl-C never strikes between two lines of the client: all that runs here is protected, and Trio raises
-KeyboardInterrupt in its main task where that waits.
+KeyboardInterrupt in its main task where that waits; but a function that `update` calls is its user's.
 """
 
 from __future__ import annotations

@@ -4,10 +4,9 @@ First attempts earn a fraction of a token, time earns a few a second, hedges and
 in Finagle's retry budgets). So what is sent stays near what was asked for, whatever fails; a quiet user can
 always try again; and the tokens of a busy one suffice for all that is under way at a node that dies.
 
-A retry that brought the answer may give most of its token back: as much as the next first attempt of the same
-caller will not earn. While everything fails, tokens are burnt and the floor is what is left; as soon as
-retries succeed again, the few that went pay for those that wait, so these need not come one by one at the
-rate of the floor. Where some succeed and some do not, in an overload, the fraction still holds nearly.
+A retry that brought the answer gives its token back, so what the budget bounds is what was sent in vain.
+While everything fails, tokens are burnt and the floor is what is left; as soon as retries succeed again, the
+few that went pay for those that wait, however many: these need not come at the rate of the floor.
 
 In: `firsts`, counted by the owner; `take`; `give_back`. Out: whether there is a token, or when there will be.
 """
@@ -18,7 +17,6 @@ import math
 
 EARNED_PER_FIRST = 0.1
 FLOOR_PER_S = 10.0
-GIVEN_BACK = 0.9
 TOKENS_MAX = 1000.0
 TOKENS_AT_START = 100.0  # ten seconds of the floor
 _ENOUGH = 1 - 1e-6  # time is a float: what is that near to a token is one
@@ -47,9 +45,9 @@ class Budget:
         self._tokens = max(self._tokens - 1, 0.0)
         return True
 
-    def give_back(self, tokens: float = GIVEN_BACK) -> None:
-        """A retry was answered. tokens: 1 for one that was not even sent."""
-        self._tokens = min(self._tokens + tokens, TOKENS_MAX)
+    def give_back(self) -> None:
+        """A retry was answered, or not even sent."""
+        self._tokens = min(self._tokens + 1, TOKENS_MAX)
 
     @property
     def token_at(self) -> float:

@@ -23,8 +23,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dyno.errors import ConnectFailed, DynoError, InvalidRequest
-from dyno.session import failures, options
+from dyno.errors import ConnectFailed, DynoError, InvalidRequest, Overloaded
+from dyno.session import options
 from dyno.session.calls import Call
 from dyno.session.results import FailedPut, FailedRecord, Origin, Record
 from dyno.wire.messages import GET_MANY_KEYS_MAX, Get, GetMany
@@ -66,7 +66,7 @@ class Batch(Call, ABC):
             part = self._todo.popleft()
             try:
                 if part.deadline <= now:
-                    raise failures.timeout(part, "its turn in the batch did not come", indeterminate=False)
+                    raise self._session.never_began(part, "its turn in the batch did not come")
                 if now > self._began_at:
                     left_ms = max(1, int((part.deadline - now) * 1000))
                     part.request = part.request._replace(budget_ms=left_ms)  # type: ignore
@@ -77,6 +77,9 @@ class Batch(Call, ABC):
             except DynoError as error:
                 if self._parts.pop(part.id, None) is not None:
                     self._keys -= len(part.keys)
+                if isinstance(error, Overloaded) and self._parts:
+                    self._todo.appendleft(part)  # the client is full; this one's turn is when another ends
+                    break
                 self.failed(part, error)
         if not self._parts and not self._todo and self.result is None:
             self.result = self.entries

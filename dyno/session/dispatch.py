@@ -198,6 +198,8 @@ class Dispatch:
                 trouble.may_be_done = trouble.may_be_done or not call.reads
                 self._send_again(call, trouble, now, out)
             else:
+                if call.trouble is not None:
+                    call.trouble.paid = False  # it was sent
                 self.fail(call, failures.lost(call, link.address, reason), now, out)
 
     def send_waiting(self, now: float, out: SessionOutbox) -> None:
@@ -343,16 +345,15 @@ class Dispatch:
 
     def _abandon(self, call: Call, link: NodeLink, now: float, out: SessionOutbox) -> bool:
         """A silent link need not be waited for; what it says all the same is welcome. False: nobody else can
-        be asked now, or be paid for."""
+        be asked now, or somebody is asked already."""
         trouble = call.troubled()
         if trouble.also is not None:
             self._leave(call, link)
             return False
-        if self._paths.pick(call, now, out) is None or not self._budget.take(now):
+        if self._paths.pick(call, now, out) is None:
             return False
         self._leave(call, link)
-        trouble.paid = True
-        self._send_anew(call, now, out)
+        self._send_again(call, trouble, now, out)
         return True
 
     # ── leaving ──
@@ -369,7 +370,7 @@ class Dispatch:
             self._waiting.pop(call.id, None)
             self._saving.pop(call.id, None)
             if call.trouble is not None and call.trouble.paid:
-                self._budget.give_back(1)  # for what was never sent
+                self._budget.give_back()  # for what was never sent
         while call.link is not None:
             self._leave(call, call.link)
 

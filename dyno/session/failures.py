@@ -82,5 +82,5 @@ def unreachable(why: str) -> DynoError:
 def _conflict(text: str, record: Record) -> DynoError:
     try:
         return ConflictError(text, siblings=record.siblings, context=record.context)
-    except StorageFailed as error:
+    except (StorageFailed, InvalidRequest) as error:  # damaged, or of another kind
         return error

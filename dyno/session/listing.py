@@ -86,6 +86,8 @@ class Listing:
     def take(self, call: Call, now: float, out: SessionOutbox) -> list[str | bytes]:
         """The keys of the call that `next_call` gave, once it has ended; perhaps none. Raises its error."""
         self.drop(call, now, out)
+        if self._closed:
+            return []
         if not isinstance(call.result, Page):
             if call.error is not None and not (self._lanes and self._lanes[0].ahead):
                 raise call.error
@@ -106,13 +108,14 @@ class Listing:
             self._lanes[0].call = None
 
     def close(self, now: float, out: SessionOutbox) -> None:
-        """The rest is not wanted."""
+        """The rest is not wanted. Whoever waits for a call hears that it is over, and takes nothing."""
         self._closed = True
         calls = [lane.call for lane in self._lanes]
         self._lanes.clear()
         for call in (self._members, *calls):
             if call is not None:
                 self._session.cancel(call, now, out)
+                out.finished.append(call)
 
     # ── inside ──
 

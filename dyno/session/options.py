@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES_MAX, KEY_BYTES_MAX
+from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES_MAX, KEY_BYTES_MAX, RECORD_BYTES_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import bucket_id
 from dyno.wire.messages import ALL, DEFAULT, QUORUM
@@ -100,6 +100,8 @@ def context_token(given: object, what: str) -> bytes:
         raise InvalidRequest(
             f"{what} is the bytes of a Record's or PutResult's .context, not {type(given).__name__}{hint}"
         )
+    if len(given) > RECORD_BYTES_MAX:
+        raise InvalidRequest(f"{what} of {len(given)} bytes is longer than any that was ever given out")
     return given
 
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from dyno.placement.hashing import bucket_id
 from dyno.session.links import LinkState
-from dyno.wire.messages import Get, ListKeys
+from dyno.wire.messages import Get, GetMany, ListKeys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,8 +56,10 @@ class Paths:
             for link in primaries:  # whoever is asked instead would ask one of these
                 if link.spared_until is not None and link.serves and link not in tried:
                     return link
-        elif call.prefers is not None and call.prefers.ready and call.prefers not in tried:
-            return call.prefers
+        elif call.prefers is not None:
+            if call.prefers.ready and call.prefers not in tried:
+                return call.prefers
+            return self._next_best(call, tried)
         return self._links.any_ready(tried)
 
     def grouped(
@@ -81,6 +84,18 @@ class Paths:
             groups.append((best, [key for key in keys if best in links_of[key]]))
             keys = [key for key in keys if best not in links_of[key]]
         return groups
+
+    def _next_best(self, call: Call, tried: Sequence[NodeLink]) -> NodeLink | None:
+        """For many keys, where the node that was chosen for them cannot be asked: whoever has the most of
+        them, for the others have to be asked for one by one."""
+        other = self._links.any_ready(tried)
+        if other is None or not other.ready:
+            return other
+        assert isinstance(call.request, GetMany)
+        partition, bucket = self._routing.partition, bucket_id(call.request.bucket)
+        owners = (link for key in call.keys for link in self._links_of(partition(bucket, key)))
+        counts = Counter(link for link in owners if link.ready and link not in tried)
+        return max(counts, key=lambda link: (counts[link], -link.unanswered_bytes), default=other)
 
     def _company(self, links: Sequence[NodeLink], out: SessionOutbox) -> NodeLink | None:
         """A ready primary for a read, whichever. Reads that leave in one turn travel together to one node, as

@@ -192,7 +192,8 @@ class FailedPut(PutResult):
 
 def _but_error(entry: object, name: str) -> Any:
     if name in ("exists", "value", "siblings", "context", "replicas"):
-        raise object.__getattribute__(entry, "error")
+        error: DynoError = object.__getattribute__(entry, "error")
+        raise error.with_traceback(None)  # or it would grow with every look at one of many entries
     return object.__getattribute__(entry, name)
 
 

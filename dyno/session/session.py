@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
+    from dyno.errors import DynoError
     from dyno.session.links import NodeLink
     from dyno.session.options import BucketOptions
     from dyno.session.outbox import SessionOutbox
@@ -98,7 +99,7 @@ class Session:
         self._dispatch = Dispatch(self._links, self._paths, self._changes, random)
         self._cluster = b""
         self._last_id = 0
-        self._closed: ConnectFailed | None = None
+        self._closed: str | None = None
         self._opening: Call | None = None
         self._opening_may_fail_at = math.inf
         self._used_at = -math.inf
@@ -311,7 +312,7 @@ class Session:
         """Raises Overloaded when too many are under way."""
         dispatch = self._dispatch
         if self._closed is not None:
-            raise self._closed
+            raise ConnectFailed(self._closed)
         if len(dispatch.calls) >= CALLS_MAX:
             raise Overloaded(f"this client has {CALLS_MAX} calls under way already", retry_after=0.1)
         self._used_at = now
@@ -324,6 +325,12 @@ class Session:
         if call.link is None:
             self._upkeep(now, out)
         return call
+
+    def never_began(self, call: Call, why: str) -> DynoError:
+        """What a call ends with whose time was up before it could be begun."""
+        if self._links.any_up:
+            return failures.timeout(call, why, indeterminate=False)
+        return failures.unreachable(self._links.why())
 
     def grouped(
         self, bucket: bytes, keys: list[bytes], now: float, out: SessionOutbox
@@ -378,7 +385,7 @@ class Session:
         cause: BaseException | None = None,
     ) -> None:
         """End all calls; a write that was sent may have been done. Nothing can be begun any more."""
-        self._closed = ConnectFailed(reason)
+        self._closed = reason
         self._dispatch.end_all(reason, cause, now, out)
 
     # ── links ──

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 import trio
 
@@ -204,6 +206,17 @@ async def test_many_updates_of_one_key_all_count(carts):
         for _ in range(10):
             nursery.start_soon(add)
     assert (await carts.get("hits")).value == 10
+
+
+async def test_a_change_that_takes_long_is_interrupted_by_ctrl_c(carts, client):
+    def change(_siblings):
+        signal.raise_signal(signal.SIGINT)
+        return 1
+
+    with pytest.raises(KeyboardInterrupt):
+        await carts.update("alice", change)
+    assert not (await carts.get("alice")).exists
+    assert not client.runner.session._dispatch.calls
 
 
 async def test_the_exception_of_a_change_passes_through(carts):

@@ -276,3 +276,20 @@ async def test_pages_that_are_here_already_let_other_tasks_run(client, carts, nu
         gained += turns - before
     assert gained  # about one a page: who goes first in a turn is up to Trio
     nursery.cancel_scope.cancel()
+
+
+async def test_a_task_that_waits_for_keys_hears_that_another_one_closed_them(client, node):
+    node.answer = lambda request: None if type(request) is ListKeys else node.answer_truly(request)
+    keys = client.bucket("carts").keys()
+    found = []
+
+    async def take():
+        found.extend(await everything(keys))
+
+    with trio.fail_after(2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await node.received(ListKeys)
+            await keys.aclose()
+    assert found == []
+    assert under_way(client) == 0

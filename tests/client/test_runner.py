@@ -161,9 +161,9 @@ async def test_ctrl_c_never_strikes_between_two_lines_of_the_client(carts):
     """Or a call may be left half begun, and the loop that serves all others broken."""
     protected = []
 
-    def change(siblings):
+    def keys():
         protected.append(trio.lowlevel.currently_ki_protected())
-        return len(siblings)
+        yield "k"
 
-    await carts.update("k", change)
+    await carts.get_many(keys())
     assert protected == [True]

@@ -50,19 +50,18 @@ def test_nobody_saves_more_than_the_most():
 def test_what_was_given_back_can_be_spent_again():
     budget = Budget()
     drain(budget, 0.0)
-    budget.give_back(1)
+    budget.give_back()
     assert drain(budget, 0.0) == 1
 
 
-def test_a_retry_that_was_answered_is_paid_for_by_the_next_first_attempt():
+def test_a_retry_that_was_answered_pays_for_the_next_one():
     budget = Budget()
     drain(budget, 0.0)
-    budget.give_back(1)
+    budget.give_back()
     for _ in range(100):
         assert budget.take(0.0)
         assert not budget.take(0.0)
         budget.give_back()
-        budget.firsts += 1
 
 
 def test_who_leaves_some_leaves_them():

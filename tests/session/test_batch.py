@@ -284,6 +284,30 @@ def test_a_question_that_is_refused_is_asked_again_later_and_fails_all_its_keys_
     assert [type(entry.error) for entry in batch.result.values()] == [Overloaded, Overloaded]
 
 
+@pytest.mark.parametrize("how", ["overloaded", "reset"])
+def test_keys_whose_node_cannot_take_them_go_to_the_next_best(a_world, how):
+    names = [f"n{number}" for number in range(1, 9)]
+    world = a_world([f"{name}:7101" for name in names])
+    world.settle(*names, members=world.members(*names))
+    keys = [f"key {number}".encode() for number in range(GET_MANY_KEYS_MAX)]
+    get_many(world, keys)
+    routing = world.session._routing
+
+    def owned(address, some):
+        partitions = [routing.partition(world.bucket.id, key) for key in some]
+        return sum(address == member.address for at in partitions for member in routing.primaries(at))
+
+    address, request = world.sent(GetMany)[0]
+    if how == "reset":
+        world.down(address, "reset")
+    else:
+        world.hear(address, world.failed(request, "overloaded", retry_after_ms=100))
+    ((other, again),) = world.sent(GetMany)
+    some = keys_of(again)
+    others = [f"{name}:7101" for name in names if f"{name}:7101" != address]
+    assert owned(other, some) == max(owned(one, some) for one in others)
+
+
 def test_what_all_nodes_refuse_for_all_keys_is_the_callers_mistake(world):
     batch = get_many(world, ["a", "b"], r=9)
     ((address, request),) = world.sent()
@@ -299,6 +323,20 @@ def test_when_nobody_can_be_reached_the_call_fails(world):
     world.advance(2)
     assert isinstance(batch.error, ConnectFailed)
     assert batch in world.finished()
+
+
+def test_a_call_fails_as_a_whole_however_many_keys_nobody_could_be_asked_for(world):
+    batch = put_many(world, {f"key {number}": 1 for number in range(2 * batches.PARTS_MAX)}, timeout=1)
+    world.sent()
+    reading = get_many(world, [f"key {number}" for number in range(2 * batches.KEYS_MAX)], timeout=1)
+    for name in ("n1", "n2", "n3"):
+        world.down(f"{name}:7101")
+    world.advance(2)
+    assert isinstance(reading.error, ConnectFailed)
+    assert batch.error is None, "some were sent"
+    writing = put_many(world, {f"key {number}": 1 for number in range(2 * batches.PARTS_MAX)}, timeout=1)
+    world.advance(2)
+    assert isinstance(writing.error, ConnectFailed)
 
 
 def test_what_has_no_answer_in_time_has_timed_out_and_what_had_no_turn_as_well(world, monkeypatch):
@@ -333,14 +371,22 @@ def test_what_had_no_turn_before_the_time_was_up_was_surely_not_done(world, monk
     assert "its turn" in str(late)
 
 
-def test_a_full_client_refuses_the_parts_and_not_the_batch(world, monkeypatch):
+def test_in_a_full_client_one_part_waits_for_another(world, monkeypatch):
     monkeypatch.setattr("dyno.session.session.CALLS_MAX", 1)
     batch = put_many(world, {"a": 1, "b": 2})
-    ((address, put),) = world.sent(Put)
-    world.hear(address, world.done(put))
+    for _ in range(2):
+        ((address, put),) = world.sent(Put)
+        world.hear(address, world.done(put))
     assert is_over(world, batch)
-    assert type(batch.result["a"]) is PutResult
-    assert isinstance(batch.result["b"].error, Overloaded)
+    assert [type(entry) for entry in batch.result.values()] == [PutResult, PutResult]
+
+
+def test_a_full_client_refuses_the_parts_and_not_the_batch(world, monkeypatch):
+    monkeypatch.setattr("dyno.session.session.CALLS_MAX", 1)
+    world.get()
+    batch = put_many(world, {"a": 1, "b": 2})
+    assert batch in world.finished()
+    assert [type(entry.error) for entry in batch.result.values()] == [Overloaded, Overloaded]
 
 
 def test_a_client_that_is_closed_ends_all_of_it(world, monkeypatch):
@@ -357,6 +403,24 @@ def test_a_client_that_is_closed_ends_all_of_it(world, monkeypatch):
     assert world.session._dispatch.calls == {}
     later = put_many(world, {"a": 1})
     assert isinstance(later.error, ConnectFailed)
+
+
+def frames(error):
+    count, traceback = 0, error.__traceback__
+    while traceback is not None:
+        count, traceback = count + 1, traceback.tb_next
+    return count
+
+
+def test_errors_of_many_keys_hold_no_frames_of_one_another(world):
+    writing = put_many(world, {f"key {number}": 1 for number in range(2 * batches.PARTS_MAX)})
+    world.session.close(world.now, world.out)
+    assert max(frames(entry.error) for entry in writing.result.values()) < 5
+    entry = next(iter(writing.result.values()))
+    for _ in range(100):
+        with pytest.raises(QuorumNotMet):
+            _ = entry.context
+    assert frames(entry.error) < 5
 
 
 def test_a_link_that_breaks_fails_its_writes_alone_and_the_rest_goes_on(world, monkeypatch):

@@ -8,6 +8,7 @@ from dyno.errors import InvalidRequest, Overloaded, RequestTimeout
 from dyno.hedging.budget import EARNED_PER_FIRST, FLOOR_PER_S, TOKENS_AT_START
 from dyno.session.dispatch import HEDGES_LEAVE, PATIENCE_S
 from dyno.session.links import HEDGE_MIN_S
+from dyno.session.paths import TOGETHER
 from dyno.wire.messages import AskMembers
 
 STEP_S = 1 / 256  # of the timers
@@ -99,7 +100,7 @@ def test_a_link_is_given_the_time_that_it_usually_takes(world):
 
 
 def test_a_stop_says_nothing_of_what_is_usual(quick):
-    calls = [quick.get() for _ in range(20)]
+    calls = [quick.get() for _ in range(TOGETHER)]  # more would go to a second node
     quick.sent()
     quick.advance(HEDGE_MIN_S + STEP_S)
     assert len(requests(quick)) == len(calls)
@@ -253,6 +254,21 @@ def test_retries_that_succeed_pay_for_those_that_wait(world):
     assert world.now - began < 2
 
 
+@pytest.mark.parametrize("code", ["ring", "overloaded"])
+def test_after_a_short_trouble_that_used_up_the_tokens_all_go_on(world, code):
+    calls = [world.put(f"key {number}") for number in range(1000)]
+    began = world.now
+
+    def answer(_address, message):
+        if world.now < began + 0.3:
+            return world.failed(message, code, retry_after_ms=100)
+        return world.done(message)
+
+    world.serve(answer)
+    assert all(call.error is None for call in calls)
+    assert world.now - began < 3
+
+
 def test_what_waits_for_a_token_can_be_cancelled_closed_and_timed_out(world):
     calls = [world.put(timeout=2) for _ in range(300)]
     for address, message in requests(world):
@@ -293,6 +309,18 @@ def test_a_token_that_was_not_used_is_given_back(a_world):
     assert budget._tokens == pytest.approx(before, abs=0.01)
 
 
+def test_the_token_of_a_repeated_write_that_is_lost_is_spent(world):
+    budget = world.session._dispatch._budget
+    write = world.put()
+    ((address, _),) = requests(world)
+    world.hear(address, world.failed(write, "overloaded"))
+    ((address, _),) = requests(world)
+    before = budget._tokens
+    world.down(address, "reset")
+    assert write.error.indeterminate
+    assert budget._tokens == before
+
+
 def test_a_silent_node_is_left_only_for_a_token(world):
     calls = [world.get() for _ in range(150)]
     world.sent()
@@ -302,6 +330,12 @@ def test_a_silent_node_is_left_only_for_a_token(world):
     moved = len(requests(world))
     assert 0 < moved <= 150 * EARNED_PER_FIRST + FLOOR_PER_S
     assert all(call.id in world.session._dispatch.calls for call in calls)
+
+
+def test_of_many_reads_at_a_silent_node_none_waits_for_it_in_vain(world):
+    calls = [world.get(f"key {number}", timeout=2) for number in range(1500)]
+    world.serve(lambda address, message: None if address == "n1:7101" else world.found(message))
+    assert all(call.error is None for call in calls)
 
 
 @pytest.mark.parametrize("callers", [64, 256])

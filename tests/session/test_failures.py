@@ -73,6 +73,13 @@ def test_a_conflict_with_a_damaged_record_is_a_storage_failure(world, call, orig
     )
 
 
+def test_a_conflict_with_a_record_of_another_kind_is_an_invalid_request(world, call, origin):
+    packed = bytearray(world.stored("theirs").pack())
+    packed[1] = 9
+    error = failures.error_of(world.failed(call, "conflict", record=bytes(packed)), call, origin)
+    assert isinstance(error, InvalidRequest)
+
+
 def test_a_lost_write_may_have_been_done(call):
     error = failures.lost(call, "n1:7101", "reset")
     assert isinstance(error, QuorumNotMet)

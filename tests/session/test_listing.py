@@ -338,3 +338,13 @@ def test_a_closed_walk_leaves_nothing_under_way(world):
     walk.listing.close(world.now, world.out)
     walk.answer_all()  # late
     assert world.finished() == []
+
+
+def test_a_page_that_came_just_before_the_walk_was_closed_is_not_taken(world):
+    walk = Walk(world)
+    call = walk.next_call()
+    walk.answer_all()
+    assert call.result is not None
+    walk.listing.close(world.now, world.out)
+    assert walk.take(call) == []
+    assert walk.next_call() is None

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from dyno.config import RECORD_BYTES_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import bucket_id
 from dyno.session import options
@@ -95,3 +96,9 @@ def test_a_context_is_bytes():
 def test_another_context_is_refused_by_name(given):
     with pytest.raises(InvalidRequest, match=r"if_context is the bytes of .*\.context"):
         options.context_token(given, "if_context")
+
+
+def test_a_context_that_no_message_holds_is_refused():
+    options.context_token(bytes(RECORD_BYTES_MAX), "context")
+    with pytest.raises(InvalidRequest, match="context of 8388609 bytes"):
+        options.context_token(bytes(RECORD_BYTES_MAX + 1), "context")
