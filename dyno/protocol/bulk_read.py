@@ -160,7 +160,7 @@ class BulkReads:
         if self._gathered:
             self._begin_gathered(now, out)
         while self._rounds and (round := next(iter(self._rounds.values()))).late_at <= now:
-            if not self._is_late_for_the_load(round, now) and self._patience.is_over(now):
+            if self._is_over(round, now):
                 self._patience.overdue(round.id, round.waiting, round.began_at, now)
                 self._give_up(round, round.waiting[0], now, out)
             else:
@@ -306,6 +306,13 @@ class BulkReads:
         if round.many is not None:
             round.many.overload = self._overload(f"{node} is overloaded")
         self._give_up(round, node, now, out)
+
+    def _is_over(self, round: _Round, now: float) -> bool:
+        """Whether what is late is begun anew. Where no hedge can be afforded it goes on waiting, but no longer
+        than a read may take: others may have the answer."""
+        if round.began_at + self._config.get_timeout_s <= now:
+            return True
+        return not self._is_late_for_the_load(round, now) and self._patience.is_over(now)
 
     def _is_late_for_the_load(self, round: _Round, now: float) -> bool:
         """This node's own disk has a long line, so the others' probably have, too: beginning anew would make

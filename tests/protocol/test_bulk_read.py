@@ -433,6 +433,23 @@ def test_where_all_answers_take_long_they_are_waited_for() -> None:
     assert at.idle()
 
 
+def test_a_read_begins_anew_in_the_end_though_no_hedge_can_be_afforded() -> None:
+    """A node hangs of which hundreds of questions are under way: none waits longer than a read may."""
+    at = At(linked="b", hedge_after_s=0.05, get_timeout_s=1.0)
+    rounds = 400
+    for id in range(1, rounds + 1):
+        at.get(KEY, first=id)
+    while at.now < 0.9:
+        at.now += 0.05
+        at.bulk.tick(at.now, at.out)
+    assert 100 < len(at.alone) < 200
+    while at.now < 1.1:
+        at.now += 0.05
+        at.bulk.tick(at.now, at.out)
+    assert sorted(id for id, _, _ in at.alone) == [*range(1, rounds + 1)]
+    assert at.idle()
+
+
 def test_who_is_late_is_not_asked_again_at_once() -> None:
     at = At(hedge_after_s=0.05)
     at.get(KEY)
