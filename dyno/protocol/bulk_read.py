@@ -203,7 +203,7 @@ class BulkReads:
         ]
         for peers, slots, indices in groups.all():
             self._begin(many, peers, slots, indices, now, out)
-        many.leave_out(len(left_out), out)
+        self._leave_out(many, len(left_out), out)
 
     def _begin(
         self,
@@ -291,7 +291,9 @@ class BulkReads:
         """Everybody has answered."""
         self._forget(round)
         if round.many is not None:
-            round.many.found(round.askers, round.plain, round.nodes, out)
+            # What its other keys still wait for keeps these records in memory.
+            self.held_bytes += round.many.found(round.askers, round.plain, round.nodes)
+            self._leave_out(round.many, len(round.askers), out)
             return
         nodes, reply = round.nodes, out.replies.append
         for (link, request), record in zip(round.askers, round.plain, strict=True):
@@ -308,7 +310,7 @@ class BulkReads:
         self._give_up(round, node, now, out)
 
     def _is_over(self, round: _Round, now: float) -> bool:
-        """Whether what is late is begun anew. Where no hedge can be afforded it goes on waiting, but no longer
+        """Whether what is late is begun anew. Where that cannot be afforded it goes on waiting, but no longer
         than a read may take: others may have the answer."""
         if round.began_at + self._config.get_timeout_s <= now:
             return True
@@ -325,10 +327,15 @@ class BulkReads:
 
     def _pass_on(self, many: _Many | None, askers: Sequence[Any], late: str, now: float, out: Outbox) -> None:
         if many is not None:
-            many.leave_out(len(askers), out)
+            self._leave_out(many, len(askers), out)
         else:
             for link, request in askers:
                 self._singly(link, request, late, now, out)
+
+    def _leave_out(self, many: _Many, keys: int, out: Outbox) -> None:
+        """Nothing more will come for so many of its keys."""
+        if many.leave_out(keys, out):
+            self.held_bytes -= many.held_bytes
 
     def _forget(self, round: _Round) -> None:
         self._rounds.pop(round.id, None)
@@ -403,10 +410,21 @@ class _Groups:
 
 
 class _Many:
-    """One GetMany on its way: an item for each key, until nothing is missing any more. overload: how it fails
-    if nothing was found then, because a replica is overloaded."""
+    """One GetMany on its way: an item for each key, until nothing is missing any more. held_bytes: of the
+    records that were found so far. overload: how it fails if nothing was found then, because a replica is
+    overloaded."""
 
-    __slots__ = ("_answered", "_id", "_link", "_missing", "_records", "_which", "overload", "room")
+    __slots__ = (
+        "_answered",
+        "_id",
+        "_link",
+        "_missing",
+        "_records",
+        "_which",
+        "held_bytes",
+        "overload",
+        "room",
+    )
 
     def __init__(self, link: int, id: int, keys: int) -> None:
         self._link = link
@@ -415,29 +433,34 @@ class _Many:
         self._records: list[bytes | None] = [None] * keys
         self._answered: list[str] = []
         self._which = bytearray(keys)
+        self.held_bytes = 0
         self.overload: Failure | None = None
         self.room = READ_MANY_BYTES_MAX  # that the records read so far leave in the answer
 
-    def found(self, indices: Sequence[int], records: Sequence[bytes | None], nodes: str, out: Outbox) -> None:
+    def found(self, indices: Sequence[int], records: Sequence[bytes | None], nodes: str) -> int:
+        """Gives how many bytes they are."""
+        before = self.held_bytes
         group = len(self._answered)
         self._answered.append(nodes)
         for index, record in zip(indices, records, strict=True):
             if record is not None:
                 self._records[index] = record
                 self._which[index] = group
-        self.leave_out(len(indices), out)
+                self.held_bytes += len(record)
+        return self.held_bytes - before
 
-    def leave_out(self, keys: int, out: Outbox) -> None:
-        """Nothing more will come for so many."""
+    def leave_out(self, keys: int, out: Outbox) -> bool:
+        """Nothing more will come for so many. True when this was the end of it."""
         self._missing -= keys
         if not keys or self._missing:
-            return
+            return False
         if self.overload is not None and not self._answered:
             self.failed(self.overload, out)
         else:
             answered, which = ";".join(self._answered), bytes(self._which)
             answer = FoundMany(self._id, pack_row(self._records), answered, which)
             out.replies.append((self._link, answer))
+        return True
 
     def failed(self, failure: Failure, out: Outbox) -> None:
         LinkSink(self._link, self._id).failed(failure, out)

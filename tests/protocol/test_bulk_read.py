@@ -812,6 +812,30 @@ def test_records_that_wait_for_other_nodes_are_bounded_however_few_keys_they_are
     assert at.idle()
 
 
+def test_records_of_a_get_many_that_waits_for_its_last_key_count_as_held() -> None:
+    """One node hangs, the others answer: what they agreed on is still in memory."""
+    at = At("abcde", read_bytes_max=1 << 20)
+    large, *small = keys_owned(at, 40)
+    at.store(large, bytes(900_000))
+    held: list[tuple[str, ReadMany]] = []
+    for id in range(4):
+        at.get_many(large, *small, id=id)
+        for name, question in at.asked():
+            slots = [question.slots[start : start + 27] for start in range(0, len(question.slots), 27)]
+            if at.slot(large) in slots:
+                at.answer(name, question, *[at.replica.read(slot)[0] for slot in slots])
+            else:
+                held.append((name, question))
+    assert held
+    assert [answer.id for answer in at.answers()] == [2, 3]  # refused
+    assert at.bulk.held_bytes > 1_800_000
+    for name, question in held:
+        at.answer(name, question, *[b""] * (len(question.slots) // 27))
+    assert [answer.id for answer in at.answers()] == [0, 1]
+    assert at.bulk.held_bytes == 0
+    assert at.idle()
+
+
 def test_gets_of_one_turn_that_are_large_are_begun_anew_past_the_bound() -> None:
     at = At()
     keys = [b"one", b"two", b"three"]
