@@ -937,3 +937,12 @@ def test_a_delete_that_finds_a_record_of_another_kind_only_here_is_invalid() -> 
     at.hear(name, ReadAnswer(read.id, STATUS_OK, record))
     failure = at.failure()
     assert (failure.code, "holds no siblings" in failure.message) == ("invalid", True)
+
+
+def test_a_conditional_put_over_a_record_of_another_kind_is_invalid() -> None:
+    at = At()
+    slot = at.ring.plan("bucket", KEY).slot
+    at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
+    at.ask(a_put(conditional=True))
+    failure = at.failure()
+    assert (failure.code, "holds no siblings" in failure.message) == ("invalid", True)
