@@ -15,6 +15,7 @@ all get their share of questions over time; those that are slow lately come last
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dyno.buckets.properties import DEFAULTS
@@ -78,12 +79,12 @@ class BulkReads:
         self._singly = singly
         self._elsewhere = elsewhere
         self._patience = Patience(hedge_after_s=config.hedge_after_s, most_s=config.get_timeout_s / 4)
-        self._late_at = 0.0  # of the round that was begun last
         self._last_id = 0
         self._gathered: list[tuple[int, Get]] = []
         self._gathered_at = 0.0
         self._stopping = False
-        self._rounds: dict[int, _Round] = {}  # in the order of `late_at`
+        self._rounds: dict[int, _Round] = {}  # by id
+        self._late: list[tuple[float, int]] = []  # a heap: when which of them will be late
 
     def stop(self) -> None:
         """Begin nothing any more; what is under way goes on."""
@@ -159,18 +160,18 @@ class BulkReads:
     def tick(self, now: float, out: Outbox) -> None:
         if self._gathered:
             self._begin_gathered(now, out)
-        while self._rounds and (round := next(iter(self._rounds.values()))).late_at <= now:
+        while (round := self._next_late()) is not None and round.late_at <= now:
             if self._is_over(round, now):
                 self._patience.overdue(round.id, round.waiting, round.began_at, now)
                 self._give_up(round, round.waiting[0], now, out)
             else:
-                del self._rounds[round.id]
                 self._await(round, now, self._config.hedge_after_s)
 
     def deadline(self) -> float | None:
         if self._gathered:
             return self._gathered_at
-        return next(iter(self._rounds.values())).late_at if self._rounds else None
+        round = self._next_late()
+        return None if round is None else round.late_at
 
     # ── beginning ──
 
@@ -240,10 +241,20 @@ class BulkReads:
             self._peers.send(peer, question, out)
 
     def _await(self, round: _Round, now: float, seconds: float) -> None:
-        """Rounds are late in the order in which they stand here, so that the first one is always the next."""
-        self._late_at = max(self._late_at, now + seconds)
-        round.late_at = self._late_at
+        round.late_at = now + seconds
         self._rounds[round.id] = round
+        heappush(self._late, (round.late_at, round.id))
+
+    def _next_late(self) -> _Round | None:
+        """The round that will be late first. What ended, or is waited for longer by now, is passed over."""
+        late = self._late
+        while late:
+            at, id = late[0]
+            round = self._rounds.get(id)
+            if round is not None and round.late_at == at:
+                return round
+            heappop(late)
+        return None
 
     def _read_here(self, many: _Many | None, slots: list[bytes]) -> list[bytes | None]:
         """A GetMany makes a node hold no more than fits its answer, by however many rounds it is read."""

@@ -450,6 +450,31 @@ def test_a_read_begins_anew_in_the_end_though_no_hedge_can_be_afforded() -> None
     assert at.idle()
 
 
+def test_who_always_takes_long_makes_nobody_else_late_any_later() -> None:
+    at = At(hedge_after_s=0.05)
+    for id in range(1, 100):  # c takes long, b does not
+        at.get(KEY, first=id, r=ALL)
+        (_, question), _ = at.asked()
+        at.answer("b", question, b"")
+        at.now += 0.3
+        at.answer("c", question, b"")
+    at.alone.clear()
+    at.get(b"one", first=100, r=ALL)
+    (_, slow), _ = at.asked()
+    at.get(b"two", first=101)
+    ((name, _),) = at.asked()
+    assert name == "b"
+    due = at.bulk.deadline()
+    assert due is not None
+    assert due <= at.now + 0.05
+    at.now = due
+    at.bulk.tick(at.now, at.out)
+    assert at.alone == [(101, b"two", "b")]
+    at.answer("b", slow, b"")
+    at.answer("c", slow, b"")
+    assert at.idle()
+
+
 def test_who_is_late_is_not_asked_again_at_once() -> None:
     at = At(hedge_after_s=0.05)
     at.get(KEY)
