@@ -207,6 +207,8 @@ class Writes:
             return True
         if batch is None:
             self._conflict(sink, packed, STATUS_OK, 0.0, out)
+        elif self._replica.crowded:  # nothing of this write counts among those under way
+            self._refuse("too many answers wait for the disk", 0.0, sink, out)
         else:
             batch.waiters.append(partial(self._conflict, sink, packed))
         return False

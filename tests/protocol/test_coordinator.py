@@ -946,3 +946,17 @@ def test_a_conditional_put_over_a_record_of_another_kind_is_invalid() -> None:
     at.ask(a_put(conditional=True))
     failure = at.failure()
     assert (failure.code, "holds no siblings" in failure.message) == ("invalid", True)
+
+
+def test_conditional_puts_that_wait_for_a_commit_to_be_refused_are_bounded() -> None:
+    at = At(batch_waiters_max=5)
+    at.ask(a_put())
+    for number in range(2, 12):
+        at.ask(a_put(number, conditional=True))
+    refused = at.answers()
+    assert [failed.id for failed in refused] == [6, 7, 8, 9, 10, 11]  # type: ignore[union-attr]
+    assert {failed.code for failed in refused} == {"overloaded"}  # type: ignore[union-attr]
+    at.commit()
+    conflicts = at.answers()
+    assert [failed.id for failed in conflicts] == [2, 3, 4, 5]  # type: ignore[union-attr]
+    assert {failed.code for failed in conflicts} == {"conflict"}  # type: ignore[union-attr]
