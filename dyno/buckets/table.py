@@ -5,8 +5,9 @@
        └───────────┘                          have been decided, so it is never forgotten, only replaced
 
 While a name is reserved nobody can say how many copies its keys have, so it is served as nothing; but for a
-reservation of the very defaults, which changes nothing. `serving` and `copies` say in one look-up what holds
-for a request and for a slot; both list only what differs from an unknown bucket.
+reservation of the very defaults, which changes nothing where there is no doubt about another one. `serving`
+and `copies` say in one look-up what holds for a request and for a slot; both list only what differs from an
+unknown bucket.
 
 In: entries. Out: those look-ups, the ids of buckets whose serving changed, and the table packed: one flat
 CBOR array, sorted by name, for the disk and the wire alike. `unpack` refuses with `ProtocolError` all that
@@ -118,7 +119,7 @@ class Table:
         identity = bucket_id(name)
         before = self.serving.get(name, DEFAULTS)
         now: Properties | None = DEFAULTS
-        if entry is not None and entry.properties != DEFAULTS:
+        if entry is not None and (entry.doubtful or entry.properties != DEFAULTS):
             now = entry.properties if entry.is_created else None
         if now == before:
             return

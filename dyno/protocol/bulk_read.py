@@ -15,6 +15,7 @@ all get their share of questions over time; those that are slow lately come last
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dyno.buckets.properties import DEFAULTS
@@ -78,12 +79,12 @@ class BulkReads:
         self._singly = singly
         self._elsewhere = elsewhere
         self._patience = Patience(hedge_after_s=config.hedge_after_s, most_s=config.get_timeout_s / 4)
-        self._late_at = 0.0  # of the round that was begun last
         self._last_id = 0
         self._gathered: list[tuple[int, Get]] = []
         self._gathered_at = 0.0
         self._stopping = False
-        self._rounds: dict[int, _Round] = {}  # in the order of `late_at`
+        self._rounds: dict[int, _Round] = {}  # by id
+        self._late: list[tuple[float, int]] = []  # a heap: when which of them will be late
 
     def stop(self) -> None:
         """Begin nothing any more; what is under way goes on."""
@@ -159,18 +160,18 @@ class BulkReads:
     def tick(self, now: float, out: Outbox) -> None:
         if self._gathered:
             self._begin_gathered(now, out)
-        while self._rounds and (round := next(iter(self._rounds.values()))).late_at <= now:
-            if not self._is_late_for_the_load(round, now) and self._patience.is_over(now):
+        while (round := self._next_late()) is not None and round.late_at <= now:
+            if self._is_over(round, now):
                 self._patience.overdue(round.id, round.waiting, round.began_at, now)
                 self._give_up(round, round.waiting[0], now, out)
             else:
-                del self._rounds[round.id]
                 self._await(round, now, self._config.hedge_after_s)
 
     def deadline(self) -> float | None:
         if self._gathered:
             return self._gathered_at
-        return next(iter(self._rounds.values())).late_at if self._rounds else None
+        round = self._next_late()
+        return None if round is None else round.late_at
 
     # ── beginning ──
 
@@ -203,7 +204,7 @@ class BulkReads:
         ]
         for peers, slots, indices in groups.all():
             self._begin(many, peers, slots, indices, now, out)
-        many.leave_out(len(left_out), out)
+        self._leave_out(many, len(left_out), out)
 
     def _begin(
         self,
@@ -240,10 +241,20 @@ class BulkReads:
             self._peers.send(peer, question, out)
 
     def _await(self, round: _Round, now: float, seconds: float) -> None:
-        """Rounds are late in the order in which they stand here, so that the first one is always the next."""
-        self._late_at = max(self._late_at, now + seconds)
-        round.late_at = self._late_at
+        round.late_at = now + seconds
         self._rounds[round.id] = round
+        heappush(self._late, (round.late_at, round.id))
+
+    def _next_late(self) -> _Round | None:
+        """The round that will be late first. What ended, or is waited for longer by now, is passed over."""
+        late = self._late
+        while late:
+            at, id = late[0]
+            round = self._rounds.get(id)
+            if round is not None and round.late_at == at:
+                return round
+            heappop(late)
+        return None
 
     def _read_here(self, many: _Many | None, slots: list[bytes]) -> list[bytes | None]:
         """A GetMany makes a node hold no more than fits its answer, by however many rounds it is read."""
@@ -291,7 +302,9 @@ class BulkReads:
         """Everybody has answered."""
         self._forget(round)
         if round.many is not None:
-            round.many.found(round.askers, round.plain, round.nodes, out)
+            # What its other keys still wait for keeps these records in memory.
+            self.held_bytes += round.many.found(round.askers, round.plain, round.nodes)
+            self._leave_out(round.many, len(round.askers), out)
             return
         nodes, reply = round.nodes, out.replies.append
         for (link, request), record in zip(round.askers, round.plain, strict=True):
@@ -307,6 +320,13 @@ class BulkReads:
             round.many.overload = self._overload(f"{node} is overloaded")
         self._give_up(round, node, now, out)
 
+    def _is_over(self, round: _Round, now: float) -> bool:
+        """Whether what is late is begun anew. Where that cannot be afforded it goes on waiting, but no longer
+        than a read may take: others may have the answer."""
+        if round.began_at + self._config.get_timeout_s <= now:
+            return True
+        return not self._is_late_for_the_load(round, now) and self._patience.is_over(now)
+
     def _is_late_for_the_load(self, round: _Round, now: float) -> bool:
         """This node's own disk has a long line, so the others' probably have, too: beginning anew would make
         them longer. Who is not heard of for half the time of a read is late for another reason."""
@@ -318,10 +338,15 @@ class BulkReads:
 
     def _pass_on(self, many: _Many | None, askers: Sequence[Any], late: str, now: float, out: Outbox) -> None:
         if many is not None:
-            many.leave_out(len(askers), out)
+            self._leave_out(many, len(askers), out)
         else:
             for link, request in askers:
                 self._singly(link, request, late, now, out)
+
+    def _leave_out(self, many: _Many, keys: int, out: Outbox) -> None:
+        """Nothing more will come for so many of its keys."""
+        if many.leave_out(keys, out):
+            self.held_bytes -= many.held_bytes
 
     def _forget(self, round: _Round) -> None:
         self._rounds.pop(round.id, None)
@@ -396,10 +421,21 @@ class _Groups:
 
 
 class _Many:
-    """One GetMany on its way: an item for each key, until nothing is missing any more. overload: how it fails
-    if nothing was found then, because a replica is overloaded."""
+    """One GetMany on its way: an item for each key, until nothing is missing any more. held_bytes: of the
+    records that were found so far. overload: how it fails if nothing was found then, because a replica is
+    overloaded."""
 
-    __slots__ = ("_answered", "_id", "_link", "_missing", "_records", "_which", "overload", "room")
+    __slots__ = (
+        "_answered",
+        "_id",
+        "_link",
+        "_missing",
+        "_records",
+        "_which",
+        "held_bytes",
+        "overload",
+        "room",
+    )
 
     def __init__(self, link: int, id: int, keys: int) -> None:
         self._link = link
@@ -408,29 +444,34 @@ class _Many:
         self._records: list[bytes | None] = [None] * keys
         self._answered: list[str] = []
         self._which = bytearray(keys)
+        self.held_bytes = 0
         self.overload: Failure | None = None
         self.room = READ_MANY_BYTES_MAX  # that the records read so far leave in the answer
 
-    def found(self, indices: Sequence[int], records: Sequence[bytes | None], nodes: str, out: Outbox) -> None:
+    def found(self, indices: Sequence[int], records: Sequence[bytes | None], nodes: str) -> int:
+        """Gives how many bytes they are."""
+        before = self.held_bytes
         group = len(self._answered)
         self._answered.append(nodes)
         for index, record in zip(indices, records, strict=True):
             if record is not None:
                 self._records[index] = record
                 self._which[index] = group
-        self.leave_out(len(indices), out)
+                self.held_bytes += len(record)
+        return self.held_bytes - before
 
-    def leave_out(self, keys: int, out: Outbox) -> None:
-        """Nothing more will come for so many."""
+    def leave_out(self, keys: int, out: Outbox) -> bool:
+        """Nothing more will come for so many. True when this was the end of it."""
         self._missing -= keys
         if not keys or self._missing:
-            return
+            return False
         if self.overload is not None and not self._answered:
             self.failed(self.overload, out)
         else:
             answered, which = ";".join(self._answered), bytes(self._which)
             answer = FoundMany(self._id, pack_row(self._records), answered, which)
             out.replies.append((self._link, answer))
+        return True
 
     def failed(self, failure: Failure, out: Outbox) -> None:
         LinkSink(self._link, self._id).failed(failure, out)

@@ -31,7 +31,7 @@ from dyno.protocol.peers import Peers
 from dyno.protocol.replica import Replica
 from dyno.protocol.sink import Failure, ListSink, ReadSink
 from dyno.wire.messages import STATUS_OK, STATUS_REFUSED, Scan, ScanAnswer
-from dyno.wire.pages import DEAD, LIVE, UNREADABLE, Entry, pack_keys, unpack_entries
+from dyno.wire.pages import DEAD, LIVE, PAGE_KEYS_MAX, UNREADABLE, Entry, pack_keys, unpack_entries
 
 READS_MAX: Final = 32  # of doubtful keys, under way at once for one page
 
@@ -95,7 +95,7 @@ class ListingCoordinator(GetCoordinator):
             sink=cast("ReadSink", sink),  # of a read's results only failures get there: see `_met`
         )
         self._after = after
-        self._limit = limit
+        self._limit = min(limit, PAGE_KEYS_MAX)  # of each owner's page, and of what they come to together
         self._list_sink = sink
         self._read_key = read_key
         self._pages: dict[str, Page] = {}

@@ -141,7 +141,8 @@ class ReadLine:
         if until <= now:
             return None
         if isinstance(message, Get | GetMany | Put | Delete | ListKeys):
-            return message._replace(budget_ms=max(1, int((until - now) * 1000)))
+            left_ms = max(1, int((until - now) * 1000))
+            return message._replace(budget_ms=min(left_ms, message.budget_ms))  # never more, by rounding
         return message
 
     @property

@@ -300,6 +300,7 @@ class Replica:
             self._gathering.meta.update(batch.meta)
             self._gathering.sends += batch.sends
             self._gathering.replies += batch.replies
+        del self._gathering.sends[_DURABLE_MAX:], self._gathering.replies[_DURABLE_MAX:]
         for batch in (failed, queued):
             for waiter in batch.waiters:
                 waiter(STATUS_STORAGE, now, out)

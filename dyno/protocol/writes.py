@@ -199,11 +199,16 @@ class Writes:
     def _matches(self, request: Put, context: Context, intent: Intent, sink: Sink, out: Outbox) -> bool:
         """if_context: the record here is at exactly that context; b"" asks that nothing is live."""
         packed, batch = self._replica.read(intent.slot)
-        record = Record.unpack(packed) if packed else Record.EMPTY
+        try:
+            record = Record.unpack(packed) if packed else Record.EMPTY
+        except Malformed:
+            return True  # the write itself says what is wrong with it
         if record.context == context if request.context else not record.siblings:
             return True
         if batch is None:
             self._conflict(sink, packed, STATUS_OK, 0.0, out)
+        elif self._replica.crowded:  # nothing of this write counts among those under way
+            self._refuse("too many answers wait for the disk", 0.0, sink, out)
         else:
             batch.waiters.append(partial(self._conflict, sink, packed))
         return False

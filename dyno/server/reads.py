@@ -65,17 +65,19 @@ class MeteredEngine(Engine):
         if not missing:
             return _up_to(bytes_max, keys, at_hand, ())
         was_cold = self.cold
+        read: Sequence[bytes | None] = ()
         started = perf_counter()
         try:
-            read = self._engine.get_many(missing, bytes_max=bytes_max)
+            read = values = self._engine.get_many(missing, bytes_max=bytes_max)
         except StorageBroken as error:
             raise _the_end(error) from error
         finally:
             if not was_cold:
-                each_s = (perf_counter() - started) / len(missing)
-                for _ in missing[:_TOGETHER_MAX]:
+                count = len(read) or len(missing)  # fewer were read than asked for, where they are large
+                each_s = (perf_counter() - started) / count
+                for _ in range(min(count, _TOGETHER_MAX)):
                     self._took(each_s)
-        return _up_to(bytes_max, keys, at_hand, read) if at_hand else read
+        return _up_to(bytes_max, keys, at_hand, values) if at_hand else values
 
     def warm(self, what: bytes | Span, found: dict[bytes, bytes | None]) -> int:
         """Read on the thread, so that its pages are in memory: the record under a key, or a span of records.

@@ -74,6 +74,20 @@ def test_a_doubt_outlives_the_proposal_that_took_its_place() -> None:
     assert table.serving == {"wide": None}
 
 
+def test_a_doubt_is_served_to_nobody_though_the_defaults_took_its_place() -> None:
+    """The abandoned creation may have been decided, with another n."""
+    table = Table()
+    table.put(Entry("wide", WIDE, P, D))
+    table.put(Entry("wide", DEFAULTS, Q, D, doubtful=True))
+    assert table.serving == {"wide": None}
+    table.withdraw("wide")
+    assert table.serving == {"wide": None}
+    assert table.copies == {bucket_id("wide"): UNKNOWN}
+    assert Table(unpack(table.pack())).serving == {"wide": None}
+    table.put(Entry("wide", DEFAULTS))
+    assert (table.serving, table.copies) == ({}, {})
+
+
 def test_the_defaults_change_nothing_reserved_or_created() -> None:
     table = Table()
     table.put(Entry("plain", DEFAULTS, P, D))

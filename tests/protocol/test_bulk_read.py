@@ -433,6 +433,48 @@ def test_where_all_answers_take_long_they_are_waited_for() -> None:
     assert at.idle()
 
 
+def test_a_read_begins_anew_in_the_end_though_no_hedge_can_be_afforded() -> None:
+    """A node hangs of which hundreds of questions are under way: none waits longer than a read may."""
+    at = At(linked="b", hedge_after_s=0.05, get_timeout_s=1.0)
+    rounds = 400
+    for id in range(1, rounds + 1):
+        at.get(KEY, first=id)
+    while at.now < 0.9:
+        at.now += 0.05
+        at.bulk.tick(at.now, at.out)
+    assert 100 < len(at.alone) < 200
+    while at.now < 1.1:
+        at.now += 0.05
+        at.bulk.tick(at.now, at.out)
+    assert sorted(id for id, _, _ in at.alone) == [*range(1, rounds + 1)]
+    assert at.idle()
+
+
+def test_who_always_takes_long_makes_nobody_else_late_any_later() -> None:
+    at = At(hedge_after_s=0.05)
+    for id in range(1, 100):  # c takes long, b does not
+        at.get(KEY, first=id, r=ALL)
+        (_, question), _ = at.asked()
+        at.answer("b", question, b"")
+        at.now += 0.3
+        at.answer("c", question, b"")
+    at.alone.clear()
+    at.get(b"one", first=100, r=ALL)
+    (_, slow), _ = at.asked()
+    at.get(b"two", first=101)
+    ((name, _),) = at.asked()
+    assert name == "b"
+    due = at.bulk.deadline()
+    assert due is not None
+    assert due <= at.now + 0.05
+    at.now = due
+    at.bulk.tick(at.now, at.out)
+    assert at.alone == [(101, b"two", "b")]
+    at.answer("b", slow, b"")
+    at.answer("c", slow, b"")
+    assert at.idle()
+
+
 def test_who_is_late_is_not_asked_again_at_once() -> None:
     at = At(hedge_after_s=0.05)
     at.get(KEY)
@@ -791,6 +833,30 @@ def test_records_that_wait_for_other_nodes_are_bounded_however_few_keys_they_are
     at.get(KEY, first=6)
     assert len(at.asked()) == 1
     at.bulk.replan(at.now, at.out)
+    assert at.bulk.held_bytes == 0
+    assert at.idle()
+
+
+def test_records_of_a_get_many_that_waits_for_its_last_key_count_as_held() -> None:
+    """One node hangs, the others answer: what they agreed on is still in memory."""
+    at = At("abcde", read_bytes_max=1 << 20)
+    large, *small = keys_owned(at, 40)
+    at.store(large, bytes(900_000))
+    held: list[tuple[str, ReadMany]] = []
+    for id in range(4):
+        at.get_many(large, *small, id=id)
+        for name, question in at.asked():
+            slots = [question.slots[start : start + 27] for start in range(0, len(question.slots), 27)]
+            if at.slot(large) in slots:
+                at.answer(name, question, *[at.replica.read(slot)[0] for slot in slots])
+            else:
+                held.append((name, question))
+    assert held
+    assert [answer.id for answer in at.answers()] == [2, 3]  # refused
+    assert at.bulk.held_bytes > 1_800_000
+    for name, question in held:
+        at.answer(name, question, *[b""] * (len(question.slots) // 27))
+    assert [answer.id for answer in at.answers()] == [0, 1]
     assert at.bulk.held_bytes == 0
     assert at.idle()
 

@@ -49,7 +49,7 @@ from dyno.wire.messages import (
     Store,
     Stored,
 )
-from dyno.wire.pages import unpack_keys
+from dyno.wire.pages import HASH_BYTES, PAGE_KEYS_MAX, entry, pack_entries, unpack_keys
 
 LINK, KEY = 7, b"key"
 
@@ -726,6 +726,27 @@ def test_a_key_of_which_the_owners_differ_is_read_and_repaired() -> None:
     assert listed(at) == [KEY]
 
 
+def test_a_page_has_no_more_keys_than_a_client_takes_whatever_it_asks_for() -> None:
+    """Each owner may have as many, and all of them others."""
+    at = At()
+    record = Record.EMPTY.write(Context.EMPTY, Dot(b"a" * 16, 1), b"r" * 16, b"v").pack()
+    at.ask(a_listing(limit=1 << 40, r=ALL))
+    asked = at.sent(Scan)
+    hashes = [number.to_bytes(HASH_BYTES, "big") for number in range(2 * PAGE_KEYS_MAX)]
+    for first, (node, scan) in enumerate(asked):
+        assert isinstance(scan, Scan)
+        entries = [entry(hash, hash, b"", live=True) for hash in hashes[first::2]]
+        at.hear(node, ScanAnswer(scan.id, STATUS_OK, pack_entries(entries), b""))
+    while not (answers := at.answers()):
+        for node, read in at.sent(Read):
+            assert isinstance(read, Read)
+            at.hear(node, ReadAnswer(read.id, STATUS_OK, record))
+    (answer,) = answers
+    assert isinstance(answer, Listed), answer
+    assert unpack_keys(answer.keys) == hashes[:PAGE_KEYS_MAX]
+    assert answer.cursor == hashes[PAGE_KEYS_MAX - 1]
+
+
 def test_a_listing_whose_ring_changes_before_its_reads_is_planned_again() -> None:
     at = At()
     partition = with_record(at)
@@ -916,3 +937,26 @@ def test_a_delete_that_finds_a_record_of_another_kind_only_here_is_invalid() -> 
     at.hear(name, ReadAnswer(read.id, STATUS_OK, record))
     failure = at.failure()
     assert (failure.code, "holds no siblings" in failure.message) == ("invalid", True)
+
+
+def test_a_conditional_put_over_a_record_of_another_kind_is_invalid() -> None:
+    at = At()
+    slot = at.ring.plan("bucket", KEY).slot
+    at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
+    at.ask(a_put(conditional=True))
+    failure = at.failure()
+    assert (failure.code, "holds no siblings" in failure.message) == ("invalid", True)
+
+
+def test_conditional_puts_that_wait_for_a_commit_to_be_refused_are_bounded() -> None:
+    at = At(batch_waiters_max=5)
+    at.ask(a_put())
+    for number in range(2, 12):
+        at.ask(a_put(number, conditional=True))
+    refused = at.answers()
+    assert [failed.id for failed in refused] == [6, 7, 8, 9, 10, 11]  # type: ignore[union-attr]
+    assert {failed.code for failed in refused} == {"overloaded"}  # type: ignore[union-attr]
+    at.commit()
+    conflicts = at.answers()
+    assert [failed.id for failed in conflicts] == [2, 3, 4, 5]  # type: ignore[union-attr]
+    assert {failed.code for failed in conflicts} == {"conflict"}  # type: ignore[union-attr]

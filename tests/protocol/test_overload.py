@@ -181,6 +181,16 @@ def test_who_leaves_makes_room() -> None:
     assert line.join(A_GET, 0.0) is not None
 
 
+def test_who_has_all_the_time_there_is_does_not_leave_with_more() -> None:
+    """More than a field of a message holds."""
+    line, request = a_line(1), A_PUT._replace(budget_ms=2**64 - 1)
+    until = line.join(request, 0.0)
+    assert until is not None
+    left = line.leave(request, until, 0.0)
+    assert isinstance(left, Put)
+    assert left.budget_ms < 2**64
+
+
 @pytest.mark.parametrize("request_", OF_CLIENTS, ids=repr)
 def test_who_leaves_in_time_goes_on_with_the_time_that_is_left(
     request_: Get | Put | Delete | GetMany | ListKeys,

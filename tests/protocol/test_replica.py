@@ -588,6 +588,24 @@ def test_messages_that_wait_for_facts_are_bounded_and_the_facts_are_kept() -> No
     assert len(copies.out.sends) == 1024
 
 
+def test_messages_that_wait_for_facts_are_bounded_while_the_disk_stays_full() -> None:
+    copies = Copies()
+    for second in range(4):
+        for number in range(2):  # in the batch that is tried, and in the next one
+            for _ in range(2000):
+                copies.out.meta["stamp"] = b"1"
+                copies.out.durable_replies.append((7, Stored(second, 0)))
+                copies.out.durable_sends.append(("n2:1", AskMembers(second)))
+                copies.replica.keep(copies.out)
+            if not number:
+                assert copies.replica.take_batch() is not None
+        copies.replica.commit_failed(b"start %02d" % second, float(second), copies.out)
+        copies.replica.tick(second + 1.0)
+    batch = copies.commit()
+    assert len(batch.replies) == len(batch.sends) == 1024
+    assert [reply.id for _, reply in batch.replies] == [0] * 1024  # type: ignore[union-attr]
+
+
 # ── pages of keys ──
 
 

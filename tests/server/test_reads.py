@@ -207,6 +207,16 @@ def test_many_reads_at_once_count_by_what_one_of_them_took() -> None:
     assert engine.cold
 
 
+def test_of_many_reads_those_that_were_not_made_do_not_count() -> None:
+    disk = Disk()
+    engine = MeteredEngine(disk)
+    disk.write_batch({b"k": b"v"}, {})
+    disk.seconds_per_read = 0.004
+    for _ in range(30):
+        assert engine.get_many([b"k"] * 1000, bytes_max=1) == [b"v"]
+    assert engine.cold
+
+
 @pytest.mark.parametrize("fault", [CorruptRecord, StorageBroken])
 def test_what_is_wrong_is_left_to_the_core_to_find(reactor: Reactor, fault: type[Exception]) -> None:
     disk = Disk()

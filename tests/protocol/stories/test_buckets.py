@@ -445,6 +445,29 @@ def test_a_creation_whose_coordinator_lost_its_disk_is_settled_by_creating_anew(
     client.put("wide", "key", 1, w="all")
 
 
+def test_creating_anew_with_the_defaults_does_not_open_a_name_in_doubt(simulate: Simulate) -> None:
+    sim = simulate(3)
+    client = sim.client("n2")
+    creator = sim.client("n3")
+    creator.begin_create_bucket("wide", n=5)
+    assert sim.run_until(lambda: reserved_everywhere(sim, "n1", "n2"), limit_s=1)
+    creator.close()
+    sim.kill("n3", commits=False)
+    sim.machines["n3"].engine = MemoryEngine()
+    sim.run_for(15)
+    sim.restart("n3")
+    assert sim.run_until(sim.agreed, limit_s=60)
+    sim.run_for(3)
+    sim.machines["n1"].engine.full = True
+    with pytest.raises(QuorumNotMet):
+        client.create_bucket("wide")
+    sim.machines["n1"].engine.full = False
+    sim.run_for(3)
+    assert failed(User(sim, "n2", "wide").ask_put(KEY, b"value")).code == "ring"
+    assert client.create_bucket("wide")["n"] == 3
+    client.put("wide", "key", 1, w="all")
+
+
 def test_a_creation_with_the_defaults_never_holds_data_up(simulate: Simulate) -> None:
     sim = simulate(3)
     client = sim.client("n1")
