@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dyno.cli import output
-from dyno.cli.options import Version
+from dyno.cli.options import Version, completion
 from dyno.cli.outcome import one_line
 
 if TYPE_CHECKING:
@@ -38,6 +38,12 @@ _SWITCH_INTERVAL_S = 0.001  # how long the storage thread may keep the loop from
 _STOP_AT_MOST_S = 10.0  # a child whose parent is gone ends within this
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_LEVEL_MEANINGS = {
+    "debug": "every link and every state of a member",
+    "info": "what happens",
+    "warning": "what is not as it should be",
+    "error": "what stops the node",
+}
 
 
 def node(
@@ -75,7 +81,12 @@ def node(
         typer.Option(metavar="FILE.toml", help="Tunables, and these options; flags beat the file."),
     ] = None,
     log_level: Annotated[
-        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. Default info.")
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="debug, info, warning or error. Default info.",
+            autocompletion=completion(_LEVEL_MEANINGS),
+        ),
     ] = None,
     version: Version = False,
 ) -> None:

@@ -49,7 +49,7 @@ def handlers() -> Iterator[None]:
         (("--name", "n1", *LOOPBACK, "--partitions", "all"), "--partitions: 'all' is not a whole number"),
         (("--name", "n1", *LOOPBACK, "--log-level", "loud"), "the log level 'loud' is unknown"),
         (("--name", "n1", *LOOPBACK, "--replace", "n2"), "there is no option --replace"),
-        (("--name", "n1", *LOOPBACK, "extra"), "unexpected extra argument"),
+        (("--name", "n1", *LOOPBACK, "extra"), "no argument to give, so what is 'extra'?"),
         (("--name", "n1", *LOOPBACK, "--config", "none.toml"), "cannot read the configuration none.toml"),
     ],
 )
