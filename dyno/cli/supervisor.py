@@ -26,7 +26,7 @@ from dyno.cli.outcome import REFUSED, one_line, say
 from dyno.errors import ConfigurationError, DynoError, StorageFailed
 
 STOP_AT_MOST_S = 10.0  # then SIGKILL
-PATIENCE_S = 10.0  # then it is said which nodes are not ready
+PATIENCE_S = 3.0  # then it is said which nodes are not ready
 
 _LINE_BYTES_MAX = 64 << 10
 _ERROR = "dyno: "
