@@ -61,7 +61,7 @@ def settings(flags: dict[str, Any], path: Path | None) -> NodeSettings:
     for name in _REQUIRED:
         if not given.get(name, own.get(name)):
             raise ConfigurationError(
-                f"node: --{name} is missing{f', in {path} too' if path else ''}; see dyno node --help"
+                f"--{name} is missing{f', in {path} too' if path else ''}; see dyno node --help"
             )
     config = _converted(tunables, Config, where=f"{path}: ")
     # The file is judged apart, so that its faults are not blamed on the flags.

@@ -141,7 +141,8 @@ def _display() -> Unseen:
         return Unseen()
     from rich.console import Console
 
-    return Display(Console(stderr=True))
+    console = Console(stderr=True)
+    return Unseen() if console.is_dumb_terminal else Display(console)  # a line that cannot be drawn again
 
 
 def _mix(name: str) -> Mix:
