@@ -118,7 +118,8 @@ class Child:
     def failure(self) -> DynoError:
         """Why it did not start."""
         kind = StorageFailed if self.code == REFUSED else ConfigurationError
-        return kind(f"{self.seat.name} did not start: {self._error or self.how_it_ended()}")
+        reason = self._error.removeprefix(f"{self.seat.name} ") or self.how_it_ended()
+        return kind(f"{self.seat.name} did not start: {reason}")
 
     def obituary(self) -> str:
         why = f": {self._error}" if self._error else ""
