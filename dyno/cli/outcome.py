@@ -30,7 +30,7 @@ from dyno.errors import (
 LINE_CHARS_MAX = 1000
 
 # How Click and Typer guess at a misspelt command or option.
-_MEANT = re.compile(r"(?:\. Did you mean | \(Possible options: )(.*?)\??\)?$")
+_MEANT = re.compile(r"(?:\.? Did you mean | \(Possible options: )(.*?)\??\)?$")
 
 NOT_FOUND, INVALID, SIBLINGS, QUORUM, UNREACHABLE, REFUSED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 
