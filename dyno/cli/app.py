@@ -65,11 +65,12 @@ def _run(arguments: list[str]) -> object:
     words = 2 if arguments and arguments[0] in GROUPS else 1
     name, rest = " ".join(arguments[:words]), arguments[words:]
     if name in COMMANDS and _COMPLETING not in os.environ:
-        return _alone(name).main(args=rest, prog_name=f"dyno {name}", standalone_mode=False)
+        return command_of(name).main(args=rest, prog_name=f"dyno {name}", standalone_mode=False)
     return _whole().main(args=arguments, prog_name="dyno", standalone_mode=False)
 
 
-def _alone(name: str) -> Any:
+def command_of(name: str) -> Any:
+    """One command as Click sees it, with nothing of the others loaded."""
     app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
     app.command(name, cls=TextCommand)(_function(name))
     return get_command(app)

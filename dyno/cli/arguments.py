@@ -19,8 +19,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
+from dyno.cli.examples import EXAMPLES
 from dyno.cli.outcome import UsageError
 from dyno.errors import InvalidRequest
 
@@ -44,7 +46,25 @@ class CommandGroup(_Terse, TyperGroup):
 
 
 class TextCommand(_Terse, TyperCommand):
-    """A command whose parameters are texts, lists of texts and flags."""
+    """A command whose parameters are texts, lists of texts and flags. All arguments are required."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """BUCKET KEY, without what some versions of Typer put around them."""
+        places = [p.metavar for p in self.get_params(ctx) if p.param_type_name == "argument"]
+        return [self.options_metavar or "", *places]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for parameter in self.get_params(ctx):
+            if parameter.param_type_name == "argument":
+                # All are required texts, which needs no lines and columns of its own.
+                parameter.required = False
+                parameter.display_type_rich = lambda **_: None
+        super().format_help(ctx, formatter)
+        lines = EXAMPLES.get(ctx.command_path.removeprefix("dyno "), ())
+        if lines:
+            typer.echo(" Examples:")
+            for line in lines:
+                typer.echo(f"   {line}")
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:  # completing a word in the shell
@@ -89,7 +109,8 @@ class Words:
         self._places = places
 
     def sort(self, words: Sequence[str]) -> Words:
-        """Raises InvalidRequest for an option that is unknown, lacks its value or takes none."""
+        """Raises InvalidRequest for an option that is unknown, lacks its value or takes none, and for
+        arguments that have no place."""
         rest = deque(words)
         dashed = ""  # the last argument that looks like an option
         while rest:
@@ -101,14 +122,13 @@ class Words:
                 self.arguments.append(word)
                 if word.startswith("-") and word != "-":
                     dashed = word
-        if len(self.arguments) > self._places and dashed:
-            raise InvalidRequest(self._unknown(dashed))
+        if len(self.arguments) > self._places and not self._is_asked():
+            raise InvalidRequest(self._unknown(dashed) if dashed else self._excess())
         return self
 
     def are_complete(self) -> bool:
         """Whether nothing is missing or too much, and nothing but running the command is asked for."""
-        asked = any(name in _EAGER for name, _ in self.options)
-        return not asked and len(self.arguments) == self._places
+        return not self._is_asked() and len(self.arguments) == self._places
 
     def in_order(self) -> list[str]:
         """The words again, options first."""
@@ -116,6 +136,10 @@ class Words:
         for name, value in self.options:
             words += [name] if value is None else [name, value]
         return [*words, "--", *self.arguments]
+
+    def _is_asked(self) -> bool:
+        """Whether help or the version is."""
+        return any(name in _EAGER for name, _ in self.options)
 
     def _is_option(self, word: str, rest: deque[str]) -> bool:
         """Whether it is one; then it is sorted in, with the next word if that is its value."""
@@ -138,6 +162,12 @@ class Words:
         else:
             return False
         return True
+
+    def _excess(self) -> str:
+        if not self._places:
+            return f"there is no argument to give, so what is {self.arguments[0]!r}?"
+        extra = ", ".join(map(repr, self.arguments[self._places :]))
+        return f"too many arguments: {extra} (one that has spaces goes into quotes)"
 
     def _unknown(self, word: str) -> str:
         similar = get_close_matches(word.partition("=")[0], self._flags, n=1, cutoff=0.65)

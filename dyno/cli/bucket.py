@@ -38,15 +38,24 @@ _Copies = Annotated[
 _Reads = Annotated[
     str | None,
     typer.Option(
-        "-r", metavar="R", help="What reads use that say nothing else: a number, one, quorum or all."
+        "-r",
+        metavar="R",
+        help="What reads use that say nothing else: a number, one, quorum or all.",
+        autocompletion=options.complete_quorum,
     ),
 ]
 _Writes = Annotated[
     str | None,
-    typer.Option("-w", metavar="W", help="The same for writes."),
+    typer.Option("-w", metavar="W", help="The same for writes.", autocompletion=options.complete_quorum),
 ]
 _Kind = Annotated[
-    str, typer.Option("--kind", metavar="KIND", help="What its records are: siblings. Never changes.")
+    str,
+    typer.Option(
+        "--kind",
+        metavar="KIND",
+        help="What its records are: siblings. Never changes.",
+        autocompletion=options.completion({"siblings": "concurrent values are kept side by side"}),
+    ),
 ]
 
 

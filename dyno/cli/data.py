@@ -46,7 +46,7 @@ def put(
     sibling.
     """
     if overwrite and context is not None:
-        raise InvalidRequest("put: --overwrite reads a context of its own; give it or --context, not both")
+        raise InvalidRequest("--overwrite reads a context of its own; give it or --context, not both")
     options.utf8(bucket, "BUCKET")
     options.utf8(key, "KEY")
     reads, writes = options.quorum(r, "-r"), options.quorum(w, "-w")
@@ -157,10 +157,10 @@ def _standard_input() -> bytes:
     from dyno.config import RECORD_BYTES_MAX
 
     if sys.stdin is None:
-        raise InvalidRequest("put: VALUE is -, but standard input is closed")
+        raise InvalidRequest("VALUE is -, but standard input is closed")
     data = sys.stdin.buffer.read(RECORD_BYTES_MAX + 1)
     if len(data) > RECORD_BYTES_MAX:
         raise InvalidRequest(
-            f"put: standard input has more than {RECORD_BYTES_MAX >> 20} MiB, the most that a value can have"
+            f"standard input has more than {RECORD_BYTES_MAX >> 20} MiB, the most that a value can have"
         )
     return data

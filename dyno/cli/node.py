@@ -16,14 +16,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dyno.cli import output
-from dyno.cli.options import Version
+from dyno.cli.options import Version, completion
 from dyno.cli.outcome import one_line
 
 if TYPE_CHECKING:
@@ -35,9 +35,16 @@ if TYPE_CHECKING:
 LIFELINE_VARIABLE = "DYNO_LIFELINE"  # set by `dyno cluster` for its children only
 
 _SWITCH_INTERVAL_S = 0.001  # how long the storage thread may keep the loop from running
+PATIENCE_S = 3.0  # then it is said that the node has not joined yet
 _STOP_AT_MOST_S = 10.0  # a child whose parent is gone ends within this
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_LEVEL_MEANINGS = {
+    "debug": "every link and every state of a member",
+    "info": "what happens",
+    "warning": "what is not as it should be",
+    "error": "what stops the node",
+}
 
 
 def node(
@@ -75,7 +82,12 @@ def node(
         typer.Option(metavar="FILE.toml", help="Tunables, and these options; flags beat the file."),
     ] = None,
     log_level: Annotated[
-        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error. Default info.")
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="debug, info, warning or error. Default info.",
+            autocompletion=completion(_LEVEL_MEANINGS),
+        ),
     ] = None,
     version: Version = False,
 ) -> None:
@@ -119,17 +131,20 @@ def _run(chosen: NodeSettings) -> None:
         log=_logger(chosen.log_level),
         dedicated=True,
     )
-    trio.run(_serve, node)
+    trio.run(_serve, node, chosen.join)
 
 
-async def _serve(node: Node) -> None:
+async def _serve(node: Node, join: Sequence[str]) -> None:
     """From start-up to the end of a clean stop. Raises what stops the node, if something does."""
     import trio
 
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
+            joined = trio.Event()
+            nursery.start_soon(remind_of_joining, joined, join)
             async with node:  # its end drains, cancelled or not
+                joined.set()
                 output.announce(f"dyno: {node.name} ready on {node.address}")
                 gc.collect()
                 gc.freeze()  # what start-up made stays; no collection looks at it again
@@ -140,6 +155,19 @@ async def _serve(node: Node) -> None:
 async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
     async for _ in signals:
         scope.cancel()
+
+
+async def remind_of_joining(joined: trio.Event, join: Sequence[str]) -> None:
+    """A node that cannot join yet goes on trying, and says so once."""
+    import trio
+
+    with trio.move_on_after(PATIENCE_S):
+        await joined.wait()
+    if not joined.is_set():
+        whom = (
+            f"asking {', '.join(join)} again and again" if join else "waiting for the members that it knows"
+        )
+        logging.getLogger("dyno").info("has not joined its cluster yet; %s, until Ctrl-C", whom)
 
 
 # ── the process ──

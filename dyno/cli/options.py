@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, TypeAlias
 
 import typer
@@ -20,7 +20,19 @@ DEFAULT_NODE = "127.0.0.1:7101"
 NODES_VARIABLE = "DYNO_NODES"
 
 _NUMBER = re.compile(r"-?[0-9]{1,9}")
-_WORDS = ("one", "quorum", "all")
+_WORDS = {"one": "a single replica", "quorum": "more than half of the replicas", "all": "every replica"}
+
+
+def completion(words: Mapping[str, str]) -> Callable[[str], list[tuple[str, str]]]:
+    """Completes one of these words in the shell, which may show what they mean beside them."""
+
+    def complete(incomplete: str) -> list[tuple[str, str]]:
+        return [(word, meaning) for word, meaning in words.items() if word.startswith(incomplete)]
+
+    return complete
+
+
+complete_quorum = completion(_WORDS)
 
 
 def _show_version(wanted: bool) -> None:
@@ -46,11 +58,21 @@ BucketName: TypeAlias = Annotated[str, typer.Argument(metavar="BUCKET", help="Th
 KeyText: TypeAlias = Annotated[str, typer.Argument(metavar="KEY", help="The key within the bucket.")]
 ReadQuorum: TypeAlias = Annotated[
     str | None,
-    typer.Option("-r", metavar="R", help="Replicas that must answer a read: a number, one, quorum or all."),
+    typer.Option(
+        "-r",
+        metavar="R",
+        help="Replicas that must answer a read: a number, one, quorum or all.",
+        autocompletion=complete_quorum,
+    ),
 ]
 WriteQuorum: TypeAlias = Annotated[
     str | None,
-    typer.Option("-w", metavar="W", help="Replicas that must store a write: a number, one, quorum or all."),
+    typer.Option(
+        "-w",
+        metavar="W",
+        help="Replicas that must store a write: a number, one, quorum or all.",
+        autocompletion=complete_quorum,
+    ),
 ]
 ContextText: TypeAlias = Annotated[
     str | None,
@@ -72,7 +94,7 @@ def addresses(given: Sequence[str] | None) -> tuple[str, ...]:
         try:
             parse_address(address)
         except ValueError as error:
-            raise InvalidRequest(f"{where}: {error}") from None
+            raise InvalidRequest(f"{where}: {error}, for example {DEFAULT_NODE}") from None
     return tuple(found) or (DEFAULT_NODE,)
 
 

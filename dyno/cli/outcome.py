@@ -10,6 +10,7 @@ $DYNO_TRACEBACK asks for one.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any, NamedTuple
 
@@ -27,6 +28,9 @@ from dyno.errors import (
 )
 
 LINE_CHARS_MAX = 1000
+
+# How Click and Typer guess at a misspelt command or option.
+_MEANT = re.compile(r"(?:\.? Did you mean | \(Possible options: )(.*?)\??\)?$")
 
 NOT_FOUND, INVALID, SIBLINGS, QUORUM, UNREACHABLE, REFUSED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
 
@@ -115,7 +119,7 @@ def _advice(error: DynoError) -> str:
 
 
 def _usage(error: Any) -> str:
-    text = error.format_message().rstrip(".")
+    text = _MEANT.sub(r" (did you mean \1?)", error.format_message().rstrip("."))
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "dyno"
     return one_line(f"{path}: {text[:1].lower()}{text[1:]}; see {path} --help")

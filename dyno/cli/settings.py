@@ -25,6 +25,17 @@ FILE_BYTES_MAX = 1 << 20
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _REQUIRED = ("name", "listen", "data")
+_TYPE = re.compile(r"`([^`]*)`")
+_TYPES = {
+    "str": "a text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "a table",
+    "str | array": "a text or a list of texts",
+    "str | null": "a text",
+}
 _PLACE = re.compile(r"(?P<why>.*) - at `\$\.?(?P<name>.*)`")
 
 
@@ -50,7 +61,7 @@ def settings(flags: dict[str, Any], path: Path | None) -> NodeSettings:
     for name in _REQUIRED:
         if not given.get(name, own.get(name)):
             raise ConfigurationError(
-                f"node: --{name} is missing{f', in {path} too' if path else ''}; see dyno node --help"
+                f"--{name} is missing{f', in {path} too' if path else ''}; see dyno node --help"
             )
     config = _converted(tunables, Config, where=f"{path}: ")
     # The file is judged apart, so that its faults are not blamed on the flags.
@@ -120,4 +131,12 @@ def _converted(values: dict[str, Any], kind: Any, *, where: str) -> Any:
         if place is None:
             raise ConfigurationError(f"{where}{error}") from None
         name = place["name"].partition("[")[0]
-        raise ConfigurationError(f"{where}{place['name']} = {values.get(name)!r}: {place['why']}") from None
+        raise ConfigurationError(
+            f"{where}{place['name']} = {values.get(name)!r}: {_plain(place['why'])}"
+        ) from None
+
+
+def _plain(why: str) -> str:
+    """What msgspec says, in the words of people who write TOML."""
+    text = _TYPE.sub(lambda found: _TYPES.get(found[1], found[1]), why)
+    return f"{text[:1].lower()}{text[1:]}"

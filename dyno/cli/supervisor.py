@@ -26,7 +26,7 @@ from dyno.cli.outcome import REFUSED, one_line, say
 from dyno.errors import ConfigurationError, DynoError, StorageFailed
 
 STOP_AT_MOST_S = 10.0  # then SIGKILL
-PATIENCE_S = 10.0  # then it is said which nodes are not ready
+PATIENCE_S = 3.0  # then it is said which nodes are not ready
 
 _LINE_BYTES_MAX = 64 << 10
 _ERROR = "dyno: "
@@ -118,7 +118,8 @@ class Child:
     def failure(self) -> DynoError:
         """Why it did not start."""
         kind = StorageFailed if self.code == REFUSED else ConfigurationError
-        return kind(f"{self.seat.name} did not start: {self._error or self.how_it_ended()}")
+        reason = self._error.removeprefix(f"{self.seat.name} ") or self.how_it_ended()
+        return kind(f"{self.seat.name} did not start: {reason}")
 
     def obituary(self) -> str:
         why = f": {self._error}" if self._error else ""

@@ -1,37 +1,60 @@
-"""Rows as people read them: aligned text in a pipe, a table with a bold head on a terminal.
+"""Rows as people read them: aligned text in a pipe, a table with a bold head and colours on a terminal.
 
-In: a title for each column, and rows of cells that cannot drive the terminal any more (`outcome.one_line`).
+In: a title for each column, rows of cells that cannot drive the terminal any more (`outcome.one_line`), and
+remarks for the lines above and below them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from dyno.cli import output
 
 
 class Column(NamedTuple):
-    """right: whether its cells stand at the right edge, as numbers do."""
+    """right: whether its cells stand at the right edge, as numbers do. colours: of cells, by their text."""
 
     title: str
     right: bool = False
+    colours: Mapping[str, str] = {}
 
 
-def show(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
-    """On standard output, in the form that suits whoever reads it."""
+class Remark(NamedTuple):
+    """A line beside the table. style: Rich's, for terminals."""
+
+    text: str
+    style: str = "dim"
+
+
+def show(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    *,
+    above: Sequence[Remark] = (),
+    below: Sequence[Remark] = (),
+    total: bool = False,
+) -> None:
+    """On standard output, in the form that suits whoever reads it. total: the last row sums the others up."""
     if output.is_terminal():
-        _show_table(columns, rows)
+        _show_table(columns, rows, above, below, total)
     else:
-        for line in plain(columns, rows):
+        for line in plain(columns, rows, above=above, below=below):
             output.line(line)
 
 
-def plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of aligned text, the titles first."""
+def plain(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    *,
+    above: Sequence[Remark] = (),
+    below: Sequence[Remark] = (),
+) -> list[str]:
+    """Lines of aligned text, the titles before the rows."""
     everything = [[column.title for column in columns], *rows]
     widths = [max(map(len, cells)) for cells in zip(*everything, strict=True)]
-    return [_aligned(row, widths, columns) for row in everything]
+    lines = [_aligned(row, widths, columns) for row in everything]
+    return [*(remark.text for remark in above), *lines, *(remark.text for remark in below)]
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int], columns: Sequence[Column]) -> str:
@@ -42,7 +65,13 @@ def _aligned(row: Sequence[str], widths: Sequence[int], columns: Sequence[Column
     return "  ".join(cells).rstrip()
 
 
-def _show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+def _show_table(
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[str]],
+    above: Sequence[Remark],
+    below: Sequence[Remark],
+    total: bool,
+) -> None:
     from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
@@ -51,9 +80,16 @@ def _show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.title, justify="right" if column.right else "left")
-    for row in rows:
-        table.add_row(*map(Text, row))
+    for number, row in enumerate(rows, 1):
+        cells = [Text(cell) for cell in row]
+        for cell, column in zip(cells, columns, strict=True):
+            cell.stylize(column.colours.get(cell.plain, ""))
+        table.add_row(*cells, style="bold" if total and number == len(rows) else None)
     console = Console(highlight=False)
-    # A terminal that is too narrow wraps the lines; Rich would cut names short.
-    console.width = max(console.width, *map(cell_len, plain(columns, rows)))
+    # A terminal that is too narrow wraps the lines; Rich would cut names and figures short.
+    console.width = max(console.width, *map(cell_len, plain(columns, rows, above=above, below=below)))
+    for remark in above:
+        console.print(Text(remark.text, remark.style))
     console.print(table)
+    for remark in below:
+        console.print(Text(remark.text, remark.style))

@@ -97,17 +97,77 @@ def test_a_short_command_loads_nothing_of_the_server() -> None:
     assert not any(name.startswith(("dyno.server", "dyno.storage", "dyno.protocol")) for name in loaded)
 
 
-@pytest.mark.parametrize(("typed", "word"), [("dyno sta", "status"), ("dyno bucket cr", "create")])
-def test_a_word_is_completed_in_the_shell(typed: str, word: str) -> None:
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("dyno sta", "status"),
+        ("dyno b", "bench bucket"),
+        ("dyno bucket ", "create list"),
+        ("dyno bucket cr", "create"),
+        ("dyno get b k --j", "--json"),
+        ("dyno get b k -r ", "all one quorum"),
+        ("dyno put b k v -w q", "quorum"),
+        ("dyno bucket create b -w a", "all"),
+        ("dyno bucket create b --kind ", "siblings"),
+        ("dyno bench --workload ", "a b c d f"),
+        ("dyno node --log-level ", "debug error info warning"),
+    ],
+)
+def test_a_word_is_completed_in_the_shell(typed: str, words: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "dyno"],
         env={
             "_DYNO_COMPLETE": "complete_bash",
             "COMP_WORDS": typed,
-            "COMP_CWORD": str(typed.count(" ")),
+            "COMP_CWORD": str(typed.count(" ")),  # a word that is still empty, too
         },
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ended.stdout.split() == [word]
+    assert sorted(ended.stdout.split()) == words.split()
+
+
+@pytest.mark.parametrize(("shell", "line"), [("zsh", "all"), ("fish", "all\tevery replica")])
+def test_shells_that_show_meanings_get_them(shell: str, line: str) -> None:
+    variables = {"_TYPER_COMPLETE_ARGS": "dyno get b k -r a", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    ended = subprocess.run(
+        [sys.executable, "-m", "dyno"],
+        env={"_DYNO_COMPLETE": f"complete_{shell}", **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert line in ended.stdout
+    assert "every replica" in ended.stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_a_shell_asks_dyno(shell: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "dyno"],
+        env={"_DYNO_COMPLETE": f"source_{shell}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"_DYNO_COMPLETE=complete_{shell}" in ended.stdout
+
+
+def test_what_was_meant_is_asked_in_one_voice(command: Dyno) -> None:
+    assert command("stats").err == "dyno: no such command 'stats' (did you mean 'status'?); see dyno --help\n"
+    assert (
+        command("--versio").err
+        == "dyno: no such option: --versio (did you mean --version?); see dyno --help\n"
+    )
+
+
+def test_the_usage_line_names_arguments_plainly(command: Dyno) -> None:
+    assert "dyno put [OPTIONS] BUCKET KEY VALUE" in command("put", "--help").out.decode()
+    assert "dyno status [OPTIONS]\n" in "".join(
+        f"{line.rstrip()}\n" for line in command("status", "--help").lines
+    )
+
+
+def test_help_is_given_whatever_else_is_wrong(command: Dyno) -> None:
+    assert command("get", "b", "k", "more", "--help").code == 0

@@ -65,6 +65,7 @@ def test_a_value_of_an_option_may_look_like_one() -> None:
         (("b", "-x", "k", "v"), "no option -x"),
         (("b", "k", "v", "--node"), "--node needs a value"),
         (("b", "k", "v", "--json=1"), "--json takes no value"),
+        (("b", "k", "milk", "and", "bread"), "too many arguments: 'and', 'bread' (one that has spaces goes"),
     ],
 )
 def test_what_is_no_option_is_refused(words: tuple[str, ...], complaint: str) -> None:
@@ -73,7 +74,7 @@ def test_what_is_no_option_is_refused(words: tuple[str, ...], complaint: str) ->
     assert complaint in str(caught.value)
 
 
-@pytest.mark.parametrize("words", [("b", "k"), ("b", "k", "v", "w"), ("b", "k", "v", "--help"), ()])
+@pytest.mark.parametrize("words", [("b", "k"), ("b", "k", "v", "w", "--help"), ("b", "k", "v", "--help"), ()])
 def test_help_and_missing_arguments_are_left_to_click(words: tuple[str, ...]) -> None:
     assert not sorted_words(*words).are_complete()
 

@@ -69,7 +69,7 @@ def test_keys_that_are_no_text_are_their_bytes_and_in_json_base64(
     ("words", "complaint"),
     [
         (("keys",), "dyno keys: missing argument 'BUCKET'; see dyno keys --help"),
-        (("keys", "b", "more"), "unexpected extra argument"),
+        (("keys", "b", "more"), "too many arguments: 'more'"),
         (("keys", "b", "-r", "x"), "-r: 'x' is not a quorum"),
         (("keys", "b", "-r", "5"), "r=5 is more than the bucket's n=3"),
         (("keys", ""), "a bucket's name has 1 to 64 bytes"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -9,8 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
+
+from dyno.cli.node import remind_of_joining
 
 if TYPE_CHECKING:
+    from trio.testing import MockClock
+
     from tests.cli.conftest import Dyno
 
 LOOPBACK = ("--listen", "127.0.0.1:0")
@@ -49,7 +55,7 @@ def handlers() -> Iterator[None]:
         (("--name", "n1", *LOOPBACK, "--partitions", "all"), "--partitions: 'all' is not a whole number"),
         (("--name", "n1", *LOOPBACK, "--log-level", "loud"), "the log level 'loud' is unknown"),
         (("--name", "n1", *LOOPBACK, "--replace", "n2"), "there is no option --replace"),
-        (("--name", "n1", *LOOPBACK, "extra"), "unexpected extra argument"),
+        (("--name", "n1", *LOOPBACK, "extra"), "no argument to give, so what is 'extra'?"),
         (("--name", "n1", *LOOPBACK, "--config", "none.toml"), "cannot read the configuration none.toml"),
     ],
 )
@@ -82,3 +88,17 @@ def test_a_node_whose_parent_is_gone_stops_by_itself(tmp_path: Path) -> None:
 def test_a_lifeline_that_is_none_is_ignored(command: Dyno, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DYNO_LIFELINE", "999999")
     assert command("node").code == 2
+
+
+async def test_a_node_that_cannot_join_yet_says_so_once(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    with caplog.at_level(logging.INFO, "dyno"):
+        with trio.move_on_after(60):
+            await remind_of_joining(trio.Event(), ["10.0.0.1:7101", "10.0.0.2:7101"])
+        (said,) = caplog.messages
+        assert "asking 10.0.0.1:7101, 10.0.0.2:7101 again and again" in said
+        joined = trio.Event()
+        joined.set()
+        await remind_of_joining(joined, [])
+        assert caplog.messages == [said]

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from dyno.cli.status import plain
+from dyno.cli import tables
+from dyno.cli.status import COLUMNS, cells, summary
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Dyno
@@ -24,6 +25,11 @@ def member(name: str, **facts: Any) -> dict[str, Any]:
         "share": 0.5,
         "hints": 0,
     } | facts
+
+
+def plain(facts: dict[str, Any]) -> list[str]:
+    rows = [cells(member) for member in facts["members"]]
+    return tables.plain(COLUMNS, rows, above=[tables.Remark(summary(facts))])
 
 
 def test_a_pipe_gets_aligned_text() -> None:
@@ -85,4 +91,6 @@ def test_status_as_json(command: Dyno, node: str) -> None:
 def test_status_takes_no_argument(command: Dyno) -> None:
     ended = command("status", "n1")
     assert (ended.code, ended.out) == (2, b"")
-    assert ended.err == "dyno status: got unexpected extra argument(s) (n1); see dyno status --help\n"
+    assert (
+        ended.err == "dyno status: there is no argument to give, so what is 'n1'?; see dyno status --help\n"
+    )

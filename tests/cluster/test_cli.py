@@ -399,6 +399,36 @@ def test_a_taken_port_and_a_locked_directory(tmp_path: Path, started: Callable[[
         assert complaint in ended.stderr.decode()
 
 
+def test_a_name_that_is_taken_and_another_cluster(
+    tmp_path: Path, started: Callable[[Program], Program]
+) -> None:
+    addresses = []
+    for place in ("here", "there"):
+        founder = started(Program(*node_words(tmp_path / place)))
+        addresses.append(founder.wait_for("dyno: n1 ready on ").removeprefix("dyno: n1 ready on "))
+        if place == "there":
+            founder.signal(signal.SIGTERM)
+            assert founder.wait() == 0
+    here = addresses[0]
+    for place, complaint in (
+        ("elsewhere", f"the name n1 is taken by a live process at {here}"),
+        ("there", "belongs to cluster"),
+    ):
+        ended = dyno(*node_words(tmp_path / place), "--join", here, "--log-level", "error")
+        assert (ended.returncode, ended.stdout, ended.stderr.count(b"\n")) == (2, b"", 1), place
+        assert complaint in ended.stderr.decode()
+
+
+def test_more_nodes_than_a_cluster_with_data_has(tmp_path: Path, cluster: Cluster) -> None:
+    assert dyno("put", "b", "k", "v", at=cluster.addresses[0]).returncode == 0
+    cluster.signal(signal.SIGTERM)
+    assert cluster.wait() == 0
+    first = cluster.addresses[0].rpartition(":")[2]
+    ended = dyno("cluster", "--nodes", "4", "--base-port", first, "--data", str(cluster.data))
+    assert (ended.returncode, ended.stdout, ended.stderr.count(b"\n")) == (2, b"", 1)
+    assert ended.stderr.startswith(b"dyno: n4 did not start: cannot join: the cluster holds data")
+
+
 def test_a_node_of_a_file(tmp_path: Path, started: Callable[[Program], Program]) -> None:
     file = tmp_path / "node.toml"
     file.write_text(

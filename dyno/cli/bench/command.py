@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dyno.cli import output
-from dyno.cli.options import AsJson, Nodes, Version, whole_number
+from dyno.cli.options import AsJson, Nodes, Version, completion, whole_number
 from dyno.cli.outcome import outcome_of, say
 from dyno.cli.session import converse
 from dyno.errors import InvalidRequest
@@ -45,6 +45,7 @@ def bench(
         str,
         typer.Option(
             metavar="|".join(MIXES),
+            autocompletion=completion({mix.name: mix.what for mix in MIXES.values()}),
             help="; ".join(f"{mix.name}: {mix.what}" for mix in MIXES.values()) + ".",
             show_default=True,
         ),
@@ -66,7 +67,7 @@ def bench(
     node: Nodes = None,
     version: Version = False,
 ) -> None:
-    """Measure a cluster with one of YCSB's core workloads.
+    """Measure a cluster with one of the YCSB core workloads.
 
     Loads the records into the bucket `bench`, where they stay for the next run, warms up, and measures. Each
     of the callers begins its next operation when its last one has ended (a closed loop).
@@ -94,11 +95,8 @@ def conclude(plan: Plan, tally: Tally, *, as_json: bool) -> None:
 
     if as_json:
         output.document(report.document(plan, tally))
-    elif output.is_terminal():
-        report.show_table(plan, tally)
     else:
-        for text in report.plain(plan, tally):
-            output.line(text)
+        report.show(plan, tally)
     if tally.last_error is not None and not tally.operations:
         code, line = outcome_of(tally.last_error)
         assert line is not None, "an error has something to say"
@@ -143,7 +141,8 @@ def _display() -> Unseen:
         return Unseen()
     from rich.console import Console
 
-    return Display(Console(stderr=True))
+    console = Console(stderr=True)
+    return Unseen() if console.is_dumb_terminal else Display(console)  # a line that cannot be drawn again
 
 
 def _mix(name: str) -> Mix:

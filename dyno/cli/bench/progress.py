@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 REDRAW_S = 0.5
 
+_ECHO_CELLS = len("^C") + 1
+
 
 @asynccontextmanager
 async def shown_by(follow: Callable[..., Awaitable[None]], *arguments: Any) -> AsyncIterator[None]:
@@ -62,6 +64,8 @@ class Display(Unseen):
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
 
+        # A terminal echoes ^C behind the line; where that began another line, ours would stay when it ends.
+        console.width = max(1, console.width - _ECHO_CELLS)
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),

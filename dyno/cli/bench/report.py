@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dyno.cli import tables
+
 if TYPE_CHECKING:
     from dyno.cli.bench.loop import Tally
     from dyno.workload.histogram import Histogram
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 _NS_PER_MS = 1_000_000
 _PERCENTILES = {"p50_ms": 50.0, "p95_ms": 95.0, "p99_ms": 99.0, "p999_ms": 99.9}
 
-_TITLES = ("operation", "count", "ops/s", "mean ms", "p50 ms", "p95 ms", "p99 ms", "p99.9 ms")
+_FIGURES = ("count", "ops/s", "mean ms", "p50 ms", "p95 ms", "p99 ms", "p99.9 ms")
+_COLUMNS = (tables.Column("operation"), *(tables.Column(title, right=True) for title in _FIGURES))
 
 
 class Plan(NamedTuple):
@@ -52,44 +55,25 @@ def document(plan: Plan, tally: Tally) -> dict[str, Any]:
 
 
 def plain(plan: Plan, tally: Tally) -> list[str]:
-    """Aligned text, the first column to the left and all others to the right."""
-    rows = [_TITLES, *rows_of(tally)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [*heading(plan, tally)]
-    for first, *others in rows:
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-    return [*lines, *footing(tally)]
+    """Aligned text."""
+    return tables.plain(_COLUMNS, rows_of(tally), above=heading(plan, tally), below=footing(tally))
 
 
-def show_table(plan: Plan, tally: Tally) -> None:
-    """On the terminal that standard output is."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, title in enumerate(_TITLES):
-        table.add_column(title, justify="right" if number else "left")
+def show(plan: Plan, tally: Tally) -> None:
+    """On standard output, in the form that suits whoever reads it."""
     rows = rows_of(tally)
-    for row in rows:
-        table.add_row(*row, style="bold" if row is rows[-1] and len(rows) > 1 else None)
-    console = Console(highlight=False)
-    # A terminal that is too narrow wraps the lines; Rich would cut the figures short.
-    console.width = max(console.width, *map(len, plain(plan, tally)))
-    console.print(Text("\n".join(heading(plan, tally)), style="dim"))
-    console.print(table)
-    errors, cpu = footing(tally)
-    console.print(Text(errors, style="red" if tally.errors else "dim"))
-    console.print(Text(cpu, style="dim"))
+    above, below = heading(plan, tally), footing(tally)
+    tables.show(_COLUMNS, rows, above=above, below=below, total=len(rows) > 1)
 
 
-def heading(plan: Plan, tally: Tally) -> tuple[str, str]:
-    return (
-        f"workload {plan.mix.name}: {plan.mix.what}",
-        f"{plan.clients:,} clients, {plan.records:,} records of {plan.value_bytes:,} bytes, "
-        f"{tally.elapsed_s:.1f} s",
-    )
+def heading(plan: Plan, tally: Tally) -> list[tables.Remark]:
+    return [
+        tables.Remark(f"workload {plan.mix.name}: {plan.mix.what}"),
+        tables.Remark(
+            f"{plan.clients:,} clients, {plan.records:,} records of {plan.value_bytes:,} bytes, "
+            f"{tally.elapsed_s:.1f} s"
+        ),
+    ]
 
 
 def rows_of(tally: Tally) -> list[tuple[str, ...]]:
@@ -105,10 +89,13 @@ def rows_of(tally: Tally) -> list[tuple[str, ...]]:
     return rows
 
 
-def footing(tally: Tally) -> tuple[str, str]:
+def footing(tally: Tally) -> list[tables.Remark]:
     errors = ", ".join(f"{count:,} {name}" for name, count in sorted(tally.errors.items())) or "none"
     cpu_us = cpu_us_per_operation(tally)
-    return f"errors: {errors}", f"client CPU per operation: {'-' if cpu_us is None else f'{cpu_us:.1f} µs'}"
+    return [
+        tables.Remark(f"errors: {errors}", style="red" if tally.errors else "dim"),
+        tables.Remark(f"client CPU per operation: {'-' if cpu_us is None else f'{cpu_us:.1f} µs'}"),
+    ]
 
 
 def cpu_us_per_operation(tally: Tally) -> float | None:

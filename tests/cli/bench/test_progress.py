@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,16 @@ async def test_the_line_is_gone_at_the_end_whatever_ends_it(autojump_clock: Mock
     with pytest.raises(ZeroDivisionError), Display(console):
         raise ZeroDivisionError
     assert shown(console).endswith("\x1b[2K")
+
+
+async def test_an_echoed_ctrl_c_fits_behind_the_line(shelf: Shelf, autojump_clock: MockClock) -> None:
+    console = terminal()
+    loading = Loading(shelf, Payload(Random(1), 10), value_bytes=10, keep_contexts=False)
+    with Display(console) as display:
+        async with shown_by(display.follow_loading, loading, 1000):
+            await trio.sleep(0.7)
+    frames = re.split(r"\r|\n|\x1b\[\S*?[A-Za-z]", shown(console))
+    assert max(map(len, frames)) == 80 - len("^C") - 1
 
 
 async def test_nobody_is_shown_nothing(shelf: Shelf, autojump_clock: MockClock) -> None:
