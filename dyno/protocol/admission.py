@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 CHECKS_MAX = 256
 _PINGS = 4  # in one probe timeout, for some get lost
 
-_DATA = "the cluster holds data: until data can move to new nodes, they can only join while it is empty"
+_DATA = (
+    "the cluster holds data: until data can move to new nodes, they can only join while it is empty; "
+    "a node that was a member comes back with its own data directory"
+)
 
 
 class _Request(NamedTuple):
@@ -206,7 +209,10 @@ class Admission:
         if isinstance(request.message, Admit):
             # Whom it told of itself learn from it who has the name, together with its giving up.
             self._show_table(request, out)
-        text = f"the name {holder.name} is taken by a live process at {holder.address}"
+        text = (
+            f"the name {holder.name} is taken by a live process at {holder.address}; "
+            f"stop that one, or choose another name"
+        )
         self._reject(request, "name", text, out)
 
     def _show_table(self, request: _Request, out: Outbox) -> None:

@@ -243,7 +243,7 @@ def _check_address(what: str, address: str, *, lowest_port: int = 1) -> tuple[st
     except (TypeError, AttributeError):
         raise ConfigurationError(f"{what}: an address is a str, not {type(address).__name__}") from None
     except ValueError as error:
-        raise ConfigurationError(f"{what}: {error}") from None
+        raise ConfigurationError(f"{what}: {error}; an address looks like 127.0.0.1:7101") from None
 
 
 def _check_config(config: Config | Mapping[str, Any] | None) -> Config:

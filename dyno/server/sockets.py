@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import trio
@@ -26,8 +27,14 @@ async def bind(host: str, port: int) -> tuple[socket.socket, socket.socket]:
         except OSError as error:
             if port != 0 or attempt == _ATTEMPTS_FOR_A_PAIR - 1:
                 text = error.strerror or str(error)
-                raise ConfigurationError(f"cannot listen on {host}:{port}: {text}") from None
+                raise ConfigurationError(f"cannot listen on {host}:{port}: {text}{_advice(error)}") from None
     raise AssertionError("unreachable")
+
+
+def _advice(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "; is another node running there? Stop it, or choose another port"
+    return ""
 
 
 def _bind_pair(family: int, address: tuple[object, ...]) -> tuple[socket.socket, socket.socket]:

@@ -94,7 +94,8 @@ def test_the_holder_of_a_name_is_pinged_and_refuses_by_answering():
     [(address, ping)] = door.pings
     assert (address, ping[1:]) == ("n3:7100", ("n3", b"", "n1", b""))
     [answer] = door.ack(b"whatever")
-    assert answer == Reject(7, "name", "the name n3 is taken by a live process at n3:7100")
+    text = "the name n3 is taken by a live process at n3:7100; stop that one, or choose another name"
+    assert answer == Reject(7, "name", text)
     assert door.ack(b"whatever") == []  # doubled
 
 
