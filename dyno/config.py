@@ -10,7 +10,9 @@ from typing import Annotated
 
 import msgspec
 
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+# The shortest, added to whatever a clock says, is later: what is due again is never due in the same turn.
+Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86_400)]
+Factor = Annotated[float, msgspec.Meta(ge=0.001, le=86_400)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Bytes = Annotated[int, msgspec.Meta(ge=1, le=1 << 40)]
 
@@ -40,7 +42,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     probe_interval_s: Seconds = 1.0
     probe_timeout_s: Seconds = 0.5
     indirect_probes: Count = 3
-    suspicion_mult: Seconds = 4.0
+    suspicion_mult: Factor = 4.0
     gossip_interval_s: Seconds = 0.2
     gossip_nodes: Count = 3
     retransmit_mult: Count = 4

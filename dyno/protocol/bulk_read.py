@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dyno.buckets.properties import DEFAULTS
 from dyno.errors import Code, InvalidRequest
+from dyno.placement.hashing import slot_bucket
 from dyno.protocol.patience import Patience
 from dyno.protocol.sink import Failure, LinkSink, invalid
 from dyno.wire.messages import (
@@ -153,8 +154,13 @@ class BulkReads:
             self._give_up(round, node, now, out)
 
     def replan(self, now: float, out: Outbox) -> None:
-        """The ring is another one now, or what a bucket is."""
+        """The ring is another one now."""
         for round in list(self._rounds.values()):
+            self._give_up(round, "", now, out)
+
+    def replan_bucket(self, bucket: bytes, now: float, out: Outbox) -> None:
+        """A bucket, given by its id, has other properties than a moment ago."""
+        for round in [round for round in self._rounds.values() if round.reads_of(bucket)]:
             self._give_up(round, "", now, out)
 
     def tick(self, now: float, out: Outbox) -> None:
@@ -228,7 +234,7 @@ class BulkReads:
             mine, slots = [mine[index] for index in there], [slots[index] for index in there]
             askers = [askers[index] for index in there]
         self._last_id += 1
-        round = _Round(self._last_id, self._me, peers, many, askers, mine)
+        round = _Round(self._last_id, self._me, peers, many, slots, askers, mine)
         self.pending += len(askers)
         self.held_bytes += round.held_bytes
         if not peers:
@@ -359,7 +365,18 @@ class _Round:
     the same, else None. askers: for each of them (link, request), or its index in `many`. waiting: who has
     not answered."""
 
-    __slots__ = ("askers", "began_at", "held_bytes", "id", "late_at", "many", "nodes", "plain", "waiting")
+    __slots__ = (
+        "_slots",
+        "askers",
+        "began_at",
+        "held_bytes",
+        "id",
+        "late_at",
+        "many",
+        "nodes",
+        "plain",
+        "waiting",
+    )
 
     def __init__(
         self,
@@ -367,9 +384,11 @@ class _Round:
         me: str,
         peers: tuple[str, ...],
         many: _Many | None,
+        slots: list[bytes],
         askers: list[Any],
         mine: list[bytes | None],
     ) -> None:
+        self._slots = slots
         self.id = id
         self.nodes = ",".join((me, *peers))
         self.waiting = list(peers)
@@ -378,6 +397,10 @@ class _Round:
         self.plain = mine
         self.held_bytes = sum([len(record) for record in mine if record])
         self.began_at = self.late_at = 0.0
+
+    def reads_of(self, bucket: bytes) -> bool:
+        """Whether a key of that bucket is among them."""
+        return any(slot_bucket(slot) == bucket for slot in self._slots)
 
 
 class _Groups:

@@ -423,7 +423,8 @@ class Node:
         self._buckets.table.changed.clear()
         for bucket in changed:
             self._coordinator.replan_bucket(bucket, out)
-        self._bulk_reads.replan(now, out)
+        for bucket in changed:  # what begins anew here is planned with all of them
+            self._bulk_reads.replan_bucket(bucket, now, out)
 
     def _bucket_request(self, link: int, message: BucketRequest, now: float, out: Outbox) -> None:
         self._buckets.request(link, message, now, out)

@@ -1,4 +1,4 @@
-"""Pages of keys, packed into one bytes field of a message: flat CBOR arrays, as in `wire.flat`.
+"""Pages of keys, packed into one bytes field of a message: rows, as in `wire.rows`, or b"" for none.
 
 Two kinds. What a replica has of a stretch travels as *entries*, in the order of their hashes: the 16-byte
 hash of the key, its state, and the key. A state is one byte that says whether there is a live value, followed
@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
-from cbor2 import dumps
 from mmh3 import mmh3_x64_128_digest
 
 from dyno.config import KEY_BYTES_MAX
-from dyno.wire.flat import FlatDecoder, ProtocolError
+from dyno.wire import rows
+from dyno.wire.flat import ProtocolError
 
 PAGE_KEYS_MAX: Final = 256
 HASH_BYTES: Final = 16  # of a key, as its slot has it
@@ -60,13 +60,13 @@ def pack_entries(entries: Iterable[Entry]) -> bytes:
     fields: list[bytes] = []
     for hash, state, key in entries:
         fields += (hash + state, key)
-    return dumps(fields) if fields else b""
+    return _pack(fields)
 
 
 def unpack_entries(packed: bytes, *, after: bytes, end: bytes) -> list[Entry]:
     """What `pack_entries` packed. Raises ProtocolError unless these are the entries of a page that begins
     behind the hash `after` and is complete up to `end` (b"": to the end of the stretch)."""
-    fields = _unpack(packed, fields_max=2 * PAGE_KEYS_MAX)
+    fields = _unpack(packed, items_max=2 * PAGE_KEYS_MAX)
     if len(fields) % 2:
         raise ProtocolError("an entry was cut short")
     entries: list[Entry] = []
@@ -87,24 +87,21 @@ def unpack_entries(packed: bytes, *, after: bytes, end: bytes) -> list[Entry]:
 
 
 def pack_keys(keys: Sequence[bytes]) -> bytes:
-    return dumps(keys) if keys else b""
+    return _pack(keys)
 
 
 def unpack_keys(packed: bytes) -> list[bytes]:
     """What `pack_keys` packed. Raises ProtocolError for anything else."""
-    keys = _unpack(packed, fields_max=PAGE_KEYS_MAX)
+    keys = _unpack(packed, items_max=PAGE_KEYS_MAX)
     for key in keys:
         if not 1 <= len(key) <= KEY_BYTES_MAX:
             raise ProtocolError(f"a key of {len(key)} bytes")
     return keys
 
 
-def _unpack(packed: bytes, *, fields_max: int) -> list[bytes]:
-    if not packed:
-        return []
-    fields: list[bytes] = []
-    for field in FlatDecoder().decode(packed, fields_max=fields_max):
-        if type(field) is not bytes:
-            raise ProtocolError(f"a {type(field).__name__} in a page of keys")
-        fields.append(field)
-    return fields
+def _pack(items: Sequence[bytes]) -> bytes:
+    return rows.pack_row(items) if items else b""
+
+
+def _unpack(packed: bytes, *, items_max: int) -> list[bytes]:
+    return rows.unpack_keys(packed, items_max=items_max) if packed else []

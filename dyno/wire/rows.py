@@ -1,4 +1,4 @@
-"""Rows of byte strings within one field of a message: the keys of a batch, the records of an answer.
+"""Rows of byte strings within one field of a message: keys of a batch or a page, records of an answer.
 
 A message has a fixed number of flat fields, so what has a length of its own travels as one `bytes` field: a
 flat CBOR array whose items are byte strings, or null where there is nothing to say. In: such lists. Out: the

@@ -82,7 +82,7 @@ def test_what_is_required_is_named(missing: str, value: str | None, tmp_path: Pa
         ("gossip_nodes = 0", "node.toml: gossip_nodes = 0: expected a whole number >= 1"),
         ('gossip_nodes = "3"', "node.toml: gossip_nodes = '3': expected a whole number"),
         ("gossip_nodes = true", "node.toml: gossip_nodes = True: expected a whole number"),
-        ("probe_interval_s = -1", "node.toml: probe_interval_s = -1: expected a number > 0"),
+        ("probe_interval_s = -1", "node.toml: probe_interval_s = -1: expected a number >= 0.001"),
         ("probe_interval_s = nan", "probe_interval_s = nan"),
         ("[gossip_nodes]\nx = 1", "gossip_nodes = {'x': 1}: expected a whole number"),
         ("name = 7", "node.toml: name = 7: expected a text"),

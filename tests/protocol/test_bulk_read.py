@@ -11,7 +11,7 @@ from dyno.buckets.properties import Properties
 from dyno.causality.context import Context
 from dyno.causality.mint import Minter
 from dyno.config import Config
-from dyno.placement.hashing import SLOT_BYTES, slot_copies
+from dyno.placement.hashing import SLOT_BYTES, bucket_id, slot_copies
 from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ReadLine
@@ -942,3 +942,36 @@ def test_what_is_of_a_bucket_that_is_being_created_is_left_to_others() -> None:
     assert isinstance(answer, FoundMany)
     assert unpack_row(answer.records, items_max=1) == [None]
     assert at.asked() == []
+
+
+def test_when_a_bucket_is_another_one_what_reads_of_it_is_begun_anew_and_all_else_goes_on() -> None:
+    at = At("abc")
+    at.get(KEY)
+    at.get_many(KEY)
+    first, second = at.asked()
+    other = Get(2, "other", KEY, DEFAULT, DEFAULT, 5000, False)
+    at.bulk.get(LINK, other, at.now, at.out)
+    at.get()
+    (third,) = at.asked()
+    at.bulk.replan_bucket(bucket_id("nobody's"), at.now, at.out)
+    assert at.alone == []
+    at.bulk.replan_bucket(bucket_id("bucket"), at.now, at.out)
+    assert at.alone == [(1, KEY, "")]
+    assert at.records() == [None]
+    for name, question in (first, second):
+        at.answer(name, question, b"value")  # nobody waits for these any more
+    assert at.answers() == []
+    name, question = third
+    at.answer(name, question, b"")
+    assert at.answers() == [Found(2, b"", f"a,{name}", "")]
+    assert at.idle()
+
+
+def test_gets_of_several_buckets_that_are_read_together_are_all_begun_anew() -> None:
+    at = At("abc")
+    at.bulk.get(LINK, Get(2, "other", KEY, DEFAULT, DEFAULT, 5000, False), at.now, at.out)
+    at.get(KEY)
+    assert len(at.asked()) == 1
+    at.bulk.replan_bucket(bucket_id("bucket"), at.now, at.out)
+    assert at.alone == [(2, KEY, ""), (1, KEY, "")]
+    assert at.idle()

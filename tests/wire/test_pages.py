@@ -45,6 +45,11 @@ def test_entries_come_through_as_they_were() -> None:
     assert unpack_entries(pack_entries([]), after=HASHES[0], end=b"") == []
 
 
+def test_no_entries_and_no_keys_are_no_bytes_at_all() -> None:
+    assert pack_entries([]) == pack_keys([]) == b""
+    assert unpack_entries(b"", after=b"", end=b"") == unpack_keys(b"") == []
+
+
 def test_states_tell_records_apart() -> None:
     def state(record: bytes, live: bool) -> bytes:
         return entry(HASHES[0], b"key", record, live=live).state
@@ -57,8 +62,10 @@ def test_states_tell_records_apart() -> None:
     "fields",
     [
         [field()],
+        [],
         [field(), "key"],
         [field(), 7],
+        [field(), None],
         [field(digest=bytes(7)), b"key"],
         [field(digest=bytes(9)), b"key"],
         [b"", b"key"],
@@ -71,7 +78,7 @@ def test_states_tell_records_apart() -> None:
         [field(HASHES[0]), b"key"],
         [field() if index % 2 == 0 else b"k" for index in range(2 * PAGE_KEYS_MAX + 2)],
     ],
-    ids=range(14),
+    ids=range(16),
 )
 def test_what_is_no_page_of_entries_is_refused(fields: list[object]) -> None:
     with pytest.raises(ProtocolError):
@@ -94,7 +101,9 @@ def test_keys_come_through_as_they_were(keys: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [[b""], ["key"], [b"k" * 1025], [b"key", 1], [b"k"] * (PAGE_KEYS_MAX + 1), []], ids=range(6)
+    "fields",
+    [[b""], ["key"], [b"k" * 1025], [b"key", 1], [b"k"] * (PAGE_KEYS_MAX + 1), [], [b"key", None]],
+    ids=range(7),
 )
 def test_what_is_no_page_of_keys_is_refused(fields: list[object]) -> None:
     with pytest.raises(ProtocolError):
