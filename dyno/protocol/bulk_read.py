@@ -14,19 +14,18 @@ all get their share of questions over time; those that are slow lately come last
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dyno.buckets.properties import DEFAULTS
 from dyno.errors import Code, InvalidRequest
 from dyno.placement.hashing import slot_bucket
 from dyno.protocol.patience import Patience
+from dyno.protocol.read_groups import Groups
 from dyno.protocol.sink import Failure, LinkSink, invalid
 from dyno.wire.messages import (
     GET_MANY_KEYS_MAX,
     READ_MANY_BYTES_MAX,
-    READ_MANY_SLOTS_MAX,
     STATUS_OK,
     STATUS_OVERLOADED,
     Found,
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
     from dyno.protocol.peers import Peers
     from dyno.protocol.planner import Planner
     from dyno.protocol.replica import Replica
-    from dyno.protocol.ring import Plan
 
 _new = tuple.__new__  # half the price of calling the class of a named tuple
 
@@ -185,7 +183,7 @@ class BulkReads:
         gathered, self._gathered = self._gathered, []
         if self._patience.slow:
             self._patience.forget_old(now)
-        groups = _Groups(self._choose)
+        groups = Groups(self._choose)
         room = self._room()
         for link, request in gathered[:room]:
             try:
@@ -204,7 +202,7 @@ class BulkReads:
     ) -> None:
         if self._patience.slow:
             self._patience.forget_old(now)
-        groups = _Groups(self._choose)
+        groups = Groups(self._choose)
         left_out = [
             index for index, key in enumerate(keys) if not groups.place(self._planner, request, key, index)
         ]
@@ -403,46 +401,6 @@ class _Round:
         return any(slot_bucket(slot) == bucket for slot in self._slots)
 
 
-class _Groups:
-    """Keys sorted by whom to ask for them. choose: see BulkReads._choose."""
-
-    def __init__(self, choose: Callable[[tuple[str, ...], Any, dict[str, bool]], Any]) -> None:
-        self._choose = choose
-        self._favourites: dict[str, bool] = {}
-        self._kinds: dict[tuple[str, int, int], _Kind] = {}  # by bucket, r and pr
-        self._groups: dict[tuple[str, ...], _Group] = {}
-
-    def place(self, planner: Planner, request: Get | GetMany, key: bytes, asker: object) -> bool:
-        """False for a key that is to be read alone. Raises InvalidRequest."""
-        kind = self._kinds.get((request.bucket, request.r, request.pr))
-        if kind is None:
-            bucket = planner.serving.get(request.bucket, DEFAULTS)
-            if planner.ring is None or bucket is None:
-                return False
-            kind = self._kinds[request.bucket, request.r, request.pr] = (planner.ring.plan, bucket.n, {})
-        plan, copies, group_of = kind
-        slot, owners = plan(request.bucket, key, copies)
-        group = group_of.get(owners, _UNKNOWN)
-        if group is _UNKNOWN:
-            group = group_of[owners] = self._group(owners, request)
-        if group is None:
-            return False
-        group[0].append(slot)
-        group[1].append(asker)
-        return True
-
-    def _group(self, owners: tuple[str, ...], request: Get | GetMany) -> _Group | None:
-        peers = self._choose(owners, request, self._favourites)
-        return None if peers is None else self._groups.setdefault(peers, ([], []))
-
-    def all(self) -> Iterator[tuple[tuple[str, ...], list[bytes], list[Any]]]:
-        """Whom to ask for which slots, for whom; as many at once as one question holds."""
-        for peers, (slots, askers) in self._groups.items():
-            for at in range(0, len(slots), READ_MANY_SLOTS_MAX):
-                until = at + READ_MANY_SLOTS_MAX
-                yield peers, slots[at:until], askers[at:until]
-
-
 class _Many:
     """One GetMany on its way: an item for each key, until nothing is missing any more. held_bytes: of the
     records that were found so far. overload: how it fails if nothing was found then, because a replica is
@@ -498,12 +456,6 @@ class _Many:
 
     def failed(self, failure: Failure, out: Outbox) -> None:
         LinkSink(self._link, self._id).failed(failure, out)
-
-
-_UNKNOWN: Any = object()
-_Group: TypeAlias = tuple[list[bytes], list[Any]]  # slots, and who asks for them
-# How to plan, the bucket's n, and the group of a key by its owners: None where it is read alone.
-_Kind: TypeAlias = tuple[Callable[[str, bytes, int], "Plan"], int, dict[tuple[str, ...], "_Group | None"]]
 
 
 def _common(one: list[bytes | None], other: list[bytes | None]) -> list[bytes | None]:
