@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from dyno.errors import ConnectFailed, DynoError, InvalidRequest, Overloaded
 from dyno.session import options
-from dyno.session.calls import Call
+from dyno.session.calls import REQUEST_BYTES, Call
 from dyno.session.results import FailedPut, FailedRecord, Origin, Record
 from dyno.wire.messages import GET_MANY_KEYS_MAX, Get, GetMany
 from dyno.wire.rows import pack_row
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 PARTS_MAX = 512  # of one batch, under way at once
 KEYS_MAX = 4096  # likewise; a batch alone should not be more than a node takes
 KEYS_BYTES_MAX = 128 << 10  # of one GetMany
-_REQUEST_BYTES = 128  # of a message without what it carries, about
 
 _new = tuple.__new__
 
@@ -52,7 +51,7 @@ class Batch(Call, ABC):
     __slots__ = ("_began_at", "_keys", "_parts", "_session", "_todo", "entries")
 
     def __init__(self, session: Session, *, now: float, seconds: float) -> None:
-        super().__init__(session.next_id(), None, bucket=b"", deadline=now + seconds, weight=0)
+        super().__init__(session.requests.next_id(), None, bucket=b"", deadline=now + seconds, weight=0)
         self.entries: dict[Any, Any] = {}  # in the caller's order; None until the key's part has ended
         self._began_at = now
         self._session = session
@@ -68,8 +67,7 @@ class Batch(Call, ABC):
                 if part.deadline <= now:
                     raise self._session.never_began(part, "its turn in the batch did not come")
                 if now > self._began_at:
-                    left_ms = max(1, int((part.deadline - now) * 1000))
-                    part.request = part.request._replace(budget_ms=left_ms)  # type: ignore
+                    part.trim(now)
                 part.parent = self
                 self._parts[part.id] = part
                 self._keys += len(part.keys)
@@ -138,13 +136,13 @@ class GetBatch(Batch):
         now: float,
         out: SessionOutbox,
     ) -> None:
-        seconds = (bucket.timeout or session.timeout) if timeout is None else options.timeout_s(timeout)
+        seconds = bucket.seconds(timeout, session.requests.timeout)
         super().__init__(session, now=now, seconds=seconds)
         self._bucket = bucket
         self._r = bucket.r if r is None else options.quorum(r, "r", 0)
         self._pr = bucket.pr if pr is None else options.quorum(pr, "pr", 0)
         self._named: dict[bytes, list[str | bytes]] = {}  # "a" and b"a" are one key, with an entry each
-        self._budget_ms = int(seconds * 1000) or 1
+        self._budget_ms = options.budget_ms(seconds)
         key_bytes = options.key_bytes
         for key in _each(keys):
             self._named.setdefault(key_bytes(key), []).append(key)
@@ -155,9 +153,9 @@ class GetBatch(Batch):
 
     def _many(self, link: NodeLink | None, keys: list[bytes]) -> Call:
         packed = pack_row(keys)
-        id = self._session.next_id()
+        id = self._session.requests.next_id()
         request = GetMany(id, self._bucket.name, packed, self._r, self._pr, self._budget_ms)
-        part = Call(id, request, bucket=b"", deadline=self.deadline, weight=_REQUEST_BYTES + len(packed))
+        part = Call(id, request, bucket=b"", deadline=self.deadline, weight=REQUEST_BYTES + len(packed))
         part.prefers = link
         part.keys = keys
         return part
@@ -183,9 +181,9 @@ class GetBatch(Batch):
 
     def _alone(self, key: bytes) -> Call:
         """A get for one key."""
-        id = self._session.next_id()
+        id = self._session.requests.next_id()
         request = Get(id, self._bucket.name, key, self._r, self._pr, self._budget_ms, False)
-        part = Call(id, request, bucket=self._bucket.id, deadline=self.deadline, weight=_REQUEST_BYTES)
+        part = Call(id, request, bucket=self._bucket.id, deadline=self.deadline, weight=REQUEST_BYTES)
         part.keys = (key,)
         return part
 
@@ -212,15 +210,23 @@ class PutBatch(Batch):
         timeout: float | None = None,
         now: float,
     ) -> None:
-        seconds = (bucket.timeout or session.timeout) if timeout is None else options.timeout_s(timeout)
+        seconds = bucket.seconds(timeout, session.requests.timeout)
         super().__init__(session, now=now, seconds=seconds)
         self._name_of: dict[bytes, str | bytes] = {}
         context_of = {key: context for key, _, context in _by_key(contexts or {}, "contexts")}
         for key, name, value in _by_key(values, "values"):
             self._name_of[key] = name
             self.entries[name] = None
-            part = session.put_call(
-                bucket, key, value, w=w, pw=pw, timeout=seconds, context=context_of.pop(key, None), now=now
+            part = session.requests.put(
+                bucket,
+                key,
+                value,
+                w=w,
+                pw=pw,
+                timeout=seconds,
+                context=context_of.pop(key, None),
+                if_context=None,
+                now=now,
             )
             part.keys = (key,)
             self._todo.append(part)

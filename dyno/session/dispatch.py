@@ -55,7 +55,7 @@ from dyno.errors import Code, ConnectFailed, DynoError
 from dyno.hedging.budget import Budget
 from dyno.session import failures
 from dyno.session.timers import Timers
-from dyno.wire.messages import AskMembers, CreateBucket, Delete, Get, GetMany, ListKeys, Put
+from dyno.wire.messages import AskMembers, Get
 
 if TYPE_CHECKING:
     from random import Random
@@ -276,7 +276,7 @@ class Dispatch:
     def _send_anew(self, call: Call, now: float, out: SessionOutbox) -> None:
         """With the time that is left; to a link that was tried already only when there is no other."""
         self._timers.remove(call)
-        _trim(call, now)
+        call.trim(now)
         trouble = call.trouble
         if trouble is not None and trouble.tried and self._paths.pick(call, now, out) is None:
             trouble.tried.clear()
@@ -340,7 +340,7 @@ class Dispatch:
         if other is not None and self._budget.take(now, leave=HEDGES_LEAVE):
             trouble.also, trouble.also_at = other, now
             other.charge(call.weight)
-            _trim(call, now)
+            call.trim(now)
             out.sends.append((other.address, call.request))  # type: ignore[arg-type]
 
     def _abandon(self, call: Call, link: NodeLink, now: float, out: SessionOutbox) -> bool:
@@ -435,10 +435,3 @@ def _forget(call: Call, link: NodeLink) -> None:
         trouble.also = None
     else:
         call.link = None
-
-
-def _trim(call: Call, now: float) -> None:
-    """The request carries the time that is left."""
-    request = call.request
-    if isinstance(request, Get | GetMany | ListKeys | Put | Delete | CreateBucket):
-        call.request = request._replace(budget_ms=max(1, int((call.deadline - now) * 1000)))
