@@ -213,14 +213,16 @@ class Dispatch:
 
     def tick(self, now: float, out: SessionOutbox) -> None:
         due = self._timers.due(now)
+        late: dict[int, DynoError] = {}
         for call in due:
             self._timers.add(call, call.deadline)  # every call that is under way is in there, always
-            if call.deadline <= now:  # or it would be sent when another one makes room
+            if call.deadline <= now:  # out of the queues, or it would be sent when another one makes room
+                late[call.id] = self._too_late(call)
                 self._waiting.pop(call.id, None)
                 self._saving.pop(call.id, None)
         for call in due:
-            if call.deadline <= now:
-                self.fail(call, self._too_late(call), now, out)
+            if call.id in late:
+                self.fail(call, late[call.id], now, out)
             elif call.link is not None:
                 self._look(call, call.link, now, out)
             elif call.id not in self._waiting and call.id not in self._saving:
@@ -420,6 +422,12 @@ class Dispatch:
             return failures.timeout(call, text, indeterminate=not call.reads)
         if call.trouble is not None and call.trouble.failure is not None:
             return call.trouble.failure
+        if call.id in self._saving:
+            text = (
+                "the node that had the request was lost or silent, and so many calls had to be sent again "
+                "that this one's turn did not come in time"
+            )
+            return failures.timeout(call, text, indeterminate=False)
         if self._links.any_up:
             text = "no node took the request in time: all are silent, or have too much to answer"
             return failures.timeout(call, text, indeterminate=False)
