@@ -1,6 +1,6 @@
 """Many keys in one call: `get_many` and `put_many` as machines over ordinary calls.
 
-    get_many ── keys grouped by node ──▶ a GetMany each ──▶ what is plain is there
+    get_many ── keys dealt to nodes ───▶ a GetMany each ──▶ what is plain is there
                                              └─ what is not ──▶ a get each ──▶ record or error
     put_many ──────────────────────────▶ a put each ─────────▶ result or error
 
@@ -27,7 +27,7 @@ from dyno.errors import ConnectFailed, DynoError, InvalidRequest, Overloaded
 from dyno.session import options
 from dyno.session.calls import REQUEST_BYTES, Call
 from dyno.session.results import FailedPut, FailedRecord, Origin, Record
-from dyno.wire.messages import GET_MANY_KEYS_MAX, Get, GetMany
+from dyno.wire.messages import Get, GetMany
 from dyno.wire.rows import pack_row
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 PARTS_MAX = 512  # of one batch, under way at once
 KEYS_MAX = 4096  # likewise; a batch alone should not be more than a node takes
-KEYS_BYTES_MAX = 128 << 10  # of one GetMany
 
 _new = tuple.__new__
 
@@ -147,9 +146,8 @@ class GetBatch(Batch):
         for key in _each(keys):
             self._named.setdefault(key_bytes(key), []).append(key)
             self.entries[key] = None
-        for link, group in session.grouped(bucket.id, list(self._named), now, out):
-            for some in _slices(group):
-                self._todo.append(self._many(link, some))
+        for link, some in session.grouped(bucket.id, list(self._named), now, out):
+            self._todo.append(self._many(link, some))
 
     def _many(self, link: NodeLink | None, keys: list[bytes]) -> Call:
         packed = pack_row(keys)
@@ -259,17 +257,3 @@ def _by_key(given: Mapping[Any, Any], what: str) -> Iterator[tuple[bytes, str | 
             raise InvalidRequest(f"{name!r} and {names[key]!r} are one key, which is twice in {what}")
         names[key] = name
         yield key, name, item
-
-
-def _slices(keys: list[bytes]) -> Iterator[list[bytes]]:
-    """As many keys as one GetMany holds."""
-    some: list[bytes] = []
-    size = 0
-    for key in keys:
-        if len(some) == GET_MANY_KEYS_MAX or size + len(key) > KEYS_BYTES_MAX:
-            yield some
-            some, size = [], 0
-        some.append(key)
-        size += len(key)
-    if some:
-        yield some

@@ -83,7 +83,7 @@ class Session:
         self.random = random
         self._links = Links(seeds, random)
         self._routing = Routing()
-        self._paths = Paths(self._links, self._routing)
+        self._paths = Paths(self._links, self._routing, random)
         changes = Changes()
         self._dispatch = Dispatch(self._links, self._paths, changes, random)
         self._upkeep = Upkeep(self._links, self._routing, self._paths, changes, self._dispatch)
