@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 PARTS_MAX = 512  # of one batch, under way at once
 KEYS_MAX = 4096  # likewise; a batch alone should not be more than a node takes
+MEMBERS_WAIT_S = 1.0  # for members that were asked for, but never more than half of the timeout
 
 _new = tuple.__new__
 
@@ -121,7 +122,7 @@ class Batch(Call, ABC):
 class GetBatch(Batch):
     """keys: of the caller, who gets an entry for each. An entry is a Record, or a FailedRecord."""
 
-    __slots__ = ("_bucket", "_budget_ms", "_named", "_pr", "_r")
+    __slots__ = ("_bucket", "_budget_ms", "_named", "_pr", "_r", "_undealt", "_waited")
 
     def __init__(
         self,
@@ -133,7 +134,6 @@ class GetBatch(Batch):
         pr: int | str | None = None,
         timeout: float | None = None,
         now: float,
-        out: SessionOutbox,
     ) -> None:
         seconds = bucket.seconds(timeout, session.requests.timeout)
         super().__init__(session, now=now, seconds=seconds)
@@ -146,8 +146,32 @@ class GetBatch(Batch):
         for key in _each(keys):
             self._named.setdefault(key_bytes(key), []).append(key)
             self.entries[key] = None
-        for link, some in session.grouped(bucket.id, list(self._named), now, out):
-            self._todo.append(self._many(link, some))
+        self._undealt = bool(self._named)
+        self._waited = False
+
+    def go_on(self, now: float, out: SessionOutbox) -> None:
+        """A client that has just opened learns the members first: any other node than their owners would
+        leave out most of the keys."""
+        if self._undealt and not self._waited:
+            self._waited = True
+            if self._awaits_members(now):
+                return
+        if self._undealt:
+            self._undealt = False
+            for link, some in self._session.grouped(self._bucket.id, list(self._named), now, out):
+                self._todo.append(self._many(link, some))
+        super().go_on(now, out)
+
+    def _awaits_members(self, now: float) -> bool:
+        """Whether the keys can only be dealt after a part that does nothing but wait for them."""
+        seconds = min(MEMBERS_WAIT_S, (self.deadline - now) / 2)
+        part = Call(self._session.requests.next_id(), None, bucket=b"", deadline=now + seconds, weight=0)
+        part.keys = ()
+        part.parent = self
+        if not self._session.await_members(part):
+            return False
+        self._parts[part.id] = part
+        return True
 
     def _many(self, link: NodeLink | None, keys: list[bytes]) -> Call:
         packed = pack_row(keys)
@@ -160,6 +184,8 @@ class GetBatch(Batch):
 
     def found(self, part: Call) -> None:
         result = part.result
+        if part.request is None:
+            return  # the members are known now
         if isinstance(result, Record):
             self._enter(part.request.key, result)  # type: ignore[union-attr]
             return

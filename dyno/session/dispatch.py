@@ -113,6 +113,10 @@ class Dispatch:
         self.calls[call.id] = call
         self._timers.add(call, call.deadline)
 
+    def held(self) -> list[Call]:
+        """Those that ask nothing, and only wait."""
+        return [call for call in self.calls.values() if call.request is None]
+
     def found(self, call: Call, link: NodeLink, result: Any, now: float, out: SessionOutbox) -> None:
         """A read was answered over this link, which learns from it how long its reads usually take."""
         trouble = call.trouble

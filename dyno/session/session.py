@@ -242,6 +242,13 @@ class Session:
         self._closed = reason
         self._dispatch.end_all(reason, cause, now, out)
 
+    def await_members(self, call: Call) -> bool:
+        """End the call when the members are known, or at its deadline. False, and the call is not begun:
+        there is nothing to wait for, or no room."""
+        if self._closed is not None or len(self._dispatch.calls) >= CALLS_MAX:
+            return False
+        return self._upkeep.await_members(call)
+
     # ── what is known ──
 
     @property

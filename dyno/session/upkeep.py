@@ -154,11 +154,19 @@ class Upkeep:
             self._asked_at = now
             self.due_at = min(self.due_at, now + PATIENCE_S)
 
+    def await_members(self, call: Call) -> bool:
+        """The call ends when the members are known. False: they are, or nobody was asked for them."""
+        if self._routing.known or not self._asking:
+            return False
+        self._dispatch.hold(call)
+        return True
+
     def members(self, link: NodeLink, told: Members, now: float, out: SessionOutbox) -> None:
         """A node told them, whoever asked."""
         try:
             if told.cluster != self.cluster:
                 raise ProtocolError("members of another cluster")
+            first = not self._routing.known
             changed = self._routing.learn(told)
         except ValueError as error:
             out.disconnect.append(link.address)
@@ -171,6 +179,9 @@ class Upkeep:
             self._paths.forget()
             self._changes.learned(self._routing.members, now)
             self._links.forget_all_but([member.address for member in self._routing.members])
+        if first:
+            for held in self._dispatch.held():
+                self._dispatch.conclude(held, None, now, out)
         call = self._dispatch.calls.get(told.id)
         if call is not None and isinstance(call.request, AskMembers):
             status = status_of(self._routing, cluster=told.cluster, partitions=told.partitions)

@@ -7,6 +7,7 @@ from itertools import pairwise
 import pytest
 
 from dyno.errors import ConnectFailed, QuorumNotMet
+from dyno.session.calls import Call
 from dyno.session.dispatch import PATIENCE_S
 from dyno.session.links import DIAL_TIMEOUT_S, SILENT_MAX_S
 from dyno.session.upkeep import IN_USE_S, OPEN_GRACE_S
@@ -234,6 +235,29 @@ def test_the_cluster_is_found_again_through_members_when_all_listed_nodes_are_go
     world.up("n3:7101")
     ((address, message),) = world.sent(Get)
     assert (address, message.id) == ("n3:7101", call.id)
+
+
+def test_a_call_waits_for_the_members_only_while_they_are_asked_for(a_world):
+    world = a_world()
+    upkeep, dispatch = world.session._upkeep, world.session._dispatch
+
+    def waiting() -> Call:
+        id = world.session.requests.next_id()
+        return Call(id, None, bucket=b"", deadline=world.now + 1, weight=0)
+
+    assert not upkeep.await_members(waiting())
+    world.open()
+    world.up("n1:7101")
+    world.finished()
+    first, second = waiting(), waiting()
+    assert upkeep.await_members(first)
+    assert upkeep.await_members(second)
+    world.cancel(second)
+    world.tell(world.members("n1", "n2", "n3"))
+    assert world.finished() == [first]
+    assert first.error is None
+    assert not upkeep.await_members(waiting()), "they are known"
+    assert dispatch.calls == {}
 
 
 def test_status_is_the_cluster_as_a_node_sees_it_now(world):
