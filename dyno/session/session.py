@@ -10,7 +10,7 @@ A shell (`dyno.client`, or the simulator) owns sockets and clock and runs it wit
 
 `now` is monotonic seconds. All verbs fill the one outbox that they are given. Guarantees: a call that was
 begun ends exactly once, at its timeout at the latest; invalid requests raise before anything is sent; a
-write is never sent twice unless the first was surely not done (see `dispatch`).
+write is never sent twice unless the first was surely not done (see `judging`).
 """
 
 from __future__ import annotations

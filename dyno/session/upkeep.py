@@ -17,8 +17,7 @@ import math
 from typing import TYPE_CHECKING
 
 from dyno.session import failures
-from dyno.session.dispatch import PATIENCE_S
-from dyno.session.links import LinkState
+from dyno.session.links import PATIENCE_S, LinkState
 from dyno.session.status import status_of
 from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import PROTOCOL_VERSION, AskMembers, Hello

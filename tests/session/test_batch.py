@@ -17,8 +17,7 @@ from dyno.errors import (
 from dyno.session import batch as batches
 from dyno.session.batch import KEYS_MAX, PARTS_MAX, Batch, GetBatch, PutBatch
 from dyno.session.dealing import KEYS_BYTES_MAX
-from dyno.session.dispatch import PATIENCE_S
-from dyno.session.links import WINDOW_BYTES_MAX
+from dyno.session.links import PATIENCE_S, WINDOW_BYTES_MAX
 from dyno.session.results import PutResult, Record
 from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import (

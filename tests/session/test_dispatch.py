@@ -14,8 +14,7 @@ from dyno.errors import (
     StorageFailed,
 )
 from dyno.session.changes import SETTLED_S
-from dyno.session.dispatch import PATIENCE_S
-from dyno.session.links import WINDOW_BYTES_MAX
+from dyno.session.links import PATIENCE_S, WINDOW_BYTES_MAX
 from dyno.wire.messages import AskMembers, CreateBucket, Delete, Get, Put
 
 WRITES = ("put", "delete")

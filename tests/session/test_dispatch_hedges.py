@@ -6,8 +6,8 @@ import pytest
 
 from dyno.errors import InvalidRequest, Overloaded, RequestTimeout
 from dyno.hedging.budget import EARNED_PER_FIRST, FLOOR_PER_S, TOKENS_AT_START
-from dyno.session.dispatch import HEDGES_LEAVE, PATIENCE_S
-from dyno.session.links import HEDGE_MIN_S
+from dyno.session.dispatch import HEDGES_LEAVE
+from dyno.session.links import HEDGE_MIN_S, PATIENCE_S
 from dyno.session.paths import TOGETHER
 from dyno.wire.messages import AskMembers, Get
 

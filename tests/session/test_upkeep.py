@@ -8,8 +8,7 @@ import pytest
 
 from dyno.errors import ConnectFailed, QuorumNotMet
 from dyno.session.calls import Call
-from dyno.session.dispatch import PATIENCE_S
-from dyno.session.links import DIAL_TIMEOUT_S, SILENT_MAX_S
+from dyno.session.links import DIAL_TIMEOUT_S, PATIENCE_S, SILENT_MAX_S
 from dyno.session.upkeep import IN_USE_S, OPEN_GRACE_S
 from dyno.wire.messages import AskMembers, Found, Get, Hello, Refuse
 
