@@ -7,9 +7,12 @@ import random
 import pytest
 
 from dyno.causality import token
-from dyno.errors import ConnectFailed, InvalidRequest, Overloaded, QuorumNotMet
+from dyno.errors import ConnectFailed, InvalidRequest, Overloaded, QuorumNotMet, RequestTimeout
+from dyno.session.batch import GetBatch
+from dyno.session.calls import Call
 from dyno.session.pages import Page
 from dyno.session.session import CALLS_MAX, Session
+from dyno.session.upkeep import REFRESH_S
 from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import (
     ALL,
@@ -20,12 +23,15 @@ from dyno.wire.messages import (
     CreateBucket,
     Done,
     Found,
+    FoundMany,
     Get,
+    GetMany,
     Listed,
     ListKeys,
     Refuse,
 )
 from dyno.wire.pages import PAGE_KEYS_MAX, pack_keys
+from dyno.wire.rows import pack_row
 
 # ── making one ──
 
@@ -130,7 +136,114 @@ def test_the_same_seed_and_events_give_the_same_messages(a_world):
     assert traces[0] == traces[1]
 
 
+# ── links ──
+
+
+def test_a_node_that_refuses_us_is_left(a_world):
+    world = a_world(["n1:7101"])
+    assert world.session.hello().role == "client"
+    world.open()
+    world.session.refused("n1:7101", Refuse("protocol", "too old"), world.now, world.out)
+    assert world.dropped() == ["n1:7101"]
+    assert "too old" in world.session._links.why()
+
+
+def test_a_silent_link_that_speaks_again_is_given_what_waits(a_world):
+    world = a_world(["n1:7101"]).settle("n1")
+    world.session._links.get("n1:7101").fall_silent(world.now)
+    call = world.get()
+    assert world.sent() == []
+    world.hear("n1:7101", Found(9999, b"", "", ""))
+    ((_, get),) = world.sent(Get)
+    assert get.id == call.id
+    world.down("n1:7101")
+    world.hear("n1:7101", world.found(call))
+    assert world.finished() == [], "a link that is down says nothing"
+
+
+def test_a_refusal_counts_only_from_a_node_that_has_the_request(world):
+    call = world.get()
+    ((address, _),) = world.sent()
+    (other, *_) = [f"n{number}:7101" for number in (1, 2, 3) if f"n{number}:7101" != address]
+    world.hear(other, world.failed(call, "invalid"))
+    assert world.finished() == []
+    world.hear(address, world.failed(call, "ring"))
+    assert len(world.sent(AskMembers)) == 1, "what it knows of the ring is old"
+    assert world.finished() == []
+
+
+def test_a_call_after_a_while_looks_at_the_members(world):
+    world.now += REFRESH_S
+    world.get()
+    assert len(world.sent(AskMembers)) == 1
+    assert world.session.partitions == 64
+
+
+# ── many keys ──
+
+
+def ask_many(world) -> tuple[str, GetMany, GetBatch]:
+    batch = GetBatch(world.session, world.bucket, ["a", "b"], now=world.now)
+    batch.go_on(world.now, world.out)
+    ((address, request),) = world.sent(GetMany)
+    return address, request, batch
+
+
+def test_an_answer_about_many_keys_ends_the_call_that_asked_for_them(world):
+    address, request, batch = ask_many(world)
+    get = world.get()
+    answer = FoundMany(request.id, pack_row([b"", b""]), "n1,n2", b"\0\0")
+    world.hear(address, answer._replace(id=get.id))  # no answer to this
+    world.hear(address, answer._replace(id=9999))  # to nobody
+    assert world.finished() == []
+    world.hear(address, answer)
+    assert world.finished() == [batch]
+
+
+@pytest.mark.parametrize(("records", "which"), [([b""], b"\0\0"), ([b"", b""], b"\0"), ([b"", b""], b"\0\1")])
+def test_an_answer_for_other_keys_is_a_breach_of_protocol(world, records, which):
+    address, request, _ = ask_many(world)
+    with pytest.raises(ProtocolError, match="other keys"):
+        world.hear(address, FoundMany(request.id, pack_row(records), "n1", which))
+
+
+def test_a_cancelled_batch_leaves_nothing_behind(world):
+    _, _, batch = ask_many(world)
+    world.cancel(batch)
+    assert world.session._dispatch.calls == {}
+
+
+def test_a_part_that_never_began_says_whether_anybody_was_there(world):
+    call = world.get()
+    error = world.session.never_began(call, "its turn did not come")
+    assert isinstance(error, RequestTimeout)
+    assert not error.indeterminate
+    for number in (1, 2, 3):
+        world.down(f"n{number}:7101")
+    assert isinstance(world.session.never_began(call, "its turn did not come"), ConnectFailed)
+
+
+def test_the_members_are_awaited_only_by_what_could_be_begun(a_world, monkeypatch):
+    world = a_world()
+    world.open()
+    world.up("n1:7101")
+    call = Call(world.session.requests.next_id(), None, bucket=b"", deadline=world.now + 1, weight=0)
+    monkeypatch.setattr("dyno.session.session.CALLS_MAX", 0)
+    assert not world.session.await_members(call)
+    monkeypatch.undo()
+    assert world.session.await_members(call)
+    world.session.close(world.now, world.out)
+    assert not world.session.await_members(call)
+
+
 # ── closing ──
+
+
+def test_nothing_can_be_begun_in_a_client_that_is_closed(world):
+    world.session.close(world.now, world.out)
+    with pytest.raises(ConnectFailed, match="the client was closed"):
+        world.get()
+    assert world.sent() == []
 
 
 def test_closing_ends_every_call_and_says_which_writes_may_have_been_done(a_world):
