@@ -75,9 +75,7 @@ class Bucket:
         runner = self._client.runner
         await checkpoint_if_cancelled()
         now = current_time()
-        batch = GetBatch(
-            runner.session, self._options, keys, r=r, pr=pr, timeout=timeout, now=now, out=runner.out
-        )
+        batch = GetBatch(runner.session, self._options, keys, r=r, pr=pr, timeout=timeout, now=now)
         batch.go_on(now, runner.out)
         records: dict[Any, Record] = await runner.outcome(batch)
         return records

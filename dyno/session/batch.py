@@ -1,6 +1,6 @@
 """Many keys in one call: `get_many` and `put_many` as machines over ordinary calls.
 
-    get_many ── keys grouped by node ──▶ a GetMany each ──▶ what is plain is there
+    get_many ── keys dealt to nodes ───▶ a GetMany each ──▶ what is plain is there
                                              └─ what is not ──▶ a get each ──▶ record or error
     put_many ──────────────────────────▶ a put each ─────────▶ result or error
 
@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from dyno.errors import ConnectFailed, DynoError, InvalidRequest, Overloaded
 from dyno.session import options
-from dyno.session.calls import Call
+from dyno.session.calls import REQUEST_BYTES, Call
 from dyno.session.results import FailedPut, FailedRecord, Origin, Record
-from dyno.wire.messages import GET_MANY_KEYS_MAX, Get, GetMany
+from dyno.wire.messages import Get, GetMany
 from dyno.wire.rows import pack_row
 
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 
 PARTS_MAX = 512  # of one batch, under way at once
 KEYS_MAX = 4096  # likewise; a batch alone should not be more than a node takes
-KEYS_BYTES_MAX = 128 << 10  # of one GetMany
-_REQUEST_BYTES = 128  # of a message without what it carries, about
+MEMBERS_WAIT_S = 1.0  # for members that were asked for, but never more than half of the timeout
 
 _new = tuple.__new__
 
@@ -52,7 +51,7 @@ class Batch(Call, ABC):
     __slots__ = ("_began_at", "_keys", "_parts", "_session", "_todo", "entries")
 
     def __init__(self, session: Session, *, now: float, seconds: float) -> None:
-        super().__init__(session.next_id(), None, bucket=b"", deadline=now + seconds, weight=0)
+        super().__init__(session.requests.next_id(), None, bucket=b"", deadline=now + seconds, weight=0)
         self.entries: dict[Any, Any] = {}  # in the caller's order; None until the key's part has ended
         self._began_at = now
         self._session = session
@@ -68,8 +67,7 @@ class Batch(Call, ABC):
                 if part.deadline <= now:
                     raise self._session.never_began(part, "its turn in the batch did not come")
                 if now > self._began_at:
-                    left_ms = max(1, int((part.deadline - now) * 1000))
-                    part.request = part.request._replace(budget_ms=left_ms)  # type: ignore
+                    part.trim(now)
                 part.parent = self
                 self._parts[part.id] = part
                 self._keys += len(part.keys)
@@ -124,7 +122,7 @@ class Batch(Call, ABC):
 class GetBatch(Batch):
     """keys: of the caller, who gets an entry for each. An entry is a Record, or a FailedRecord."""
 
-    __slots__ = ("_bucket", "_budget_ms", "_named", "_pr", "_r")
+    __slots__ = ("_bucket", "_budget_ms", "_named", "_pr", "_r", "_undealt", "_waited")
 
     def __init__(
         self,
@@ -136,34 +134,58 @@ class GetBatch(Batch):
         pr: int | str | None = None,
         timeout: float | None = None,
         now: float,
-        out: SessionOutbox,
     ) -> None:
-        seconds = (bucket.timeout or session.timeout) if timeout is None else options.timeout_s(timeout)
+        seconds = bucket.seconds(timeout, session.requests.timeout)
         super().__init__(session, now=now, seconds=seconds)
         self._bucket = bucket
         self._r = bucket.r if r is None else options.quorum(r, "r", 0)
         self._pr = bucket.pr if pr is None else options.quorum(pr, "pr", 0)
         self._named: dict[bytes, list[str | bytes]] = {}  # "a" and b"a" are one key, with an entry each
-        self._budget_ms = int(seconds * 1000) or 1
+        self._budget_ms = options.budget_ms(seconds)
         key_bytes = options.key_bytes
         for key in _each(keys):
             self._named.setdefault(key_bytes(key), []).append(key)
             self.entries[key] = None
-        for link, group in session.grouped(bucket.id, list(self._named), now, out):
-            for some in _slices(group):
+        self._undealt = bool(self._named)
+        self._waited = False
+
+    def go_on(self, now: float, out: SessionOutbox) -> None:
+        """A client that has just opened learns the members first: any other node than their owners would
+        leave out most of the keys."""
+        if self._undealt and not self._waited:
+            self._waited = True
+            if self._awaits_members(now):
+                return
+        if self._undealt:
+            self._undealt = False
+            for link, some in self._session.grouped(self._bucket.id, list(self._named), now, out):
                 self._todo.append(self._many(link, some))
+        super().go_on(now, out)
+
+    def _awaits_members(self, now: float) -> bool:
+        """Whether the keys can only be dealt after a part that does nothing but wait for them."""
+        seconds = min(MEMBERS_WAIT_S, (self.deadline - now) / 2)
+        part = Call(self._session.requests.next_id(), None, bucket=b"", deadline=now + seconds, weight=0)
+        part.keys = ()
+        part.parent = self
+        if not self._session.await_members(part):
+            return False
+        self._parts[part.id] = part
+        return True
 
     def _many(self, link: NodeLink | None, keys: list[bytes]) -> Call:
         packed = pack_row(keys)
-        id = self._session.next_id()
+        id = self._session.requests.next_id()
         request = GetMany(id, self._bucket.name, packed, self._r, self._pr, self._budget_ms)
-        part = Call(id, request, bucket=b"", deadline=self.deadline, weight=_REQUEST_BYTES + len(packed))
+        part = Call(id, request, bucket=b"", deadline=self.deadline, weight=REQUEST_BYTES + len(packed))
         part.prefers = link
         part.keys = keys
         return part
 
     def found(self, part: Call) -> None:
         result = part.result
+        if part.request is None:
+            return  # the members are known now
         if isinstance(result, Record):
             self._enter(part.request.key, result)  # type: ignore[union-attr]
             return
@@ -183,9 +205,9 @@ class GetBatch(Batch):
 
     def _alone(self, key: bytes) -> Call:
         """A get for one key."""
-        id = self._session.next_id()
+        id = self._session.requests.next_id()
         request = Get(id, self._bucket.name, key, self._r, self._pr, self._budget_ms, False)
-        part = Call(id, request, bucket=self._bucket.id, deadline=self.deadline, weight=_REQUEST_BYTES)
+        part = Call(id, request, bucket=self._bucket.id, deadline=self.deadline, weight=REQUEST_BYTES)
         part.keys = (key,)
         return part
 
@@ -212,15 +234,23 @@ class PutBatch(Batch):
         timeout: float | None = None,
         now: float,
     ) -> None:
-        seconds = (bucket.timeout or session.timeout) if timeout is None else options.timeout_s(timeout)
+        seconds = bucket.seconds(timeout, session.requests.timeout)
         super().__init__(session, now=now, seconds=seconds)
         self._name_of: dict[bytes, str | bytes] = {}
         context_of = {key: context for key, _, context in _by_key(contexts or {}, "contexts")}
         for key, name, value in _by_key(values, "values"):
             self._name_of[key] = name
             self.entries[name] = None
-            part = session.put_call(
-                bucket, key, value, w=w, pw=pw, timeout=seconds, context=context_of.pop(key, None), now=now
+            part = session.requests.put(
+                bucket,
+                key,
+                value,
+                w=w,
+                pw=pw,
+                timeout=seconds,
+                context=context_of.pop(key, None),
+                if_context=None,
+                now=now,
             )
             part.keys = (key,)
             self._todo.append(part)
@@ -253,17 +283,3 @@ def _by_key(given: Mapping[Any, Any], what: str) -> Iterator[tuple[bytes, str | 
             raise InvalidRequest(f"{name!r} and {names[key]!r} are one key, which is twice in {what}")
         names[key] = name
         yield key, name, item
-
-
-def _slices(keys: list[bytes]) -> Iterator[list[bytes]]:
-    """As many keys as one GetMany holds."""
-    some: list[bytes] = []
-    size = 0
-    for key in keys:
-        if len(some) == GET_MANY_KEYS_MAX or size + len(key) > KEYS_BYTES_MAX:
-            yield some
-            some, size = [], 0
-        some.append(key)
-        size += len(key)
-    if some:
-        yield some

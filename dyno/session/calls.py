@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dyno.config import COPIES
+from dyno.session import options
 from dyno.wire.messages import (
     ALL,
     DEFAULT,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from dyno.session.links import NodeLink
 
     Request: TypeAlias = Get | GetMany | Put | Delete | ListKeys | AskMembers | CreateBucket | AskBuckets
+
+REQUEST_BYTES = 128  # of a message without its value, about
 
 # What the words stand for in a bucket that says nothing else; only the nodes know better.
 _WORDS = {DEFAULT: COPIES // 2 + 1, QUORUM: COPIES // 2 + 1, ALL: COPIES}
@@ -108,6 +111,12 @@ class Call:
         if isinstance(request, Put | Delete):
             return _count(request.w, request.pw)
         return 1
+
+    def trim(self, now: float) -> None:
+        """The request carries the time that is left."""
+        request = self.request
+        if isinstance(request, Get | GetMany | ListKeys | Put | Delete | CreateBucket):
+            self.request = request._replace(budget_ms=options.budget_ms(self.deadline - now))
 
     def is_asked_at(self, link: NodeLink) -> bool:
         return self.link is link or (self.trouble is not None and self.trouble.also is link)

@@ -1,61 +1,25 @@
 """Brings every call to an end: sends it, sends it again where that is safe, and gives up in time.
 
-A retry keeps the request id and carries the time that is left. The rule behind the table: a caller gets no
-error that a retry within its timeout could have avoided, and no error later than it is certain.
-
-    what comes                       a read                           a write (put, put if_context, delete)
-    ───────────────────────────────  ───────────────────────────────  ───────────────────────────────────────
-    its answer                       result                           result
-    invalid, conflict                raised                           raised
-    ring (nothing was done)          again after a pause              again after a pause
-    overloaded (nothing was done)    at once at a node that has not   the same
-                                     said so; else again after
-                                     retry_after; raised at once only
-                                     where that outlasts the timeout
-    quorum, determinate              at once at up to ELSEWHERE_MAX   the same: nothing was done, and another
-                                     other nodes; then again after a  coordinator may see more nodes alive
-                                     pause if a change of the cluster
-                                     may help (`changes`), or raised
-    storage, determinate             at once elsewhere, then raised   the same
-    quorum or storage,               like determinate                 raised: some replica may have kept it
-    indeterminate
-    link lost, surely not sent       at once elsewhere                at once elsewhere
-    link lost after sending          at once elsewhere                QuorumNotMet, indeterminate
-    later than the link's usual      asked at another primary too;    goes on waiting
-    95 in 100 (`hedging.usual`)      the first answer counts
-    link silent for PATIENCE_S       asked elsewhere instead; the     goes on waiting; new calls avoid the
-                                     first answer counts              link
-    no link ready                    waits for one                    waits for one
-    the caller's timeout             RequestTimeout, determinate      RequestTimeout, indeterminate if sent;
-                                     or, while it rested or waited: the refusal that made it rest;
-                                     ConnectFailed when no link is up
-
-Why quorum is not simply tried until the timeout: with W above the nodes that live the answer is certain, and
-a caller who waits five seconds for it learns nothing more. But after a node restarts, its neighbours count
-it as dead for a moment; so while the cluster changes, that answer is not certain yet. An overload or a
-changing ring always passes. A full or broken disk seldom does within a timeout. A write that may have been
-done could be done twice, until nodes recognize a request that they did already.
+A retry keeps the request id and carries the time that is left. What is sent again and what is raised, and
+when, `judging` tells; here are the queues, timers and tokens with which that is done.
 
 All further requests, retries and hedges alike, spend one budget (`hedging.budget`). Where it is empty a hedge
 is not made, and a retry stands in a queue until there is a token; its caller's timeout is the only limit.
 A node that refused is spared by new calls for a moment, where another one can be asked.
-
-A conditional put is a write like others: where nothing was done, the condition was not even looked at, or
-stays as it was. Creating a bucket is a write that may be done twice: when its link is lost it is sent again,
-and what it ends with is indeterminate from then on; and it is asked for elsewhere only after a quick refusal.
 """
 
 from __future__ import annotations
 
 import math
-from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from dyno.errors import Code, ConnectFailed, DynoError
 from dyno.hedging.budget import Budget
-from dyno.session import failures
+from dyno.session import failures, judging
+from dyno.session.judging import Advice
+from dyno.session.links import PATIENCE_S
 from dyno.session.timers import Timers
-from dyno.wire.messages import AskMembers, CreateBucket, Delete, Get, GetMany, ListKeys, Put
+from dyno.wire.messages import AskMembers, Get
 
 if TYPE_CHECKING:
     from random import Random
@@ -67,20 +31,7 @@ if TYPE_CHECKING:
     from dyno.session.paths import Paths
     from dyno.wire.messages import Failed
 
-PATIENCE_S = 0.5  # a link that owes an answer and says nothing at all for so long is silent
-ELSEWHERE_MAX = 2
-PAUSE_MIN_S = 0.05
-PAUSE_MAX_S = 0.5
-OVERLOADED_PAUSE_MIN_S = 0.02
-OVERLOADED_PAUSE_MAX_S = 2.0
-SPARED_MIN_S = 0.1
 HEDGES_LEAVE = 50.0  # tokens: retries, without which there is an error, go before hedges
-
-
-class _Advice(Enum):
-    RAISE = "raise"
-    LATER = "later"
-    ELSEWHERE = "elsewhere"
 
 
 class Dispatch:
@@ -112,6 +63,10 @@ class Dispatch:
         """Only watch its deadline; somebody else concludes it."""
         self.calls[call.id] = call
         self._timers.add(call, call.deadline)
+
+    def held(self) -> list[Call]:
+        """Those that ask nothing, and only wait."""
+        return [call for call in self.calls.values() if call.request is None]
 
     def found(self, call: Call, link: NodeLink, result: Any, now: float, out: SessionOutbox) -> None:
         """A read was answered over this link, which learns from it how long its reads usually take."""
@@ -172,11 +127,12 @@ class Dispatch:
         self._leave(call, link)
         if call.link is None or failed.code == Code.INVALID:
             trouble.paid = False
-            match self._advice(call, trouble, failed, now, out):
-                case _Advice.ELSEWHERE:
+            other = self._paths.pick(call, now, out)
+            match judging.advice(call, trouble, failed, other=other, changes=self._changes, now=now):
+                case Advice.ELSEWHERE:
                     trouble.elsewhere += 1
                     self._send_again(call, trouble, now, out)
-                case _Advice.LATER:
+                case Advice.LATER:
                     self._rest(call, trouble, failed, now)
                 case _:
                     self.fail(call, error, now, out)
@@ -213,14 +169,16 @@ class Dispatch:
 
     def tick(self, now: float, out: SessionOutbox) -> None:
         due = self._timers.due(now)
+        late: dict[int, DynoError] = {}
         for call in due:
             self._timers.add(call, call.deadline)  # every call that is under way is in there, always
-            if call.deadline <= now:  # or it would be sent when another one makes room
+            if call.deadline <= now:  # out of the queues, or it would be sent when another one makes room
+                late[call.id] = judging.too_late(call, self._links, saving=call.id in self._saving)
                 self._waiting.pop(call.id, None)
                 self._saving.pop(call.id, None)
         for call in due:
-            if call.deadline <= now:
-                self.fail(call, self._too_late(call), now, out)
+            if call.id in late:
+                self.fail(call, late[call.id], now, out)
             elif call.link is not None:
                 self._look(call, call.link, now, out)
             elif call.id not in self._waiting and call.id not in self._saving:
@@ -276,7 +234,7 @@ class Dispatch:
     def _send_anew(self, call: Call, now: float, out: SessionOutbox) -> None:
         """With the time that is left; to a link that was tried already only when there is no other."""
         self._timers.remove(call)
-        _trim(call, now)
+        call.trim(now)
         trouble = call.trouble
         if trouble is not None and trouble.tried and self._paths.pick(call, now, out) is None:
             trouble.tried.clear()
@@ -284,7 +242,8 @@ class Dispatch:
 
     def _rest(self, call: Call, trouble: Trouble, failed: Failed, now: float) -> None:
         """The nodes that were tried may be asked anew after it, but the last one."""
-        at = min(now + self._pause(call, trouble, failed, now), call.deadline)
+        pause = judging.pause_s(call, trouble, failed, draw=self._random.random(), now=now)
+        at = min(now + pause, call.deadline)
         trouble.rests += 1
         trouble.elsewhere = 0
         del trouble.tried[:-1]
@@ -300,8 +259,7 @@ class Dispatch:
 
     def _spare(self, link: NodeLink, failed: Failed, now: float) -> None:
         """What it refused to one it would refuse to others: they need not learn it each by a retry."""
-        seconds = min(max(failed.retry_after_ms / 1000, SPARED_MIN_S), OVERLOADED_PAUSE_MAX_S)
-        link.spare(now + seconds * (0.5 + self._random.random()))
+        link.spare(now + judging.spared_s(failed, draw=self._random.random()))
         self._spared[link.address] = link
 
     def _spare_no_more(self, now: float, out: SessionOutbox) -> None:
@@ -340,7 +298,7 @@ class Dispatch:
         if other is not None and self._budget.take(now, leave=HEDGES_LEAVE):
             trouble.also, trouble.also_at = other, now
             other.charge(call.weight)
-            _trim(call, now)
+            call.trim(now)
             out.sends.append((other.address, call.request))  # type: ignore[arg-type]
 
     def _abandon(self, call: Call, link: NodeLink, now: float, out: SessionOutbox) -> bool:
@@ -374,57 +332,6 @@ class Dispatch:
         while call.link is not None:
             self._leave(call, call.link)
 
-    # ── judging ──
-
-    def _advice(
-        self, call: Call, trouble: Trouble, failed: Failed, now: float, out: SessionOutbox
-    ) -> _Advice:
-        """The table above, for refusals."""
-        code = failed.code
-        if failed.indeterminate and not call.reads:
-            return _Advice.RAISE
-        if code == Code.RING:
-            return _Advice.LATER
-        if code not in (Code.OVERLOADED, Code.QUORUM, Code.STORAGE):
-            return _Advice.RAISE
-        if call.is_repeatable and code != Code.OVERLOADED and now >= call.sent_at + PATIENCE_S:
-            return _Advice.RAISE  # a creation waited for silent members, and would only do so again
-        other = self._paths.pick(call, now, out) if trouble.elsewhere < ELSEWHERE_MAX else None
-        if code == Code.OVERLOADED:
-            if other is not None and other.ready:
-                return _Advice.ELSEWHERE
-            in_time = now + failed.retry_after_ms / 1000 < call.deadline
-            return _Advice.LATER if in_time else _Advice.RAISE
-        if other is not None:
-            return _Advice.ELSEWHERE
-        if code == Code.QUORUM and self._changes.may_help(needed=failed.needed, since=trouble.since, now=now):
-            return _Advice.LATER
-        return _Advice.RAISE
-
-    def _pause(self, call: Call, trouble: Trouble, failed: Failed, now: float) -> float:
-        """Doubles with every rest, and is jittered by half of it either way; but not beyond the middle of the
-        time that is left, so that a growing pause is not what makes a call fail."""
-        factor = 1 << min(trouble.rests, 16)
-        if failed.code == Code.OVERLOADED:
-            least = max(failed.retry_after_ms / 1000, OVERLOADED_PAUSE_MIN_S)
-            pause = min(least * factor, max(least, OVERLOADED_PAUSE_MAX_S))
-        else:
-            least = PAUSE_MIN_S
-            pause = min(least * factor, PAUSE_MAX_S)
-        return min(pause * (0.5 + self._random.random()), max((call.deadline - now) / 2, least))
-
-    def _too_late(self, call: Call) -> DynoError:
-        """The caller's timeout passed."""
-        if call.link is not None:
-            text = f"{call.link.name} at {call.link.address} did not answer in time"
-            return failures.timeout(call, text, indeterminate=not call.reads)
-        if call.trouble is not None and call.trouble.failure is not None:
-            return call.trouble.failure
-        if self._links.any_up:
-            text = "no node took the request in time: all are silent, or have too much to answer"
-            return failures.timeout(call, text, indeterminate=False)
-        return failures.unreachable(self._links.why())
-
 
 def _forget(call: Call, link: NodeLink) -> None:
     """The call is not on this link any more; where a second one has it, that is the first now."""
@@ -435,10 +342,3 @@ def _forget(call: Call, link: NodeLink) -> None:
         trouble.also = None
     else:
         call.link = None
-
-
-def _trim(call: Call, now: float) -> None:
-    """The request carries the time that is left."""
-    request = call.request
-    if isinstance(request, Get | GetMany | ListKeys | Put | Delete | CreateBucket):
-        call.request = request._replace(budget_ms=max(1, int((call.deadline - now) * 1000)))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from dyno.session.outbox import SessionOutbox
 
+PATIENCE_S = 0.5  # a link that owes an answer and says nothing at all for so long is silent
 DIAL_TIMEOUT_S = 2.0  # from looking up the name to the node's Hello
 RECONNECT_MIN_S = 0.05
 RECONNECT_MAX_S = 2.0

@@ -59,7 +59,7 @@ class Listing:
         self._bucket = bucket
         self._r = bucket.r if r is None else options.quorum(r, "r", 0)
         self._pr = bucket.pr if pr is None else options.quorum(pr, "pr", 0)
-        self._timeout = (bucket.timeout or session.timeout) if timeout is None else options.timeout_s(timeout)
+        self._timeout = bucket.seconds(timeout, session.requests.timeout)
         self._members: Call | None = None  # asks how many partitions there are
         self._next = 0  # the first partition without a lane
         self._lanes: deque[_Lane] = deque()

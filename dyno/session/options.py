@@ -44,6 +44,10 @@ class BucketOptions:
         self.pw = quorum(pw, "pw", DEFAULT)
         self.timeout = None if timeout is None else timeout_s(timeout)
 
+    def seconds(self, timeout: float | None, otherwise: float) -> float:
+        """What a call may take. timeout: its own, as the caller gives it; otherwise: the client's."""
+        return (self.timeout or otherwise) if timeout is None else timeout_s(timeout)
+
 
 def bucket_name(name: str) -> str:
     if not isinstance(name, str):
@@ -91,6 +95,11 @@ def timeout_s(given: float) -> float:
     if not math.isfinite(given) or not 0 < given <= TIMEOUT_MAX_S:
         raise InvalidRequest(f"a timeout is above 0 and at most {TIMEOUT_MAX_S:.0f} seconds, not {given}")
     return float(given)
+
+
+def budget_ms(seconds: float) -> int:
+    """A timeout as it travels: whole milliseconds, and never none at all."""
+    return int(seconds * 1000) if seconds >= 0.001 else 1
 
 
 def context_token(given: object, what: str) -> bytes:

@@ -16,11 +16,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from dyno.placement.hashing import bucket_id
+from dyno.session.dealing import deal
 from dyno.session.links import LinkState
 from dyno.wire.messages import Get, GetMany, ListKeys
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from random import Random
 
     from dyno.session.calls import Call
     from dyno.session.links import Links, NodeLink
@@ -31,9 +33,10 @@ TOGETHER = 24  # reads that leave in one turn and go to one node, before the nex
 
 
 class Paths:
-    def __init__(self, links: Links, routing: Routing) -> None:
+    def __init__(self, links: Links, routing: Routing, random: Random) -> None:
         self._links = links
         self._routing = routing
+        self._random = random
         self._routed_before = False
         self._primaries: dict[int, list[NodeLink]] = {}
         self._latest: NodeLink | None = None  # where the last read went, and how many more may go along
@@ -65,25 +68,19 @@ class Paths:
     def grouped(
         self, bucket: bytes, keys: list[bytes], now: float, out: SessionOutbox
     ) -> list[tuple[NodeLink | None, list[bytes]]]:
-        """Keys by the node to read them from: first that which has the most of them, the least busy one where
-        several do, then likewise for those that are left. None: whoever can take them. Primaries without a
-        link are dialled for the calls to come."""
-        routing = self._routing
-        if not keys or not routing.known:
-            return [(None, keys)] if keys else []
-        groups: list[tuple[NodeLink | None, list[bytes]]] = []
-        links_of = {key: self._links_of(routing.partition(bucket, key)) for key in keys}
-        for link in dict.fromkeys(link for links in links_of.values() for link in links):
+        """Different keys by the message that asks for them, and the node that it should go to (`dealing`).
+        None: whoever can take them. Primaries without a link are dialled for the calls to come."""
+        if not self._routing.known:
+            return deal([((), keys)], self._random)
+        partition = self._routing.partition
+        keys_of: dict[int, list[bytes]] = {}
+        for key in keys:
+            keys_of.setdefault(partition(bucket, key), []).append(key)
+        piles = [(self._links_of(number), some) for number, some in keys_of.items()]
+        for link in dict.fromkeys(link for links, _ in piles for link in links):
             if link.state is LinkState.DOWN:
                 self._links.dial(link, now, out)
-        while keys:
-            counts = Counter(link for key in keys for link in links_of[key] if link.ready)
-            if not counts:
-                return [*groups, (None, keys)]
-            best = max(counts, key=lambda link: (counts[link], -link.unanswered_bytes))
-            groups.append((best, [key for key in keys if best in links_of[key]]))
-            keys = [key for key in keys if best not in links_of[key]]
-        return groups
+        return deal(piles, self._random)
 
     def _next_best(self, call: Call, tried: Sequence[NodeLink]) -> NodeLink | None:
         """For many keys, where the node that was chosen for them cannot be asked: whoever has the most of
@@ -145,8 +142,7 @@ class Paths:
     def _links_of(self, partition: int) -> list[NodeLink]:
         links = self._primaries.get(partition)
         if links is None:
-            links = self._primaries[partition] = [
-                self._links.of_member(member.name, member.address)
-                for member in self._routing.primaries(partition)
-            ]
+            owners = self._routing.primaries(partition)
+            found = [self._links.of_member(member.name, member.address) for member in owners]
+            links = self._primaries[partition] = list(dict.fromkeys(found))  # two may be under one address
         return links

@@ -62,8 +62,7 @@ class Update:
         self._change = change
         self._r, self._pr = r, pr
         self._w, self._pw = w, pw
-        otherwise = bucket.timeout or session.timeout
-        self._deadline = now + (otherwise if timeout is None else options.timeout_s(timeout))
+        self._deadline = now + bucket.seconds(timeout, session.requests.timeout)
         self._conflicts = 0
 
     def start(self, now: float, out: SessionOutbox) -> Call:

@@ -154,7 +154,7 @@ class Client:
 
     def begin_get_many(self, bucket: str, keys: Sequence[str | bytes], **options: Any) -> Pending:
         now = self._kernel.now
-        batch = GetBatch(self._session, self._bucket(bucket), keys, now=now, out=self._out, **options)
+        batch = GetBatch(self._session, self._bucket(bucket), keys, now=now, **options)
         return self._begin_batch(f"get_many {bucket}: {len(keys)} keys", batch)
 
     def begin_put_many(self, bucket: str, values: dict[Any, Any], **options: Any) -> Pending:

@@ -15,8 +15,9 @@ from dyno.errors import (
     RequestTimeout,
 )
 from dyno.session import batch as batches
-from dyno.session.batch import KEYS_BYTES_MAX, KEYS_MAX, PARTS_MAX, Batch, GetBatch, PutBatch
-from dyno.session.links import WINDOW_BYTES_MAX
+from dyno.session.batch import KEYS_MAX, PARTS_MAX, Batch, GetBatch, PutBatch
+from dyno.session.dealing import KEYS_BYTES_MAX
+from dyno.session.links import PATIENCE_S, WINDOW_BYTES_MAX
 from dyno.session.results import PutResult, Record
 from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import (
@@ -24,6 +25,7 @@ from dyno.wire.messages import (
     DEFAULT,
     GET_MANY_KEYS_MAX,
     AskMembers,
+    Found,
     FoundMany,
     Get,
     GetMany,
@@ -36,7 +38,7 @@ FIVE = ("n1", "n2", "n3", "n4", "n5")
 
 
 def get_many(world, keys, **options) -> Batch:
-    batch = GetBatch(world.session, world.bucket, keys, now=world.now, out=world.out, **options)
+    batch = GetBatch(world.session, world.bucket, keys, now=world.now, **options)
     batch.go_on(world.now, world.out)
     return batch
 
@@ -79,7 +81,7 @@ def test_keys_are_asked_for_in_one_question_and_have_an_entry_each_in_the_caller
     batch = get_many(world, ["a", "b", "c"], r="all", pr=1)
     ((address, request),) = world.sent()
     assert (request.bucket, request.r, request.pr, request.budget_ms) == ("carts", ALL, 1, 5000)
-    assert keys_of(request) == [b"a", b"b", b"c"]
+    assert sorted(keys_of(request)) == [b"a", b"b", b"c"]
     world.hear(address, found_many(world, request, {b"c": 3, b"b": 2, b"a": 1}))
     assert is_over(world, batch)
     assert batch.error is None
@@ -94,8 +96,10 @@ def test_keys_are_asked_for_in_one_question_and_have_an_entry_each_in_the_caller
 def test_each_record_names_the_nodes_that_answered_for_it(world):
     batch = get_many(world, ["a", "b"])
     ((address, request),) = world.sent()
-    row = pack_row([world.stored(1).pack(), b""])
-    world.hear(address, FoundMany(request.id, row, "n1,n2;n1,n3", b"\1\0"))
+    records = {b"a": world.stored(1).pack(), b"b": b""}
+    row = pack_row([records[key] for key in keys_of(request)])
+    which = bytes(key == b"a" for key in keys_of(request))
+    world.hear(address, FoundMany(request.id, row, "n1,n2;n1,n3", which))
     assert batch.result["a"].replicas.answered == ("n1", "n3")
     assert batch.result["b"].replicas.answered == ("n1", "n2")
     assert not batch.result["b"].exists
@@ -108,7 +112,7 @@ def test_what_a_node_leaves_out_is_got_alone(world):
     world.hear(address, found_many(world, request, {b"a": "together"}))
     assert world.finished() == []
     sent = world.sent(Get)
-    assert [(get.key, get.r, get.pr, get.forwarded) for _, get in sent] == [
+    assert sorted((get.key, get.r, get.pr, get.forwarded) for _, get in sent) == [
         (b"b", ALL, DEFAULT, False),
         (b"c", ALL, DEFAULT, False),
     ]
@@ -175,7 +179,9 @@ def test_keys_go_to_nodes_that_own_them_in_as_few_questions_as_that_takes(a_worl
 
 def test_more_keys_than_one_question_holds_are_asked_in_several(world):
     get_many(world, [f"{number}" for number in range(GET_MANY_KEYS_MAX + 1)])
-    assert [len(keys_of(request)) for _, request in world.sent()] == [GET_MANY_KEYS_MAX, 1]
+    sent = world.sent()
+    assert [len(keys_of(request)) for _, request in sent] == [GET_MANY_KEYS_MAX, 1]
+    assert sent[0][0] != sent[1][0], "and of more than one node"
     get_many(world, [f"{number:01024}" for number in range(KEYS_BYTES_MAX // 1024 + 1)])
     assert [len(keys_of(request)) for _, request in world.sent()] == [KEYS_BYTES_MAX // 1024, 1]
 
@@ -621,13 +627,117 @@ def test_quorums_that_cannot_be_right_are_refused(world):
     assert world.sent() == []
 
 
-def test_without_members_any_node_will_do(a_world):
+# ── before the members are known ──
+
+
+@pytest.fixture
+def just_opened(a_world):
+    """Linked to five nodes, one of which was asked for the members."""
+    world = a_world([f"{name}:7101" for name in FIVE])
+    world.open()
+    for name in FIVE:
+        world.up(f"{name}:7101")
+    ((world.asked, _),) = world.sent(AskMembers)
+    world.finished()
+    return world
+
+
+KEYS = [f"key {number}" for number in range(60)]
+
+
+def test_a_read_waits_for_the_members_and_then_asks_the_owners(just_opened):
+    world = just_opened
+    batch = get_many(world, KEYS)
+    assert world.sent() == [], "they were asked for already"
+    world.advance(0.25)
+    world.hear(world.asked, world.members(*FIVE))
+    routing = world.session._routing
+    sent = world.sent()
+    for address, request in sent:
+        assert request.budget_ms == 4750, "the time that is left"
+        for key in keys_of(request):
+            owners = routing.primaries(routing.partition(world.bucket.id, key))
+            assert address in [member.address for member in owners]
+    for address, request in sent:
+        world.hear(address, found_many(world, request, dict.fromkeys(keys_of(request), 1)))
+    assert is_over(world, batch)
+    assert [record.value for record in batch.result.values()] == [1] * 60
+
+
+def test_without_members_any_node_will_do_after_a_moment(a_world):
     world = a_world()
     world.open()
     world.up("n2:7101")
     world.finished()
     get_many(world, ["a", "b"])
+    get_many(world, ["c"], timeout=0.5)
+    world.advance(0.24)
+    world.hear("n2:7101", Found(9999, b"", "", ""))  # it is not silent
+    assert world.sent(GetMany) == []
+    world.advance(0.02)
+    ((_, request),) = world.sent(GetMany)
+    assert keys_of(request) == [b"c"], "a hurried one waits for half of its time"
+    world.advance(batches.MEMBERS_WAIT_S - 0.3)
+    world.hear("n2:7101", Found(9999, b"", "", ""))
+    world.sent()
+    world.advance(0.1)
     ((address, request),) = world.sent(GetMany)
     assert address == "n2:7101"
     assert keys_of(request) == [b"a", b"b"]
-    assert world.sent(AskMembers) == []
+    world.hear("n2:7101", world.members("n1", "n2", "n3"))
+    assert world.sent() == [], "what comes too late changes nothing"
+
+
+def test_the_members_come_from_another_node_when_the_first_is_lost_or_says_nothing(just_opened):
+    world = just_opened
+    get_many(world, KEYS)
+    world.down(world.asked)
+    ((silent, _),) = world.sent()
+    world.advance(PATIENCE_S + 0.1)
+    ((other, ask),) = world.sent()
+    assert type(ask) is AskMembers
+    assert other != silent
+    world.hear(other, world.members(*FIVE))
+    sent = world.sent()
+    assert {type(request).__name__ for _, request in sent} == {"GetMany"}
+
+
+def test_a_read_that_waits_for_the_members_can_be_cancelled_and_closed(just_opened):
+    world = just_opened
+    cancelled, closed = get_many(world, KEYS), get_many(world, KEYS)
+    world.cancel(cancelled)
+    world.session.close(world.now, world.out)
+    assert world.finished() == [closed]
+    assert isinstance(closed.error, ConnectFailed)
+    assert world.session._dispatch.calls == {}
+    world.hear(world.asked, world.members(*FIVE))
+    assert world.sent() == []
+
+
+def test_a_client_that_is_closed_waits_for_no_members(just_opened):
+    just_opened.session.close(just_opened.now, just_opened.out)
+    batch = get_many(just_opened, ["a"])
+    assert just_opened.finished() == [batch]
+    assert isinstance(batch.error, ConnectFailed)
+
+
+def test_a_full_client_does_not_wait_for_the_members(just_opened, monkeypatch):
+    monkeypatch.setattr("dyno.session.session.CALLS_MAX", 0)
+    batch = get_many(just_opened, ["a"])
+    assert just_opened.finished() == [batch]
+    assert isinstance(batch.result["a"].error, Overloaded)
+
+
+def test_a_read_before_any_link_is_up_waits_for_a_link_alone(a_world):
+    world = a_world(["n1:7101"])
+    world.open()
+    batch = get_many(world, ["a"])
+    world.up("n1:7101")
+    ((address, request),) = world.sent(GetMany)
+    world.hear(address, found_many(world, request, {b"a": 1}))
+    assert batch.result["a"].value == 1
+
+
+def test_nothing_to_read_waits_for_nothing(just_opened):
+    batch = get_many(just_opened, [])
+    assert is_over(just_opened, batch)

@@ -71,3 +71,14 @@ def test_a_creation_changes_something_and_may_be_sent_again():
     listing = a_call(AskBuckets(1))
     assert (listing.reads, listing.is_repeatable) == (True, False)
     assert not a_call(Put(1, "b", b"k", b"", b"", False, 1, 0, b"", 1, False)).is_repeatable
+
+
+def test_a_request_is_trimmed_to_the_time_that_is_left():
+    get = Call(1, Get(1, "b", b"k", 1, 0, 5000, False), bucket=b"", deadline=105.0, weight=0)
+    get.trim(104.75)
+    assert get.request == Get(1, "b", b"k", 1, 0, 250, False)
+    get.trim(106.0)
+    assert get.request.budget_ms == 1
+    ask = Call(2, AskMembers(2), bucket=b"", deadline=105.0, weight=0)
+    ask.trim(104.0)
+    assert ask.request == AskMembers(2)

@@ -1,4 +1,4 @@
-"""Every call comes to its end: the table of `dispatch`, row by row."""
+"""Every call comes to its end: the table of `judging`, row by row."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from dyno.errors import (
     RequestTimeout,
     StorageFailed,
 )
+from dyno.session.batch import GetBatch
 from dyno.session.changes import SETTLED_S
-from dyno.session.dispatch import PATIENCE_S
-from dyno.session.links import WINDOW_BYTES_MAX
+from dyno.session.links import PATIENCE_S, WINDOW_BYTES_MAX
 from dyno.wire.messages import AskMembers, CreateBucket, Delete, Get, Put
 
 WRITES = ("put", "delete")
@@ -491,6 +491,32 @@ def test_timers_that_end_many_calls_in_one_step_let_waiting_ones_go(a_world):
     assert isinstance(waiting.error, RequestTimeout)
     assert not waiting.error.indeterminate, "it was never sent"
     assert requests(world)[-1][1].id == also.id
+
+
+def test_a_call_that_asks_nothing_is_held_until_somebody_concludes_it(a_world):
+    world = a_world()
+    opening = world.open()
+    world.get()
+    dispatch = world.session._dispatch
+    assert dispatch.held() == [opening]
+    dispatch.conclude(opening, None, world.now, world.out)
+    assert dispatch.held() == []
+
+
+def test_a_part_of_a_batch_tells_the_batch_of_its_end(world):
+    batch = GetBatch(world.session, world.bucket, ["a"], now=world.now, timeout=1)
+    batch.go_on(world.now, world.out)
+    world.advance(1.1)
+    assert world.finished() == [batch]
+    assert isinstance(batch.result["a"].error, RequestTimeout)
+
+
+def test_closing_says_which_writes_may_have_been_done(world):
+    get, put = world.get(), world.put()
+    world.session.close(world.now, world.out)
+    assert isinstance(get.error, ConnectFailed)
+    assert isinstance(put.error, QuorumNotMet)
+    assert put.error.indeterminate
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)

@@ -6,10 +6,10 @@ import pytest
 
 from dyno.errors import InvalidRequest, Overloaded, RequestTimeout
 from dyno.hedging.budget import EARNED_PER_FIRST, FLOOR_PER_S, TOKENS_AT_START
-from dyno.session.dispatch import HEDGES_LEAVE, PATIENCE_S
-from dyno.session.links import HEDGE_MIN_S
+from dyno.session.dispatch import HEDGES_LEAVE
+from dyno.session.links import HEDGE_MIN_S, PATIENCE_S
 from dyno.session.paths import TOGETHER
-from dyno.wire.messages import AskMembers
+from dyno.wire.messages import AskMembers, Get
 
 STEP_S = 1 / 256  # of the timers
 
@@ -330,6 +330,27 @@ def test_a_silent_node_is_left_only_for_a_token(world):
     moved = len(requests(world))
     assert 0 < moved <= 150 * EARNED_PER_FIRST + FLOOR_PER_S
     assert all(call.id in world.session._dispatch.calls for call in calls)
+
+
+def test_a_read_that_waits_for_a_token_in_vain_says_so(world):
+    calls = {call.id: call for call in (world.get(f"key {number}", timeout=2) for number in range(600))}
+    for address, get in world.sent(Get):
+        if address != "n1:7101":
+            world.hear(address, world.found(get))
+            del calls[get.id]
+    for _ in range(int(TOKENS_AT_START)):
+        world.session._dispatch._budget.take(world.now)
+    world.down("n1:7101", "reset")
+
+    def had_a_token(_address, get) -> None:
+        calls.pop(get.id, None)
+
+    world.serve(had_a_token)
+    assert len(calls) > 50
+    for call in calls.values():
+        assert isinstance(call.error, RequestTimeout)
+        assert not call.error.indeterminate
+        assert "so many calls had to be sent again" in str(call.error)
 
 
 def test_of_many_reads_at_a_silent_node_none_waits_for_it_in_vain(world):

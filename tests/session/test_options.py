@@ -88,6 +88,22 @@ def test_what_can_be_no_timeout_is_refused(given):
         options.timeout_s(given)
 
 
+def test_what_a_call_names_goes_before_its_bucket_and_that_before_the_client():
+    carts, slow = BucketOptions("carts"), BucketOptions("slow", timeout=60)
+    assert carts.seconds(None, 5.0) == 5.0
+    assert slow.seconds(None, 5.0) == 60.0
+    assert slow.seconds(1, 5.0) == 1.0
+    with pytest.raises(InvalidRequest, match="a timeout is"):
+        slow.seconds(0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "budget_ms"), [(5.0, 5000), (0.0019, 1), (0.001, 1), (0.0001, 1), (0.0, 1), (-3.0, 1)]
+)
+def test_a_timeout_travels_as_whole_milliseconds_and_never_as_none(seconds, budget_ms):
+    assert options.budget_ms(seconds) == budget_ms
+
+
 def test_a_context_is_bytes():
     assert options.context_token(b"token", "context") == b"token"
 

@@ -111,6 +111,13 @@ def test_keys_whose_nodes_are_not_ready_are_for_whoever_can_take_them(a_world):
     assert len(groups) > 1
 
 
+def test_two_members_under_one_address_are_one_link_to_many_keys(a_world):
+    world = a_world(["n1:7101"])
+    world.settle("n1", members=world.members("n1", world.member("n2", address="n1:7101")))
+    keys = [b"key %d" % number for number in range(300)]
+    assert grouped(world, keys).keys() == {"n1"}
+
+
 def test_without_members_keys_are_not_grouped(a_world):
     world = a_world()
     assert grouped(world, [b"a", b"b"]) == {None: [b"a", b"b"]}

@@ -1,38 +1,37 @@
-"""The client as one machine: opening, links, members, calls, time."""
+"""The client as one machine: calls, their answers, closing."""
 
 from __future__ import annotations
 
 import random
-from itertools import pairwise
 
 import pytest
 
 from dyno.causality import token
-from dyno.errors import ConnectFailed, InvalidRequest, Overloaded, QuorumNotMet
-from dyno.session.dispatch import PATIENCE_S
-from dyno.session.links import DIAL_TIMEOUT_S, SILENT_MAX_S
+from dyno.errors import ConnectFailed, InvalidRequest, Overloaded, QuorumNotMet, RequestTimeout
+from dyno.session.batch import GetBatch
+from dyno.session.calls import Call
 from dyno.session.pages import Page
-from dyno.session.session import CALLS_MAX, IN_USE_S, OPEN_GRACE_S, Session
+from dyno.session.session import CALLS_MAX, Session
+from dyno.session.upkeep import REFRESH_S
 from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import (
     ALL,
-    DEFAULT,
     QUORUM,
     AskBuckets,
     AskMembers,
     Buckets,
     CreateBucket,
-    Delete,
     Done,
     Found,
+    FoundMany,
     Get,
-    Hello,
+    GetMany,
     Listed,
     ListKeys,
-    Put,
     Refuse,
 )
 from dyno.wire.pages import PAGE_KEYS_MAX, pack_keys
+from dyno.wire.rows import pack_row
 
 # ── making one ──
 
@@ -48,299 +47,7 @@ def test_the_timeout_is_checked():
         Session(["h:1"], random=random.Random(1), timeout=0)
 
 
-# ── opening ──
-
-
-def test_opening_dials_all_listed_nodes_and_ends_with_the_first_that_answers(a_world):
-    world = a_world()
-    opening = world.open()
-    assert sorted(world.dialled()) == ["n1:7101", "n2:7101", "n3:7101"]
-    world.down("n1:7101")
-    assert not world.finished()
-    world.up("n3:7101")
-    assert world.finished() == [opening]
-    assert opening.error is None
-
-
-def test_opening_fails_soon_when_every_listed_node_refuses(a_world):
-    world = a_world(["n1:7101", "n2:7101"])
-    opening = world.open()
-    began, rounds = world.now, 0
-    while not opening.error:
-        for address in world.dialled():
-            rounds += 1
-            world.down(address)
-        world.advance(0.05)
-    assert world.finished() == [opening]
-    assert isinstance(opening.error, ConnectFailed)
-    assert "n1:7101: Connection refused" in str(opening.error)
-    assert "n2:7101: Connection refused" in str(opening.error)
-    assert world.now - began == pytest.approx(OPEN_GRACE_S, abs=0.1)
-    assert rounds > 4, "it was tried several times"
-
-
-def test_a_node_that_is_just_starting_is_found(a_world):
-    world = a_world(["n1:7101"])
-    opening = world.open()
-    world.down(*world.dialled())
-    world.advance(0.8)
-    assert world.dialled() == ["n1:7101"]
-    world.up("n1:7101")
-    assert world.finished() == [opening]
-    assert opening.error is None
-
-
-def test_opening_waits_for_a_node_that_neither_answers_nor_refuses(a_world):
-    world = a_world(["n1:7101", "n2:7101"])
-    opening = world.open()
-    world.down("n1:7101")
-    world.advance(OPEN_GRACE_S + 0.5)
-    assert not world.finished()
-    world.advance(DIAL_TIMEOUT_S)
-    assert "n2:7101" in world.dropped()
-    assert isinstance(opening.error, ConnectFailed)
-    assert "n2:7101: no answer within 2 s" in str(opening.error)
-
-
-def test_opening_has_no_more_time_than_the_timeout(a_world):
-    world = a_world(["n1:7101"], timeout=0.5)
-    opening = world.open()
-    world.advance(0.6)
-    assert world.finished() == [opening]
-    assert isinstance(opening.error, ConnectFailed)
-    world.up("n1:7101")
-    assert not world.finished()
-    world.advance(5)
-
-
-def test_a_cancelled_opening_is_forgotten(a_world, never):
-    world = a_world(["n1:7101"])
-    world.cancel(world.open())
-    world.advance(20)
-    assert not world.finished()
-    assert world.session.deadline() == never
-
-
-# ── handshake ──
-
-
-def test_a_client_says_what_it_is_and_the_cluster_once_it_knows_it(a_world):
-    world = a_world()
-    hello = world.session.hello()
-    assert (hello.role, hello.cluster, hello.name) == ("client", b"", "")
-    world.open()
-    world.up("n1:7101")
-    assert world.session.hello().cluster == world.CLUSTER
-
-
-@pytest.mark.parametrize(
-    ("changed", "reason"),
-    [
-        ({"protocol_low": 2, "protocol_high": 3}, "talks protocol versions 2 to 3, this client 1 to 1"),
-        ({"protocol_low": 0, "protocol_high": 0}, "talks protocol versions 0 to 0, this client 1 to 1"),
-        ({"role": "client"}, "is not a dyno node"),
-        ({"name": ""}, "is not a dyno node"),
-        ({"cluster": b""}, "has not joined a cluster yet"),
-        ({"cluster": b"short"}, "has not joined a cluster yet"),
-    ],
-)
-def test_a_node_that_cannot_serve_us_is_left_with_a_reason(a_world, changed, reason):
-    world = a_world(["n1:7101"])
-    opening = world.open()
-    hello = Hello(1, 1, "peer", world.CLUSTER, 64, "n1", b"", b"", "")._replace(**changed)
-    world.session.link_up("n1:7101", hello, world.now, world.out)
-    assert world.dropped() == ["n1:7101"]
-    world.advance(1.1)
-    assert f"n1:7101: {reason}" in str(opening.error)
-
-
-def test_a_node_of_another_cluster_is_never_used(a_world):
-    world = a_world(["n1:7101", "n2:7101"])
-    world.open()
-    world.up("n1:7101")
-    world.up("n2:7101", cluster=b"another cluster!")
-    assert world.dropped() == ["n2:7101"]
-    assert "belongs to cluster" in world.session._links.why()
-
-
-def test_a_refusal_is_kept_as_the_reason(a_world):
-    world = a_world(["n1:7101"])
-    opening = world.open()
-    world.session.refused("n1:7101", Refuse("overloaded", "n1 has 1000 clients"), world.now, world.out)
-    assert world.dropped() == ["n1:7101"]
-    world.advance(1.1)
-    assert "n1 has 1000 clients" in str(opening.error)
-
-
-def test_events_of_links_that_nobody_wanted_mean_nothing(world):
-    world.up("stranger:1")
-    world.up("n1:7101")
-    world.down("stranger:1")
-    world.hear("stranger:1", world.members("n9"))
-    world.down("n1:7101")
-    world.down("n1:7101")
-    world.hear("n1:7101", world.members("n9"))
-    assert [member.name for member in world.session._routing.members] == ["n1", "n2", "n3"]
-
-
-# ── members ──
-
-
-def test_the_members_are_asked_once_when_links_come_up(a_world):
-    world = a_world()
-    world.open()
-    world.up("n1:7101")
-    world.up("n2:7101")
-    assert world.sent() == [("n1:7101", AskMembers(0))]
-    world.hear("n1:7101", world.members("n1", "n2", "n3"))
-    world.up("n3:7101")
-    assert world.sent() == [], "they are known, and fresh"
-
-
-def test_the_members_are_asked_every_two_seconds_while_in_use_of_one_after_another(world):
-    asked = []
-    for _ in range(80):
-        world.advance(0.1)
-        call = world.get()
-        for address, message in world.sent():
-            if isinstance(message, AskMembers):
-                asked.append(address)
-                world.hear(address, world.members("n1", "n2", "n3"))
-            else:
-                world.hear(address, world.found(call))
-    assert len(asked) == 3
-    assert all(one != next_ for one, next_ in pairwise(asked))
-
-
-def test_a_client_that_nobody_uses_falls_quiet(world, never):
-    world.get()
-    for _ in range(200):
-        world.advance(0.1)
-        for address, message in world.sent():
-            if isinstance(message, AskMembers):
-                world.hear(address, world.members("n1", "n2", "n3"))
-    assert world.session.deadline() == never
-    world.advance(1000)
-    assert world.sent() == []
-    world.get()
-    assert [type(message) for _, message in world.sent()] == [AskMembers, Get], "it looks again when used"
-
-
-def test_a_link_that_breaks_makes_it_look_at_once(world):
-    world.down("n1:7101")
-    ((address, message),) = world.sent()
-    assert address != "n1:7101"
-    assert isinstance(message, AskMembers)
-
-
-def test_another_node_is_asked_when_one_says_nothing(world):
-    world.advance(2.0)
-    world.get()
-    ((first, _),) = world.sent(AskMembers)
-    world.advance(PATIENCE_S + 0.01)
-    assert any(address != first for address, _ in world.sent(AskMembers))
-    assert world.session._links.get(first).silent_at is not None
-
-
-def test_a_node_that_answers_calls_but_not_this_is_not_silent(world):
-    world.advance(2.0)
-    world.get()
-    ((first, _),) = world.sent(AskMembers)
-    world.advance(PATIENCE_S * 0.9)
-    world.hear(first, Found(9999, b"", "", ""))
-    world.advance(PATIENCE_S * 0.2)
-    assert world.session._links.get(first).silent_at is None
-
-
-@pytest.mark.parametrize("told", ["nonsense", "another cluster"])
-def test_members_that_make_no_sense_close_the_link(world, told):
-    members = world.members("n1")
-    wrong = members._replace(members=b"\xff") if told == "nonsense" else members._replace(cluster=b"x" * 16)
-    world.hear("n1:7101", wrong)
-    assert world.dropped() == ["n1:7101"]
-    assert not world.session._links.get("n1:7101").ready
-
-
-def test_the_cluster_is_found_again_through_members_when_all_listed_nodes_are_gone(a_world):
-    world = a_world(["n1:7101"])
-    world.settle("n1", members=world.members("n1", "n2", "n3"))
-    world.down("n1:7101")
-    call = world.get()
-    assert sorted(world.dialled()) == ["n2:7101", "n3:7101"]
-    world.up("n3:7101")
-    ((address, message),) = world.sent(Get)
-    assert (address, message.id) == ("n3:7101", call.id)
-
-
-# ── links over time ──
-
-
-def test_a_client_in_use_reconnects_by_itself_and_an_idle_one_does_not(a_world):
-    world = a_world(["n1:7101"])
-    world.settle("n1", members=world.members("n1"))
-    world.cancel(world.get())
-    world.down("n1:7101")
-    world.advance(1)
-    assert world.dialled() == ["n1:7101"]
-    world.down("n1:7101")
-    world.advance(IN_USE_S)
-    world.dialled()
-    world.down("n1:7101")
-    world.advance(100)
-    assert world.dialled() == []
-    world.get()
-    assert world.dialled() == ["n1:7101"]
-
-
-def test_a_link_that_stays_silent_is_dropped_and_its_writes_may_have_been_done(a_world):
-    world = a_world(["n1:7101"])
-    world.settle("n1", members=world.members("n1"))
-    call = world.put(timeout=60)
-    world.sent()
-    world.advance(1.0 + SILENT_MAX_S + 0.1)
-    assert world.dropped() == ["n1:7101"]
-    assert isinstance(call.error, QuorumNotMet)
-    assert call.error.indeterminate
-    assert "silent for 5 s" in str(call.error)
-
-
-def test_a_dial_that_takes_too_long_is_dropped_and_tried_again(a_world):
-    world = a_world(["n1:7101"])
-    world.get(timeout=30)
-    assert world.dialled() == ["n1:7101"]
-    world.advance(DIAL_TIMEOUT_S + 0.2)
-    assert world.dropped() == ["n1:7101"]
-    assert world.dialled() == ["n1:7101"]
-
-
 # ── calls ──
-
-
-def test_a_get_asks_with_the_handles_quorums_unless_the_call_has_its_own(world):
-    world.bucket.r = 1
-    world.get("ü", timeout=0.25)
-    world.get(b"\xff", r="all", pr=0)
-    (_, first), (_, second) = world.sent(Get)
-    assert first == Get(first.id, "carts", "ü".encode(), 1, DEFAULT, 250, False)
-    assert second == Get(first.id + 1, "carts", b"\xff", ALL, 0, 5000, False)
-
-
-def test_a_put_carries_the_encoded_value_and_a_request_id_of_its_own(world):
-    world.put("k", {"milk": 1}, context=b"token", w=1, pw="one")
-    world.put("k", None, if_context=b"")
-    (_, first), (_, second) = world.sent(Put)
-    assert (first.context, first.conditional, first.w, first.pw) == (b"token", False, 1, 1)
-    assert (second.context, second.conditional, second.w, second.pw) == (b"", True, DEFAULT, DEFAULT)
-    assert len(first.request) == len(second.request) == 16
-    assert first.request != second.request
-
-
-def test_a_delete_with_and_without_context(world):
-    world.delete("k")
-    world.delete("k", context=b"token", w=3, pw=0, timeout=1)
-    (_, first), (_, second) = world.sent(Delete)
-    assert (first.context, first.w, first.pw, first.budget_ms) == (b"", DEFAULT, DEFAULT, 5000)
-    assert (second.context, second.w, second.pw, second.budget_ms) == (b"token", 3, 0, 1000)
 
 
 def test_a_delete_with_the_context_of_a_missing_key_deletes_nothing(world):
@@ -349,36 +56,6 @@ def test_a_delete_with_the_context_of_a_missing_key_deletes_nothing(world):
     assert call.result.context == b""
     assert call.result.replicas == ((), ())
     assert world.sent() == []
-
-
-@pytest.mark.parametrize(
-    "misuse",
-    [
-        lambda world: world.get(""),
-        lambda world: world.get(5),
-        lambda world: world.get("k", r=0),
-        lambda world: world.get("k", pr="some"),
-        lambda world: world.get("k", timeout=-1),
-        lambda world: world.put("k", object()),
-        lambda world: world.put("k", b"x" * (9 << 20)),
-        lambda world: world.put("k", 1, w=True),
-        lambda world: world.put("k", 1, pw=10),
-        lambda world: world.put("k", 1, timeout="soon"),
-        lambda world: world.put("k", 1, context="text"),
-        lambda world: world.put("k", 1, if_context="text"),
-        lambda world: world.put("k", 1, context=b"", if_context=b""),
-        lambda world: world.delete("k", w=0),
-        lambda world: world.delete("k", pw=-1),
-        lambda world: world.delete("k", context=1),
-        lambda world: world.delete("x" * 1025),
-        lambda world: world.status(timeout=0),
-    ],
-)
-def test_what_cannot_be_right_is_refused_before_anything_is_sent(world, misuse):
-    with pytest.raises(InvalidRequest):
-        misuse(world)
-    assert world.sent() == []
-    assert not world.session._dispatch.calls
 
 
 def test_a_get_ends_with_a_record(world):
@@ -416,15 +93,6 @@ def test_an_answer_of_the_wrong_kind_or_to_nobody_means_nothing(world):
 def test_a_message_that_is_no_answer_is_a_breach_of_protocol(world):
     with pytest.raises(ProtocolError, match="a Refuse is no answer"):
         world.hear("n1:7101", Refuse("overloaded", "too late for that"))
-
-
-def test_status_is_the_cluster_as_a_node_sees_it_now(world):
-    call = world.status()
-    ((address, message),) = world.sent()
-    world.hear(address, world.members("n1", "n2", id=message.id, ring=2))
-    assert world.finished() == [call]
-    assert [member["name"] for member in call.result["members"]] == ["n1", "n2"]
-    assert call.result["cluster"] == world.CLUSTER.hex()
 
 
 def test_status_is_asked_elsewhere_when_a_link_breaks_or_a_node_refuses(world):
@@ -468,7 +136,114 @@ def test_the_same_seed_and_events_give_the_same_messages(a_world):
     assert traces[0] == traces[1]
 
 
+# ── links ──
+
+
+def test_a_node_that_refuses_us_is_left(a_world):
+    world = a_world(["n1:7101"])
+    assert world.session.hello().role == "client"
+    world.open()
+    world.session.refused("n1:7101", Refuse("protocol", "too old"), world.now, world.out)
+    assert world.dropped() == ["n1:7101"]
+    assert "too old" in world.session._links.why()
+
+
+def test_a_silent_link_that_speaks_again_is_given_what_waits(a_world):
+    world = a_world(["n1:7101"]).settle("n1")
+    world.session._links.get("n1:7101").fall_silent(world.now)
+    call = world.get()
+    assert world.sent() == []
+    world.hear("n1:7101", Found(9999, b"", "", ""))
+    ((_, get),) = world.sent(Get)
+    assert get.id == call.id
+    world.down("n1:7101")
+    world.hear("n1:7101", world.found(call))
+    assert world.finished() == [], "a link that is down says nothing"
+
+
+def test_a_refusal_counts_only_from_a_node_that_has_the_request(world):
+    call = world.get()
+    ((address, _),) = world.sent()
+    (other, *_) = [f"n{number}:7101" for number in (1, 2, 3) if f"n{number}:7101" != address]
+    world.hear(other, world.failed(call, "invalid"))
+    assert world.finished() == []
+    world.hear(address, world.failed(call, "ring"))
+    assert len(world.sent(AskMembers)) == 1, "what it knows of the ring is old"
+    assert world.finished() == []
+
+
+def test_a_call_after_a_while_looks_at_the_members(world):
+    world.now += REFRESH_S
+    world.get()
+    assert len(world.sent(AskMembers)) == 1
+    assert world.session.partitions == 64
+
+
+# ── many keys ──
+
+
+def ask_many(world) -> tuple[str, GetMany, GetBatch]:
+    batch = GetBatch(world.session, world.bucket, ["a", "b"], now=world.now)
+    batch.go_on(world.now, world.out)
+    ((address, request),) = world.sent(GetMany)
+    return address, request, batch
+
+
+def test_an_answer_about_many_keys_ends_the_call_that_asked_for_them(world):
+    address, request, batch = ask_many(world)
+    get = world.get()
+    answer = FoundMany(request.id, pack_row([b"", b""]), "n1,n2", b"\0\0")
+    world.hear(address, answer._replace(id=get.id))  # no answer to this
+    world.hear(address, answer._replace(id=9999))  # to nobody
+    assert world.finished() == []
+    world.hear(address, answer)
+    assert world.finished() == [batch]
+
+
+@pytest.mark.parametrize(("records", "which"), [([b""], b"\0\0"), ([b"", b""], b"\0"), ([b"", b""], b"\0\1")])
+def test_an_answer_for_other_keys_is_a_breach_of_protocol(world, records, which):
+    address, request, _ = ask_many(world)
+    with pytest.raises(ProtocolError, match="other keys"):
+        world.hear(address, FoundMany(request.id, pack_row(records), "n1", which))
+
+
+def test_a_cancelled_batch_leaves_nothing_behind(world):
+    _, _, batch = ask_many(world)
+    world.cancel(batch)
+    assert world.session._dispatch.calls == {}
+
+
+def test_a_part_that_never_began_says_whether_anybody_was_there(world):
+    call = world.get()
+    error = world.session.never_began(call, "its turn did not come")
+    assert isinstance(error, RequestTimeout)
+    assert not error.indeterminate
+    for number in (1, 2, 3):
+        world.down(f"n{number}:7101")
+    assert isinstance(world.session.never_began(call, "its turn did not come"), ConnectFailed)
+
+
+def test_the_members_are_awaited_only_by_what_could_be_begun(a_world, monkeypatch):
+    world = a_world()
+    world.open()
+    world.up("n1:7101")
+    call = Call(world.session.requests.next_id(), None, bucket=b"", deadline=world.now + 1, weight=0)
+    monkeypatch.setattr("dyno.session.session.CALLS_MAX", 0)
+    assert not world.session.await_members(call)
+    monkeypatch.undo()
+    assert world.session.await_members(call)
+    world.session.close(world.now, world.out)
+    assert not world.session.await_members(call)
+
+
 # ── closing ──
+
+
+def test_nothing_can_be_begun_in_a_client_that_is_closed(world):
+    world.session.close(world.now, world.out)
+    with pytest.raises(ConnectFailed, match="the client was closed"):
+        world.get()
+    assert world.sent() == []
 
 
 def test_closing_ends_every_call_and_says_which_writes_may_have_been_done(a_world):
@@ -547,14 +322,6 @@ def test_a_bucket_is_created(world):
     world.hear(address, world.created(message))
     assert world.finished() == [call]
     assert call.result == {"n": 5, "r": "quorum", "w": "all", "kind": "siblings"}
-
-
-def test_what_can_be_no_bucket_is_never_sent(world):
-    with pytest.raises(InvalidRequest, match="n=10 is not possible"):
-        world.create_bucket(n=10)
-    with pytest.raises(InvalidRequest, match="a timeout is above 0"):
-        world.create_bucket(timeout=0)
-    assert world.sent() == []
 
 
 def test_buckets_are_listed(world):
