@@ -63,6 +63,22 @@ def test_the_span_that_a_listing_will_read_is_known_beforehand() -> None:
     assert not all(owned)
 
 
+def test_nothing_is_read_for_a_bucket_that_is_served_to_nobody() -> None:
+    driven = Driven()
+    driven.node._buckets.table.put(Entry("closed", WIDE.properties, b"p" * 16, b"d" * 16))
+    for request in (a_get(), a_put(), a_get_many(KEY)):
+        assert len(driven.node.slots_read_by(request)) == 1
+        assert driven.node.slots_read_by(request._replace(bucket="closed")) == []  # type: ignore[arg-type]
+
+
+def test_nothing_is_read_for_clients_before_there_is_a_ring() -> None:
+    driven = Driven("n9:1")
+    assert not driven.node.joined
+    for request in (a_get(), a_put(), a_get_many(KEY)):
+        assert driven.node.slots_read_by(request) == []
+    assert driven.node.spans_read_by(a_listing()) == ()
+
+
 def test_the_page_of_a_bucket_of_its_own_n_is_known_beforehand() -> None:
     driven = Driven()
     driven.ask(create())

@@ -14,7 +14,7 @@ from dyno.protocol.birth import Birth, node_on
 from dyno.protocol.handshake import CLIENT
 from dyno.protocol.outbox import Outbox
 from dyno.storage.memory import MemoryEngine
-from dyno.wire.members import pack_members, unpack_members
+from dyno.wire.members import ALIVE, NORMAL, Member, pack_members, unpack_members
 from dyno.wire.messages import (
     ASSENTED,
     DEFAULT,
@@ -265,6 +265,23 @@ def test_an_address_that_turns_out_to_be_our_own_is_let_go() -> None:
     driven = Driven()
     driven.node.link_up("alias:1", driven.node.hello(), 0.0, driven.out)
     assert driven.out.disconnect == ["alias:1"]
+
+
+def test_what_a_member_answers_of_members_is_learned_and_planned_with() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    address = driven.link("n2")
+    ring = driven.node.membership.fingerprint
+    n3 = b"n3".ljust(16, b".")
+    newcomer = Member("n3", n3, n3, n3[:8], 1, 0, NORMAL, ALIVE, "n3:1", "", 1.0)
+    table = pack_members([*driven.node.membership.table.members(), newcomer])
+    driven.node.answer(address, PushPull(table, False), 0.0, driven.out)
+    assert driven.node.membership.fingerprint != ring
+    assert driven.ask(Read(1, ring, b"s" * 27)) == [ReadAnswer(1, STATUS_RING, b"")]
+    driven.link("n3")
+    driven.out.sends.clear()
+    assert driven.ask(a_put(w=3)) == []
+    assert sorted(to for to, _ in driven.sent(Store)) == ["n2:1", "n3:1"]
 
 
 def test_a_clean_stop_says_goodbye_and_finishes_what_is_under_way() -> None:
