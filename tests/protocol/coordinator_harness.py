@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dyno.buckets.properties import DEFAULTS, Properties
+from dyno.causality import token
 from dyno.causality.mint import Minter
+from dyno.causality.record import Record
 from dyno.config import Config
+from dyno.placement.hashing import slot_partition
 from dyno.protocol.coordinator import Answer, Coordinator
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ReadLine
@@ -12,6 +15,7 @@ from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
 from dyno.protocol.replica import Replica
 from dyno.protocol.ring import Ring
+from dyno.storage.cell import record_of
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.members import ALIVE, NORMAL, Member
 from dyno.wire.messages import DEFAULT, Delete, Failed, Get, Listed, ListKeys, Message, Put
@@ -104,6 +108,10 @@ class At:
         self.engine.write_batch(batch.writes, batch.meta)
         self.replica.committed(self.now, self.out)
 
+    def commit_fails(self) -> None:
+        assert self.replica.take_batch() is not None
+        self.replica.commit_failed(b"start 02", self.now, self.out)
+
     def tick(self, now: float) -> None:
         """Time passes, deadline by deadline."""
         while (deadline := self.coordinator.deadline()) is not None and deadline <= now:
@@ -113,6 +121,15 @@ class At:
 
     def hear(self, name: str, message: Answer) -> None:
         self.coordinator.answer(name, message, self.now, self.out)
+
+    def cut(self, name: str) -> None:
+        """The link to a node breaks."""
+        self.peers.down(name)
+        self.coordinator.link_down(name, self.out)
+
+    def link(self, name: str) -> None:
+        self.peers.up(name, name)
+        self.coordinator.link_up(name, self.out)
 
     def sent(self, kind: type) -> list[tuple[str, Message]]:
         sent: list[tuple[str, Message]] = [send for send in self.out.sends if type(send[1]) is kind]
@@ -143,9 +160,37 @@ def a_delete(id: int = 1, context: bytes = b"") -> Delete:
     return Delete(id, "bucket", KEY, context, DEFAULT, DEFAULT, DEFAULT, DEFAULT, b"d" * 16, 5000, False)
 
 
+def owned(at: At) -> bytes:
+    """Some key of node a's other than KEY."""
+    keys = (b"key %d" % number for number in range(100))
+    return next(key for key in keys if "a" in at.ring.plan("bucket", key).owners)
+
+
 def not_owned(at: At) -> bytes:
     keys = (b"key %d" % number for number in range(100))
     return next(key for key in keys if "a" not in at.ring.plan("bucket", key).owners)
+
+
+def with_record(at: At) -> int:
+    """A record of KEY on this disk; its partition."""
+    at.ask(a_put(w=1))
+    at.commit()
+    at.coordinator.tick(100.0, at.out)
+    at.out = Outbox()
+    return slot_partition(at.ring.plan("bucket", KEY).slot)
+
+
+def record_at(at: At) -> bytes:
+    """What is on this disk under KEY."""
+    cell = at.engine.get(at.ring.plan("bucket", KEY).slot)
+    assert cell is not None
+    return record_of(cell)
+
+
+def a_context(at: At) -> bytes:
+    """The token that whoever has read that would give back."""
+    context = Record.unpack(record_at(at)).context
+    return token.encode(context, cluster=b"c" * 16, bucket="bucket", key=KEY)
 
 
 def a_listing(id: int = 1, partition: int = 0, r: int = DEFAULT, **fields: object) -> ListKeys:

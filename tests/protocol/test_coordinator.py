@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from dyno.buckets.properties import Properties
-from dyno.placement.hashing import slot_partition
+from dyno.placement.hashing import bucket_id, slot_partition
+from dyno.protocol.outbox import Outbox
 from dyno.wire.messages import (
     ALL,
     STATUS_OK,
@@ -19,10 +20,24 @@ from dyno.wire.messages import (
     ListKeys,
     Put,
     Read,
+    ReadAnswer,
+    Scan,
+    ScanAnswer,
     Store,
     Stored,
 )
-from tests.protocol.coordinator_harness import At, a_delete, a_get, a_listing, a_put, listed, not_owned
+from tests.protocol.coordinator_harness import (
+    KEY,
+    At,
+    a_context,
+    a_delete,
+    a_get,
+    a_listing,
+    a_put,
+    listed,
+    not_owned,
+    owned,
+)
 
 # ── deadlines ──
 
@@ -40,6 +55,161 @@ def test_a_request_that_was_passed_on_is_given_up_after_the_other_nodes_own_time
     at.tick(5.0)
     assert at.failure().message.endswith("did not answer in time")
     assert at.coordinator.deadline() is None
+
+
+# ── those under way ──
+
+
+def test_a_request_whose_caller_has_given_up_already_is_not_begun() -> None:
+    at = At()
+    for request in (a_get()._replace(budget_ms=0), a_put(budget_ms=0), a_delete()._replace(budget_ms=0)):
+        at.ask(request)
+    assert not at.out
+    assert not at.coordinator.busy
+    assert at.replica.take_batch() is None
+
+
+def test_as_many_requests_are_under_way_as_may_whatever_they_are() -> None:
+    at = At(names="abcde", requests_max=3)
+    at.ask(a_get(1, owned(at)))
+    at.ask(a_put(2, key=owned(at)))
+    at.ask(a_get(3, not_owned(at)))
+    assert at.coordinator.under_way == 3
+    ((node, _),) = at.sent(Get)
+    for request in (a_get(4, owned(at)), a_put(5, key=owned(at)), a_get(6, not_owned(at))):
+        at.ask(request)
+        failure = at.failure()
+        assert (failure.id, failure.code, failure.retry_after_ms) == (request.id, "overloaded", 100)
+        assert failure.message == "a: too many requests are under way"
+    assert at.out.sends == []
+    at.hear(node, Found(1, b"", node, ""))
+    assert at.answers() == [Found(3, b"", node, "")]
+    at.ask(a_put(7, key=owned(at)))
+    assert at.answers() == []
+    assert at.coordinator.under_way == 3
+
+
+def test_a_read_that_was_passed_on_goes_to_another_owner_when_its_link_breaks() -> None:
+    at = At(names="abcde")
+    at.ask(a_get(9, not_owned(at)))
+    ((first, passed),) = at.sent(Get)
+    at.cut(first)
+    ((second, again),) = at.sent(Get)
+    assert first != second
+    assert passed == again == a_get(1, not_owned(at), forwarded=True)
+    at.hear(first, Found(1, b"", first, ""))  # its link was broken; who knows what this is
+    assert at.answers() == []
+    at.hear(second, Found(1, b"record", second, ""))
+    assert at.answers() == [Found(9, b"record", second, "")]
+    assert not at.coordinator.busy
+    at.hear(second, Found(1, b"record", second, ""))
+    at.cut(second)
+    assert not at.out
+
+
+def test_a_write_that_was_passed_on_may_have_been_done_when_its_link_breaks() -> None:
+    at = At(names="abcde")
+    at.ask(a_put(9, key=not_owned(at)))
+    ((first, _),) = at.sent(Put)
+    at.cut(first)
+    failure = at.failure()
+    assert (failure.id, failure.code, failure.indeterminate) == (9, "quorum", True)
+    assert at.out.sends == []
+    assert not at.coordinator.busy
+    assert at.coordinator.deadline() is None
+
+
+def test_a_request_for_others_of_whom_nobody_can_be_reached_is_over_at_once() -> None:
+    at = At(names="abcde")
+    for name in "bcde":
+        at.cut(name)
+    at.ask(a_put(9, key=not_owned(at)))
+    failure = at.failure()
+    assert (failure.message, failure.indeterminate) == ("no owner of the key can be reached", False)
+    assert not at.coordinator.busy
+
+
+def test_reads_and_writes_go_to_a_node_whose_link_is_back() -> None:
+    at = At()
+    at.ask(a_get(1, r=ALL))
+    at.ask(a_put(2, w=ALL))
+    ((_, read), *_) = at.out.sends
+    assert isinstance(read, Read)
+    at.out.sends.clear()
+    at.cut("b")
+    assert at.out.sends == []
+    at.link("b")
+    assert [(name, type(message)) for name, message in at.out.sends] == [("b", Read), ("b", Store)]
+    for name in "bc":
+        at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    assert found.answered == "a,b,c"
+
+
+# ── where this node cannot write ──
+
+
+def test_a_write_of_a_damaged_record_goes_to_another_owner() -> None:
+    at = At()
+    at.ask(a_put(1))
+    at.commit()
+    requests = (a_put(2), a_delete(3, a_context(at)))
+    at.engine.corrupt(at.ring.plan("bucket", KEY).slot)
+    for request in requests:
+        at.out = Outbox()
+        at.ask(request)
+        ((node, passed),) = at.sent(type(request))
+        assert passed == request._replace(id=passed.id, forwarded=True)  # type: ignore[union-attr]
+        ((level, text),) = at.out.events
+        assert (level, text.endswith("; handing the write to another owner")) == ("error", True)
+        at.hear(node, Done(passed.id, b"context", f"{node},c", ""))  # type: ignore[union-attr]
+        assert at.answers() == [Done(request.id, b"context", f"{node},c", "")]
+    at.out = Outbox()
+    at.ask(a_put(4, forwarded=True))  # whoever passed it on was the other owner
+    failure = at.failure()
+    assert (failure.code, failure.message[:3], failure.indeterminate) == ("storage", "a: ", False)
+    assert at.out.sends == []
+
+
+def test_a_write_goes_past_a_disk_that_rests_without_a_word_in_the_log() -> None:
+    at = At()
+    at.ask(a_put(1))
+    at.commit_fails()
+    at.out = Outbox()
+    at.ask(a_put(2))
+    assert len(at.sent(Put)) == 1
+    assert at.out.events == []
+
+
+def test_a_write_that_the_only_owner_cannot_take_fails() -> None:
+    at = At(names="a")
+    at.ask(a_put(1))
+    at.commit_fails()
+    at.answers()
+    at.ask(a_put(2))
+    failure = at.failure()
+    assert (failure.code, failure.message) == ("storage", "a: the disk refused the last writes")
+    assert not at.coordinator.busy
+
+
+def test_a_write_for_which_there_is_no_room_is_refused_and_not_handed_on() -> None:
+    at = At(batch_count_max=1)
+    at.ask(a_put(1))
+    at.sent(Store)
+    at.ask(a_put(2, key=owned(at)))
+    failure = at.failure()
+    assert (failure.code, failure.retry_after_ms, failure.indeterminate) == ("overloaded", 100, False)
+    assert failure.message == "a: too many writes wait for the disk"
+    assert at.out.sends == []
+
+
+def test_a_request_that_can_never_be_done_is_invalid() -> None:
+    at = At()
+    for request in (a_get(key=b""), a_put(key=b""), a_listing(partition=16)):
+        at.ask(request)
+        assert at.failure().code == "invalid"
+    assert not at.coordinator.busy
 
 
 # ── the ring ──
@@ -104,7 +274,30 @@ def test_one_that_stops_begins_nothing_and_finishes_what_is_under_way() -> None:
     assert not at.coordinator.busy
 
 
+def test_reads_under_a_ring_or_bucket_of_before_are_planned_again_and_writes_go_on() -> None:
+    at = At()
+    at.ask(a_get(1))
+    at.ask(a_put(2))
+    at.turn("abcd")
+    assert at.failure().id == 1
+    at.ask(a_get(3, r=ALL))
+    at.coordinator.replan_bucket(bucket_id("other"), at.out)
+    assert at.answers() == []
+    at.coordinator.replan_bucket(bucket_id("bucket"), at.out)
+    assert at.failure().id == 3
+    assert at.coordinator.under_way == 1
+
+
 # ── listings ──
+
+
+def test_a_listing_of_a_partition_of_its_own_is_begun_here() -> None:
+    at = At()
+    at.ask(a_listing())
+    ((node, scan),) = at.sent(Scan)
+    assert isinstance(scan, Scan)
+    at.hear(node, ScanAnswer(scan.id, STATUS_OK, b"", b""))
+    assert listed(at) == []
 
 
 def test_a_listing_of_a_partition_of_others_is_passed_on() -> None:

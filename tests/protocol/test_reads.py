@@ -6,10 +6,11 @@ from functools import partial
 
 import pytest
 
+from dyno.causality.record import Record
 from dyno.config import Config
-from dyno.placement.hashing import PREFIX_BYTES, bucket_id, slot_partition
-from dyno.protocol.outbox import Outbox
+from dyno.placement.hashing import PREFIX_BYTES, bucket_id
 from dyno.protocol.overload import ReadLine
+from dyno.protocol.planner import Intent
 from dyno.protocol.sink import LinkSink
 from dyno.wire.messages import (
     ALL,
@@ -24,7 +25,17 @@ from dyno.wire.messages import (
     ScanAnswer,
     Store,
 )
-from tests.protocol.coordinator_harness import KEY, LINK, At, a_delete, a_get, a_listing, a_put, listed
+from tests.protocol.coordinator_harness import (
+    KEY,
+    LINK,
+    At,
+    a_delete,
+    a_get,
+    a_listing,
+    a_put,
+    listed,
+    with_record,
+)
 
 # ── deadlines ──
 
@@ -128,6 +139,82 @@ def test_those_alive_are_asked_before_suspects_and_suspects_before_the_dead() ->
     assert [name for name, _ in at.sent(Read)] == [first]
 
 
+def test_one_that_is_known_to_be_late_is_asked_last() -> None:
+    at = At()
+    at.ask(a_get())
+    ((usual, _),) = at.sent(Read)
+    plan = at.ring.plan("bucket", KEY)
+    intent = Intent(KEY, plan.slot, plan.owners, at.ring.fingerprint)
+    at.coordinator.reads.begin(intent, 2, LinkSink(LINK, 2), at.now, at.out, late=usual)
+    ((other, _),) = at.sent(Read)
+    assert {usual, other} == {"b", "c"}
+    at.coordinator.reads.begin(intent, 3, LinkSink(LINK, 3), at.now, at.out, late=usual)
+    assert [name for name, _ in at.sent(Read)] == [other, usual]
+
+
+# ── links ──
+
+
+def test_another_owner_is_asked_when_a_link_breaks_and_that_one_again_when_it_is_back() -> None:
+    at = At()
+    at.ask(a_get())
+    ((first, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.cut(first)
+    ((second, again),) = at.sent(Read)
+    assert ({first, second}, again) == ({"b", "c"}, read)
+    at.cut(second)
+    assert at.sent(Read) == []
+    assert at.coordinator.reads.under_way == 1
+    at.link(first)
+    assert at.sent(Read) == [(first, read)]
+    at.hear(first, ReadAnswer(read.id, STATUS_OK, b""))
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    assert found.answered == f"a,{first}"
+
+
+# ── this node's own copy ──
+
+
+def test_a_damaged_copy_of_its_own_is_reported_and_two_others_are_read() -> None:
+    at = At()
+    with_record(at)
+    slot = at.ring.plan("bucket", KEY).slot
+    at.engine.corrupt(slot)
+    at.ask(a_get())
+    ((level, text),) = at.out.events
+    assert (level, "checksum" in text) == ("error", True), text
+    asked = at.sent(Read)
+    assert sorted(name for name, _ in asked) == ["b", "c"]
+    for name, read in asked:
+        assert isinstance(read, Read)
+        at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    assert sorted(found.answered.split(",")) == ["b", "c"]
+
+
+def test_a_read_that_only_a_damaged_copy_could_answer_fails() -> None:
+    at = At(names="a")
+    with_record(at)
+    at.engine.corrupt(at.ring.plan("bucket", KEY).slot)
+    at.ask(a_get())
+    assert at.failure().message.startswith("0 of 1 needed nodes answered the read")
+    assert not at.coordinator.reads.under_way
+
+
+def test_a_read_that_met_a_write_that_never_got_to_the_disk_is_told_what_is_there() -> None:
+    at = At()
+    with_record(at)
+    at.ask(a_put(2, b"never"))
+    at.ask(a_get(3, r=1))
+    assert at.answers() == []
+    at.commit_fails()
+    (found,) = [answer for answer in at.answers() if isinstance(answer, Found)]
+    assert [sibling.value for sibling in Record.unpack(found.record).siblings] == [b"value"]
+
+
 # ── bounds ──
 
 
@@ -194,15 +281,6 @@ def test_reads_that_are_late_because_the_disk_is_slow_are_not_hedged() -> None:
 
 
 # ── listings ──
-
-
-def with_record(at: At) -> int:
-    """A record of KEY on this disk; its partition."""
-    at.ask(a_put(w=1))
-    at.commit()
-    at.coordinator.tick(100.0, at.out)
-    at.out = Outbox()
-    return slot_partition(at.ring.plan("bucket", KEY).slot)
 
 
 def test_a_page_of_keys_is_scanned_here_and_at_another_owner() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 import pytest
@@ -11,12 +12,17 @@ from dyno.causality.context import Context
 from dyno.causality.dots import Dot
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX
+from dyno.protocol.outbox import Outbox
+from dyno.protocol.planner import Intent
+from dyno.protocol.replica import Refusal
+from dyno.protocol.sink import LinkSink
 from dyno.storage.cell import pack_cell
 from dyno.wire.messages import (
     ALL,
     STATUS_OK,
     STATUS_OVERLOADED,
     STATUS_RING,
+    STATUS_STORAGE,
     Delete,
     Done,
     Failed,
@@ -28,7 +34,17 @@ from dyno.wire.messages import (
     Store,
     Stored,
 )
-from tests.protocol.coordinator_harness import KEY, At, a_delete, a_get, a_put
+from tests.protocol.coordinator_harness import (
+    KEY,
+    LINK,
+    At,
+    a_context,
+    a_delete,
+    a_get,
+    a_put,
+    record_at,
+    with_record,
+)
 
 # ── deadlines ──
 
@@ -54,6 +70,101 @@ def test_a_commit_that_comes_after_the_write_was_given_up_means_nothing() -> Non
     at.failure()
     at.commit()
     assert at.answers() == []
+
+
+def test_writes_expire_in_the_order_in_which_they_began() -> None:
+    at = At(put_timeout_s=3.0)
+    for number in range(3):
+        at.now = number * 0.5
+        at.ask(a_put(number))
+    at.tick(3.4)
+    assert [answer.id for answer in at.answers()] == [0]  # type: ignore[union-attr]
+    at.tick(4.0)
+    assert [answer.id for answer in at.answers()] == [1, 2]  # type: ignore[union-attr]
+    assert at.coordinator.writes.deadline() == math.inf
+
+
+# ── links ──
+
+
+def test_an_owner_whose_link_is_down_gets_the_record_when_it_is_back() -> None:
+    at = At()
+    at.cut("b")
+    at.ask(a_put(w=ALL))
+    ((other, store),) = at.sent(Store)
+    assert isinstance(store, Store)
+    assert other == "c"
+    at.cut("c")  # before it answered: who knows whether it came
+    at.link("b")
+    at.link("c")
+    assert at.sent(Store) == [("b", store), ("c", store)]
+    at.commit()
+    for name in "bc":
+        at.hear(name, Stored(store.id, STATUS_OK))
+    assert isinstance(at.answers()[0], Done)
+    at.cut("b")
+    at.link("b")
+    assert at.out.sends == []
+
+
+def test_a_write_that_this_disk_never_got_counts_by_the_others() -> None:
+    at = At()
+    at.ask(a_put())
+    (_, store), _ = at.sent(Store)
+    assert isinstance(store, Store)
+    at.commit_fails()
+    assert at.answers() == []
+    for name in "bc":
+        at.hear(name, Stored(store.id, STATUS_OK))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert done.answered == "b,c"
+
+
+# ── a replica that cannot write ──
+
+
+def begin(at: At, request: Put | Delete) -> list[Refusal]:
+    """Whether it is refused once it has read first."""
+    plan = at.ring.plan(request.bucket, request.key)
+    intent = Intent(request.key, plan.slot, plan.owners, at.ring.fingerprint)
+    refusals: list[Refusal] = []
+
+    def refused(refusal: Refusal, now: float, out: Outbox) -> None:
+        refusals.append(refusal)
+
+    at.coordinator.writes.begin(request, intent, refused, LinkSink(LINK, request.id), at.now, at.out)
+    return refusals
+
+
+def test_a_write_that_cannot_be_done_here_is_refused_and_nothing_was_done() -> None:
+    at = At()
+    with_record(at)
+    requests = (a_put(), a_put(conditional=True), a_delete(context=a_context(at)))
+    at.engine.corrupt(at.ring.plan("bucket", KEY).slot)
+    for request in requests:
+        with pytest.raises(Refusal) as raised:
+            begin(at, request)
+        assert raised.value.status == STATUS_STORAGE
+    assert not at.out
+    assert at.coordinator.writes.under_way == 0
+
+
+def test_a_delete_that_has_read_first_and_cannot_be_done_here_is_refused_then() -> None:
+    at = At()
+    with_record(at)
+    record = record_at(at)
+    at.engine.corrupt(at.ring.plan("bucket", KEY).slot)
+    refusals = begin(at, a_delete())
+    for name, read in at.sent(Read):
+        assert isinstance(read, Read)
+        assert refusals == []
+        at.hear(name, ReadAnswer(read.id, STATUS_OK, record))
+    (refusal,) = refusals
+    assert refusal.status == STATUS_STORAGE
+    assert at.answers() == []  # whoever was told of the refusal answers
+    assert at.out.sends == []
+    assert at.coordinator.writes.under_way == 0
 
 
 # ── the ring ──
@@ -112,7 +223,117 @@ def test_a_delete_that_has_read_writes_nothing_once_somebody_joins() -> None:
     assert at.failure().code == "ring"
 
 
+def test_a_delete_with_a_context_reads_nothing_and_drops_what_it_covers() -> None:
+    at = At()
+    with_record(at)
+    at.ask(a_delete(2, a_context(at)))
+    stores = at.sent(Store)
+    assert sorted(name for name, _ in stores) == ["b", "c"]
+    (store, _) = (message for _, message in stores)
+    assert isinstance(store, Store)
+    record = Record.unpack(store.record)
+    assert (record.live, bool(record.context)) == (False, True)
+    at.commit()
+    at.hear("b", Stored(store.id, STATUS_OK))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert Context.unpack(done.context) == record.context
+
+
+def test_a_delete_that_has_read_drops_what_it_read() -> None:
+    at = At()
+    other = At("b")
+    with_record(other)
+    at.ask(a_delete())
+    ((name, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, record_at(other)))
+    (_, store), (_, copy) = at.sent(Store)
+    assert isinstance(store, Store)
+    assert copy == store
+    assert not Record.unpack(store.record).live
+    at.commit()
+    assert at.answers() == []
+    at.hear("b", Stored(store.id, STATUS_OK))
+    assert isinstance(at.answers()[0], Done)
+
+
+def test_a_delete_of_what_nobody_has_writes_nothing() -> None:
+    at = At()
+    at.ask(a_delete())
+    ((name, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
+    assert at.answers() == [Done(1, b"", f"a,{name}", "")]
+    assert at.replica.take_batch() is None
+
+
+# ── if_context ──
+
+
+def test_a_conditional_put_writes_only_where_the_record_is_at_its_context() -> None:
+    at = At(names="a")
+    at.ask(a_put(1, b"one", conditional=True))  # nothing is live
+    at.commit()
+    assert isinstance(at.answers()[0], Done)
+    first = a_context(at)
+    at.ask(a_put(2, b"two", conditional=True))
+    failure = at.failure()
+    assert (failure.code, failure.indeterminate) == ("conflict", False)
+    assert failure.record == at.replica.read(at.ring.plan("bucket", KEY).slot)[0]
+    at.ask(a_put(3, b"three", first, conditional=True))
+    at.commit()
+    assert isinstance(at.answers()[0], Done)
+    at.ask(a_put(4, b"four", first, conditional=True))
+    conflict = at.failure()
+    assert conflict.code == "conflict"
+    assert [sibling.value for sibling in Record.unpack(conflict.record).siblings] == [b"three"]
+    at.ask(a_delete(5, a_context(at)))
+    at.commit()
+    at.answers()
+    at.ask(a_put(6, b"six", conditional=True))  # what was deleted is not live
+    at.commit()
+    assert isinstance(at.answers()[0], Done)
+
+
+def test_a_conflict_with_a_write_on_its_way_is_shown_once_that_is_on_the_disk() -> None:
+    at = At(names="a")
+    at.ask(a_put(1, b"one"))
+    at.ask(a_put(2, b"two", conditional=True))
+    assert at.answers() == []
+    at.commit()
+    done, conflict = at.answers()
+    assert isinstance(done, Done)
+    assert isinstance(conflict, Failed)
+    assert (conflict.id, conflict.code) == (2, "conflict")
+    assert [sibling.value for sibling in Record.unpack(conflict.record).siblings] == [b"one"]
+
+
+def test_a_conflict_with_a_write_that_never_got_to_the_disk_is_none() -> None:
+    at = At(names="a")
+    at.ask(a_put(1, b"one"))
+    at.ask(a_put(2, b"two", conditional=True))
+    at.commit_fails()
+    (failure,) = [answer for answer in at.answers() if isinstance(answer, Failed) and answer.id == 2]
+    assert (failure.code, failure.record, failure.indeterminate) == ("storage", b"", False)
+    assert failure.message == "a: the disk refused another write of this key"
+
+
 # ── bounds ──
+
+
+def test_a_value_has_so_many_bytes_and_no_more() -> None:
+    at = At(names="a", value_bytes_max=10)
+    at.ask(a_put(1, b"\xf5" * 10))
+    at.commit()
+    assert isinstance(at.answers()[0], Done)
+    at.ask(a_put(2, b"\xf5" * 11))
+    failure = at.failure()
+    assert (failure.code, failure.message) == (
+        "invalid",
+        "the value has 11 bytes, more than value_bytes_max=10",
+    )
+    assert at.replica.take_batch() is None
 
 
 @pytest.mark.parametrize(
