@@ -147,6 +147,34 @@ def test_reads_and_writes_go_to_a_node_whose_link_is_back() -> None:
     assert found.answered == "a,b,c"
 
 
+def test_time_is_told_to_whatever_is_under_way() -> None:
+    at = At(names="abcde", hedge_after_s=1.0, get_timeout_s=2.0, put_timeout_s=3.0)
+    at.ask(a_get(1, owned(at)))
+    at.ask(a_put(2, key=owned(at)))
+    at.ask(a_get(3, not_owned(at)))
+    for now, id in ((2.0, 1), (3.0, 2), (5.0, 3)):
+        at.coordinator.tick(now - 0.001, at.out)
+        assert at.answers() == []
+        assert at.coordinator.busy
+        at.coordinator.tick(now, at.out)
+        assert at.failure().id == id
+    assert not at.coordinator.busy
+    assert at.coordinator.deadline() is None
+
+
+def test_a_peer_that_left_the_ring_owes_no_answers_to_writes_any_more() -> None:
+    at = At()
+    for number in range(65):
+        at.ask(a_put(number, key=b"key %d" % number))
+    at.now = 1.6
+    at.ask(a_put(65))
+    assert at.failure().code == "overloaded"
+    at.turn("ab")
+    at.turn("abc")
+    at.ask(a_put(66))
+    assert at.answers() == []
+
+
 # ── where this node cannot write ──
 
 

@@ -9,6 +9,7 @@ import pytest
 from dyno.causality.record import Record
 from dyno.config import Config
 from dyno.placement.hashing import PREFIX_BYTES, bucket_id
+from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.planner import Intent
 from dyno.protocol.sink import LinkSink
@@ -68,6 +69,18 @@ def test_a_read_is_hedged_again_and_again_until_everybody_is_asked() -> None:
     assert isinstance(at.answers()[0], Found)
 
 
+def test_a_replica_that_answers_quickly_is_late_sooner() -> None:
+    at = At(names="ab", hedge_after_s=0.05)
+    for number in range(100):
+        at.ask(a_get(number))
+        ((name, read),) = at.sent(Read)
+        assert isinstance(read, Read)
+        at.now += 0.001
+        at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
+    at.ask(a_get(100))
+    assert at.coordinator.reads.deadline() < at.now + 0.04
+
+
 def test_a_read_that_is_answered_needs_no_hedge() -> None:
     at = At()
     at.ask(a_get())
@@ -93,11 +106,12 @@ def test_reads_expire_in_the_order_in_which_they_began() -> None:
 
 
 def test_replicas_with_another_ring_are_asked_again_after_a_moment() -> None:
-    at = At()
+    at = At(hedge_after_s=1.0)  # else b would be asked again for being late
     at.ask(a_get(r=ALL))
     (_, read), _ = at.sent(Read)
     assert isinstance(read, Read)
     at.hear("b", ReadAnswer(read.id, STATUS_RING, b""))
+    assert at.coordinator.reads.deadline() == 0.05
     at.tick(0.049)
     assert at.sent(Read) == []
     at.tick(0.051)
@@ -118,6 +132,7 @@ def test_reads_under_a_ring_that_is_no_more_fail_with_plan_again() -> None:
     at.turn("abcd")
     answers = at.answers()
     assert [answer.code for answer in answers if isinstance(answer, Failed)] == ["ring", "ring"]
+    assert at.coordinator.reads.under_way == 0
     at.hear("b", ReadAnswer(read.id, STATUS_OK, b""))
     at.hear("c", ReadAnswer(read.id, STATUS_OK, b""))
     assert at.answers() == []
@@ -175,6 +190,20 @@ def test_another_owner_is_asked_when_a_link_breaks_and_that_one_again_when_it_is
 
 
 # ── this node's own copy ──
+
+
+def test_others_are_asked_while_its_own_copy_is_on_its_way_to_the_disk() -> None:
+    at = At()
+    at.ask(a_put(1))
+    at.out = Outbox()
+    at.ask(a_get(2))
+    ((name, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
+    assert at.answers() == []
+    at.commit()
+    (found,) = [answer for answer in at.answers() if isinstance(answer, Found)]
+    assert (found.id, sorted(found.answered.split(","))) == (2, ["a", name])
 
 
 def test_a_damaged_copy_of_its_own_is_reported_and_two_others_are_read() -> None:
@@ -344,6 +373,23 @@ def test_a_listing_whose_ring_changes_before_its_reads_is_planned_again() -> Non
     assert at.failure().code == "ring"
 
 
+def test_a_page_of_a_replica_with_another_ring_is_asked_for_again_after_a_moment() -> None:
+    at = At(hedge_after_s=1.0)
+    at.ask(a_listing(r=ALL))
+    (node, scan), (other, _) = at.sent(Scan)
+    assert isinstance(scan, Scan)
+    at.hear(node, ScanAnswer(scan.id, STATUS_RING, b"", b""))
+    assert at.coordinator.reads.deadline() == 0.05
+    at.tick(0.049)
+    assert at.sent(Scan) == []
+    at.tick(0.051)
+    assert at.sent(Scan) == [(node, scan)]
+    for name in (node, other):
+        assert at.answers() == []
+        at.hear(name, ScanAnswer(scan.id, STATUS_OK, b"", b""))
+    assert listed(at) == []
+
+
 def test_a_listing_is_hedged_asked_again_and_in_the_end_given_up() -> None:
     at = At(hedge_after_s=0.05, get_timeout_s=2.0)
     at.ask(a_listing())
@@ -418,5 +464,6 @@ def test_reads_of_a_bucket_that_becomes_another_are_planned_again() -> None:
     at.coordinator.replan_bucket(bucket_id("bucket"), at.out)
     failure = at.failure()
     assert (failure.id, failure.code) == (1, "ring")
+    assert at.coordinator.reads.under_way == 1
     at.coordinator.replan_bucket(bucket_id("bucket"), at.out)
     assert at.answers() == []

@@ -227,6 +227,7 @@ def test_a_delete_with_a_context_reads_nothing_and_drops_what_it_covers() -> Non
     at = At()
     with_record(at)
     at.ask(a_delete(2, a_context(at)))
+    assert len(at.out.sends) == 2
     stores = at.sent(Store)
     assert sorted(name for name, _ in stores) == ["b", "c"]
     (store, _) = (message for _, message in stores)
@@ -238,6 +239,7 @@ def test_a_delete_with_a_context_reads_nothing_and_drops_what_it_covers() -> Non
     (done,) = at.answers()
     assert isinstance(done, Done)
     assert Context.unpack(done.context) == record.context
+    assert at.coordinator.writes.under_way == 0
 
 
 def test_a_delete_that_has_read_drops_what_it_read() -> None:
@@ -499,6 +501,43 @@ def test_a_peer_that_owes_many_answers_and_gives_none_is_not_waited_for() -> Non
     at.coordinator.link_down("b", at.out)
     at.ask(a_put(1002))
     assert at.answers() == []
+
+
+def silent(at: At) -> None:
+    """Both others owe so many answers, and have given none for so long, that they are not waited for."""
+    write_many(at, 65)
+    at.now = 1.6
+    at.ask(a_put(1000))
+    assert at.failure().code == "overloaded"
+    assert at.coordinator.writes.under_way == 65
+
+
+def test_a_peer_owes_nothing_on_a_new_link() -> None:
+    at = At()
+    silent(at)
+    at.link("b")  # nobody has noticed that the old one broke
+    at.ask(a_put(1001))
+    assert at.answers() == []
+    assert at.coordinator.writes.under_way == 66
+
+
+def test_a_peer_that_leaves_the_ring_is_forgotten() -> None:
+    at = At()
+    silent(at)
+    at.turn("ab")
+    at.turn("abc")
+    at.ask(a_put(1001))
+    assert at.answers() == []
+    assert at.coordinator.writes.under_way == 66
+
+
+def test_nobody_asks_whether_peers_keep_up_with_a_few_writes() -> None:
+    at = At()
+    write_many(at, 10)
+    at.now = 1.6
+    at.ask(a_put(1000))
+    assert at.answers() == []
+    assert at.coordinator.writes.under_way == 11
 
 
 # ── buckets with properties of their own ──
