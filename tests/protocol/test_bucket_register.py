@@ -40,7 +40,7 @@ def test_a_damaged_table_is_no_table() -> None:
 
 def test_all_members_of_the_ring_have_to_agree() -> None:
     at = Driven()
-    assert at.register.me == "a"
+    assert (at.register.me, at.register.directory) == ("a", directory_of("a"))
     assert at.register.members() == [(name, directory_of(name)) for name in "abc"]
     assert at.register.others() == ["b", "c"]
 
@@ -64,6 +64,7 @@ def test_a_reservation_is_abandoned_when_its_coordinator_is_not_in_the_ring_any_
 
 def test_there_is_room_for_buckets_max() -> None:
     at = Driven(buckets_max=2)
+    assert at.register.buckets_max == 2
     at.register.table.put(reserved("one"))
     assert at.register.has_room()
     at.register.table.put(Entry("two", WIDE))

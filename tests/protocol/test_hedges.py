@@ -49,8 +49,8 @@ class Node:
         for name in "bcde":
             self._peers.up(name, name)
 
-    def read(self, *, r: int = 2, owners: str = "abc", own: bool = True) -> int:
-        """Its number. own: whether this node's own copy is there at once."""
+    def read(self, *, r: int = 2, owners: str = "abc", own: bool = True, long: bool = False) -> int:
+        """Its number. own: whether this node's own copy is there at once. long: whether it is a long one."""
         get = GetCoordinator(
             id=len(self._gets) + 1,
             slot=b"slot",
@@ -68,7 +68,10 @@ class Node:
         get.start(self.out)
         if own:
             get.answer("a", STATUS_OK, b"", self.now, self.out)
-        self.hedges.began(get, self.now)
+        if long:
+            self.hedges.began_long(get, self.now)
+        else:
+            self.hedges.began(get, self.now)
         return get.id
 
     def answer(self, node: str, id: int) -> None:
@@ -284,3 +287,30 @@ def test_an_answer_of_somebody_who_was_not_asked_first_is_no_measure() -> None:
     node._peers.down("b")
     node.read(owners="ab")
     node.hedges.answered(node._gets[other], "e", node.now)  # as after a link that broke
+
+
+def test_a_long_read_is_late_after_the_same_time_whoever_is_asked() -> None:
+    node = Node()
+    node.train("b", 0.01, owners="abc")
+    id = node.read(long=True)
+    assert node.hedges.deadline() == node.now + AFTER_S
+    node.advance(AFTER_S * 0.9)
+    assert node.news() == [("b", id)]
+    node.advance(AFTER_S * 0.2)
+    assert node.news() == [("c", id)]
+
+
+def test_the_time_that_a_long_read_took_is_no_measure_of_others() -> None:
+    patience = []
+    for long in (False, True):
+        node = Node()
+        node.train("b", 0.01, owners="abc")
+        if long:
+            id = node.read(long=True)
+            node.advance(AFTER_S * 0.9)
+            node.answer("b", id)
+        node.read()
+        patience.append(node.hedges.deadline() - node.now)
+    without, behind = patience
+    assert behind == pytest.approx(without)
+    assert without < AFTER_S / 2

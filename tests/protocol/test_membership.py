@@ -91,6 +91,21 @@ def member_of_two() -> Alone:
     return Alone(a_member("n1", stamp=3), N2, cluster=CLUSTER)
 
 
+def test_the_version_grows_with_every_change_of_a_record_and_that_of_the_ring_with_its_own() -> None:
+    alone = member_of_two()
+    machine = alone.machine
+    before, ring = machine.version, machine.ring_version
+    alone.got(PushPull(pack_members([N2]), False), now=0.1)
+    assert (machine.version, machine.ring_version) == (before, ring), "nothing new"
+    alone.got(PushPull(pack_members([N2._replace(liveness=SUSPECT)]), False), now=0.1)
+    suspected = machine.version
+    assert suspected > before
+    assert machine.ring_version == ring, "whoever lives, the ring is the same"
+    alone.got(PushPull(pack_members([N2._replace(liveness=SUSPECT), a_member("n3")]), False), now=0.1)
+    assert machine.version > suspected
+    assert machine.ring_version > ring
+
+
 # ── three ways to begin ──
 
 

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
-from typing import Any
 
 import pytest
 
-from dyno.buckets.properties import DEFAULTS
 from dyno.buckets.table import Entry, pack
 from dyno.causality.record import Record
 from dyno.config import Config
-from dyno.placement.hashing import PREFIX_BYTES, bucket_id, slot_copies
+from dyno.placement.hashing import bucket_id, slot_copies
 from dyno.protocol.birth import Birth, node_on
 from dyno.protocol.handshake import CLIENT
 from dyno.protocol.outbox import Outbox
-from dyno.protocol.overload import PEERS_ROOM
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members, unpack_members
 from dyno.wire.messages import (
     ASSENTED,
     DEFAULT,
     PROTOCOL_VERSION,
-    QUORUM,
     STATUS_OK,
-    STATUS_OVERLOADED,
-    STATUS_REFUSED,
     STATUS_RING,
     Ack,
     Admit,
@@ -36,25 +29,20 @@ from dyno.wire.messages import (
     AskMembers,
     Assent,
     Buckets,
-    CreateBucket,
     Delete,
     Done,
     Failed,
     Found,
     FoundMany,
-    Get,
-    GetMany,
     Hello,
     Introduce,
     Listed,
-    ListKeys,
     Members,
     Message,
     Ping,
     Propose,
     Proposed,
     PushPull,
-    Put,
     Read,
     ReadAnswer,
     ReadMany,
@@ -68,101 +56,22 @@ from dyno.wire.messages import (
     SwapBuckets,
     Withdrawn,
 )
-from dyno.wire.pages import pack_keys, unpack_entries
+from dyno.wire.pages import pack_keys
 from dyno.wire.rows import pack_row, unpack_row
+from tests.protocol.node_harness import (
+    KEY,
+    LINK,
+    WIDE,
+    Driven,
+    a_get,
+    a_get_many,
+    a_listing,
+    a_put,
+    create,
+    three,
+)
 
-KEY = b"key"
 USER = Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, CLIENT, b"", 0, "", b"", b"", "")
-LINK = 1
-
-
-class Driven:
-    """A node that does nothing by itself: its messages are looked at, its disk commits when told to."""
-
-    def __init__(
-        self, *seeds: str, engine: MemoryEngine | None = None, seed: int = 1, config: Config | None = None
-    ) -> None:
-        self.engine = MemoryEngine() if engine is None else engine
-        birth = Birth("n1", "n1:1", "", 1.0, 16, seeds)
-        self.node = node_on(self.engine, birth, config=config or Config(), random=Random(seed))
-        self.out = Outbox()
-        self.now = 0.0
-        self.node.start(self.now, self.out)
-        self.commit()
-
-    def commit(self) -> None:
-        """Until nothing waits for the disk any more."""
-        while (batch := self.node.take_batch()) is not None:
-            self.engine.write_batch(batch.writes, batch.meta)
-            self.node.committed(self.now, self.out)
-
-    def end_turn(self) -> None:
-        """As the runner does: what is due at once is begun."""
-        if (due := self.node.deadline()) is not None and due <= self.now:
-            self.node.tick(self.now, self.out)
-
-    def ask(self, *messages: Message, link: int = LINK) -> list[Message]:
-        """The answers that this link gets, commits included."""
-        for message in messages:
-            self.node.receive(link, message, self.now, self.out)
-        self.end_turn()
-        self.commit()
-        answers: list[Message] = [reply for number, reply in self.out.replies if number == link]
-        self.out.replies.clear()
-        return answers
-
-    def of_another_key(self, store: Store) -> Store:
-        """The same record for a key of its own."""
-        key = b"another key"
-        (slot,) = self.node.slots_read_by(a_get()._replace(key=key))
-        return store._replace(key=key, slot=slot)
-
-    def hello_of(self, name: str, *, cluster: bytes | None = None) -> Hello:
-        mine = self.node.hello()
-        ours = mine.cluster if cluster is None else cluster
-        return mine._replace(name=name, directory=name.encode().ljust(16, b"."), cluster=ours)
-
-    def learn(self, *names: str, port: int = 1) -> None:
-        """These are members as well."""
-        members = [self.node.membership.me]
-        for name in names:
-            identity = name.encode().ljust(16, b".")
-            members.append(
-                Member(
-                    name, identity, identity, identity[:8], port, 0, NORMAL, ALIVE, f"{name}:{port}", "", 1.0
-                )
-            )
-        self.ask(PushPull(pack_members(members), False))
-        self.out = Outbox()
-
-    def link(self, name: str, port: int = 1) -> str:
-        address = f"{name}:{port}"
-        self.node.link_up(address, self.hello_of(name), self.now, self.out)
-        return address
-
-    def sent(self, kind: type) -> list[tuple[str, Message]]:
-        """What was sent over outbound links, of one kind; forgotten then."""
-        sent: list[tuple[str, Message]] = [send for send in self.out.sends if type(send[1]) is kind]
-        self.out.sends.clear()
-        return sent
-
-
-def a_put(id: int = 1, **fields: int | bytes) -> Put:
-    return Put(id, "bucket", KEY, b"value", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)._replace(
-        **fields
-    )
-
-
-def a_get(id: int = 2, **fields: int | bytes) -> Get:
-    return Get(id, "bucket", KEY, DEFAULT, DEFAULT, 5000, False)._replace(**fields)  # type: ignore[arg-type]
-
-
-def a_listing(id: int = 3, partition: int = 0, limit: int = 9) -> ListKeys:
-    return ListKeys(id, "bucket", partition, b"", limit, DEFAULT, DEFAULT, 5000, False)
-
-
-def a_get_many(*keys: bytes) -> GetMany:
-    return GetMany(3, "bucket", pack_row(keys), DEFAULT, DEFAULT, 5000)
 
 
 # ── alone ──
@@ -243,59 +152,6 @@ def test_a_node_that_has_not_joined_answers_that_there_is_no_ring() -> None:
     assert driven.node.spans_read_by(a_listing()) == ()
 
 
-def test_the_slot_that_a_request_will_read_is_known_beforehand() -> None:
-    driven = Driven()
-    read_by, ring = driven.node.slots_read_by, driven.node.membership.fingerprint
-    (slot,) = read_by(a_get())
-    assert read_by(a_put()) == [slot]
-    assert read_by(Read(1, 7, slot)) == (slot,)
-    assert read_by(Store(1, 7, slot, KEY, b"")) == (slot,)
-    assert read_by(Read(1, 7, b"no slot")) == ()
-    assert read_by(a_get()._replace(key=b"")) == []  # no request that will be done
-    assert read_by(AskMembers(1)) == ()
-    assert read_by(ReadMany(1, ring, slot + slot)) == [slot, slot]
-    assert read_by(ReadMany(1, ring + 1, slot)) == ()
-    with pytest.raises(ValueError, match="slots of 0 bytes"):
-        read_by(ReadMany(1, ring, b""))
-    (other,) = read_by(a_get()._replace(key=b"other"))
-    assert read_by(a_get_many(KEY, b"other")) == [slot, other]
-    assert read_by(a_get_many(KEY, b"")) == []
-    with pytest.raises(ValueError, match="nulls"):
-        read_by(a_get_many(KEY)._replace(keys=pack_row([None])))
-    driven.learn("n2", "n3", "n4", "n5")
-    keys = [b"key %d" % number for number in range(50)]
-    owned = [bool(read_by(a_get()._replace(key=key))) for key in keys]
-    assert len(read_by(a_get_many(*keys))) == sum(owned)
-    assert any(owned)
-    assert not all(owned)
-
-
-def test_the_span_that_a_listing_will_read_is_known_beforehand() -> None:
-    driven = Driven()
-    (slot,) = driven.node.slots_read_by(a_get())
-    listing = a_listing(partition=slot[0] << 8 | slot[1])
-    (span,) = driven.node.spans_read_by(listing)
-    assert span.start <= slot < span.end
-    assert span.limit == 9
-    assert driven.node.spans_read_by(Scan(1, 7, slot[:11], b"", 9)) == (span,)
-    (further,) = driven.node.spans_read_by(Scan(1, 7, slot[:11], slot[11:], 9))
-    assert slot < further.start < further.end == span.end
-    assert driven.node.slots_read_by(listing) == ()
-    assert driven.node.spans_read_by(a_get()) == ()
-    for nonsense in (
-        a_listing(partition=16),
-        a_listing(limit=0),
-        Scan(1, 7, slot, b"", 9),
-        Scan(1, 7, slot[:11], b"x", 9),
-        Scan(1, 7, slot[:11], b"", 0),
-    ):
-        assert driven.node.spans_read_by(nonsense) == ()
-    driven.learn("n2", "n3", "n4", "n5")
-    owned = [driven.node.spans_read_by(a_listing(partition=number)) != () for number in range(16)]
-    assert any(owned)
-    assert not all(owned)
-
-
 def test_time_is_told_to_all_parts_at_the_earliest_deadline() -> None:
     driven = Driven()
     assert driven.node.deadline() is not None  # a push-pull, some day
@@ -347,38 +203,6 @@ def test_a_request_is_no_answer(message: Message) -> None:
     driven = Driven()
     with pytest.raises(ValueError, match="is no answer"):
         driven.node.answer("n2:1", message, 0.0, driven.out)
-
-
-@pytest.mark.parametrize("slot", [b"", b"s" * 26, b"s" * 28, b"s" * 600])
-def test_a_slot_that_no_engine_takes_does_not_come_in(slot: bytes) -> None:
-    driven = Driven()
-    ring = driven.node.membership.fingerprint
-    for message in (Read(1, ring, slot), Store(1, ring, slot, KEY, b"")):
-        with pytest.raises(ValueError, match="a slot of"):
-            driven.ask(message)
-
-
-@pytest.mark.parametrize("key", [b"", b"k" * 1025])
-def test_a_key_that_no_cell_takes_does_not_come_in(key: bytes) -> None:
-    driven = Driven()
-    with pytest.raises(ValueError, match="a key of"):
-        driven.ask(Store(1, driven.node.membership.fingerprint, b"s" * 27, key, b""))
-
-
-def test_a_copy_is_not_kept_where_its_key_does_not_belong() -> None:
-    """Else the key that does belong there could not be written any more."""
-    driven = Driven()
-    ring = driven.node.membership.fingerprint
-    (slot,) = driven.node.slots_read_by(a_get())
-    record = Record.EMPTY.pack()
-    assert driven.ask(Store(1, ring, slot, b"another key", record)) == [Stored(1, STATUS_REFUSED)]
-    assert driven.ask(Store(0, ring, slot, b"another key", record)) == []
-    assert "does not belong" in driven.out.events[-1][1]
-    for partition in (slot[0] ^ 0xFF, 0xFF):
-        elsewhere = bytes([partition]) + slot[1:]
-        assert driven.ask(Store(2, ring, elsewhere, KEY, record)) == [Stored(2, STATUS_REFUSED)]
-    (done,) = driven.ask(a_put())
-    assert isinstance(done, Done)
 
 
 def test_strangers_are_judged_at_both_ends_of_a_link() -> None:
@@ -443,6 +267,23 @@ def test_an_address_that_turns_out_to_be_our_own_is_let_go() -> None:
     assert driven.out.disconnect == ["alias:1"]
 
 
+def test_what_a_member_answers_of_members_is_learned_and_planned_with() -> None:
+    driven = Driven()
+    driven.learn("n2")
+    address = driven.link("n2")
+    ring = driven.node.membership.fingerprint
+    n3 = b"n3".ljust(16, b".")
+    newcomer = Member("n3", n3, n3, n3[:8], 1, 0, NORMAL, ALIVE, "n3:1", "", 1.0)
+    table = pack_members([*driven.node.membership.table.members(), newcomer])
+    driven.node.answer(address, PushPull(table, False), 0.0, driven.out)
+    assert driven.node.membership.fingerprint != ring
+    assert driven.ask(Read(1, ring, b"s" * 27)) == [ReadAnswer(1, STATUS_RING, b"")]
+    driven.link("n3")
+    driven.out.sends.clear()
+    assert driven.ask(a_put(w=3)) == []
+    assert sorted(to for to, _ in driven.sent(Store)) == ["n2:1", "n3:1"]
+
+
 def test_a_clean_stop_says_goodbye_and_finishes_what_is_under_way() -> None:
     driven = Driven()
     driven.learn("n2")
@@ -471,16 +312,6 @@ def test_datagrams_go_to_the_membership() -> None:
 # ── with others ──
 
 
-def three() -> Driven:
-    """n1 of n1, n2, n3, linked to both."""
-    driven = Driven()
-    driven.learn("n2", "n3")
-    driven.link("n2")
-    driven.link("n3")
-    driven.out = Outbox()
-    return driven
-
-
 def test_a_write_goes_to_the_other_owners_and_is_done_when_one_of_them_has_it() -> None:
     driven = three()
     assert driven.ask(a_put()) == []
@@ -496,33 +327,6 @@ def test_a_write_goes_to_the_other_owners_and_is_done_when_one_of_them_has_it() 
     driven.node.answer("n2:1", Stored(store.id, STATUS_OK), 0.0, driven.out)
     driven.node.answer("n3:1", Stored(store.id, STATUS_OK), 0.0, driven.out)
     assert len(driven.out.replies) == 1
-
-
-def elsewhere(driven: Driven, store: Store) -> Store:
-    """The same record as that of another key."""
-    (slot,) = driven.node.slots_read_by(a_get()._replace(key=b"another key"))
-    return store._replace(slot=slot, key=b"another key")
-
-
-def test_a_copy_is_stored_under_the_ring_that_is_ours_and_answered_once_it_is_on_the_disk() -> None:
-    driven = three()
-    driven.ask(a_put())
-    store = driven.sent(Store)[0][1]
-    assert isinstance(store, Store)
-    assert driven.ask(store._replace(ring=7)) == [Stored(store.id, STATUS_RING)]
-    assert driven.ask(store) == [Stored(store.id, STATUS_OK)]  # we have it
-    assert driven.ask(store._replace(id=0)) == []
-    assert driven.ask(Read(8, store.ring, store.slot)) == [ReadAnswer(8, STATUS_OK, store.record)]
-    other = driven.of_another_key(store)
-    driven.node.receive(LINK, other, 0.0, driven.out)
-    driven.node.receive(LINK, Read(9, store.ring, other.slot), 0.0, driven.out)
-    driven.node.receive(LINK, other._replace(id=0), 0.0, driven.out)
-    assert not driven.out.replies
-    driven.commit()
-    assert driven.out.replies == [
-        (LINK, Stored(store.id, STATUS_OK)),
-        (LINK, ReadAnswer(9, STATUS_OK, store.record)),
-    ]
 
 
 def test_a_peer_that_plans_with_another_ring_is_shown_ours_now_and_then() -> None:
@@ -543,27 +347,6 @@ def test_a_peer_that_plans_with_another_ring_is_shown_ours_now_and_then() -> Non
     assert [address for address, _ in driven.sent(PushPull)] == ["n2:1"]
     driven.node.answer("n2:1", about_the_ring._replace(code="quorum"), 0.9, driven.out)
     assert driven.sent(PushPull) == []
-
-
-def test_a_scan_is_answered_under_the_ring_that_is_ours() -> None:
-    driven = three()
-    driven.ask(a_put())
-    store = driven.sent(Store)[0][1]
-    assert isinstance(store, Store)
-    scan = Scan(5, store.ring, store.slot[:11], b"", 9)
-    assert driven.ask(scan._replace(ring=7)) == [ScanAnswer(5, STATUS_RING, b"", b"")]
-    (answer,) = driven.ask(scan)
-    assert isinstance(answer, ScanAnswer)
-    assert answer[:2] == (5, STATUS_OK)
-    (entry,) = unpack_entries(answer.entries, after=b"", end=answer.end)
-    assert (entry.key, entry.hash) == (KEY, store.slot[11:])
-
-
-@pytest.mark.parametrize("change", [{"prefix": b"p" * 12}, {"after": b"a" * 15}, {"limit": 0}], ids=repr)
-def test_a_scan_that_no_node_asks_for_closes_its_link(change: dict[str, Any]) -> None:
-    driven = three()
-    with pytest.raises(ValueError, match="a scan that no node asks for"):
-        driven.ask(Scan(5, driven.node.membership.fingerprint, b"p" * 11, b"", 9)._replace(**change))
 
 
 def test_a_listing_is_coordinated_and_its_answers_find_it() -> None:
@@ -630,51 +413,6 @@ def test_a_failed_commit_is_reported_and_everybody_who_waited_is_told() -> None:
     assert driven.node.deadline() is not None
 
 
-def test_a_replica_read_that_met_a_write_that_failed_is_told_what_is_on_the_disk() -> None:
-    driven = three()
-    driven.ask(a_put())
-    store = driven.sent(Store)[0][1]
-    assert isinstance(store, Store)
-    before = Read(8, store.ring, store.slot)
-    driven.node.receive(LINK, a_put(2), 0.0, driven.out)
-    driven.node.receive(LINK, before, 0.0, driven.out)
-    assert not driven.out.replies
-    assert driven.node.take_batch() is not None
-    driven.node.commit_failed("no room", 0.0, driven.out)
-    assert (LINK, ReadAnswer(8, STATUS_OK, store.record)) in driven.out.replies
-
-
-def test_damage_is_reported_and_no_answer() -> None:
-    driven = three()
-    driven.ask(a_put())
-    store = driven.sent(Store)[0][1]
-    assert isinstance(store, Store)
-    driven.engine.corrupt(store.slot)
-    looks: list[Callable[[], list[Message]]] = [
-        lambda: driven.ask(Read(8, store.ring, store.slot)),
-        lambda: driven.ask(store),
-    ]
-    for look in looks:
-        driven.out.events.clear()
-        (answer,) = look()
-        assert answer.status == 3  # type: ignore[union-attr]
-        assert driven.out.events[0][0] == "error"
-
-
-def test_a_copy_for_a_disk_that_rests_is_refused_without_a_word_in_the_log() -> None:
-    driven = three()
-    driven.ask(a_put())
-    store = driven.sent(Store)[0][1]
-    assert isinstance(store, Store)
-    driven.node.receive(LINK, a_put(2), 0.0, driven.out)
-    assert driven.node.take_batch() is not None
-    driven.node.commit_failed("no room", 0.0, driven.out)
-    driven.out = Outbox()
-    other = driven.of_another_key(store)
-    assert driven.ask(other) == [Stored(store.id, 3)]
-    assert not driven.out.events
-
-
 # ── returning at another address ──
 
 
@@ -739,46 +477,6 @@ def test_a_copy_of_a_living_nodes_directory_stops() -> None:
 # ── overload ──
 
 
-def slow(driven: Driven) -> Store:
-    """Its disk takes a millisecond for a record, as far as anybody knows. A copy of some key."""
-    driven.ask(a_put())
-    ((_, store), *_) = driven.sent(Store)
-    assert isinstance(store, Store)
-    fill(driven, 200, like=store)
-    assert driven.node.take_batch(0.0) is not None
-    driven.node.committed(0.2, driven.out, 0.2)
-    driven.out = Outbox()
-    return store
-
-
-def fill(driven: Driven, count: int, *, like: Store) -> None:
-    """So many copies of keys of their own come from a peer."""
-    for number in range(count):
-        key = b"fill %d" % number
-        (slot,) = driven.node.slots_read_by(a_get(key=key))
-        driven.node.receive(LINK, like._replace(id=100 + number, key=key, slot=slot), 0.2, driven.out)
-
-
-def test_copies_for_a_slow_disk_have_more_room_than_clients_and_repairs_have_not() -> None:
-    driven = three()
-    store = slow(driven)
-    other = driven.of_another_key(store)
-    fill(driven, 550, like=store)
-    driven.out = Outbox()
-    now = 0.2
-    driven.node.receive(LINK, a_put(7, key=b"more"), now, driven.out)
-    ((_, failed),) = driven.out.replies
-    assert isinstance(failed, Failed)
-    assert failed.code == "overloaded"
-    driven.node.receive(LINK, other._replace(id=0), now, driven.out)  # refused without a word
-    driven.node.receive(LINK, other._replace(id=8), now, driven.out)
-    assert len(driven.out.replies) == 1
-    fill(driven, int(550 * PEERS_ROOM), like=store)
-    driven.out = Outbox()
-    driven.node.receive(LINK, other._replace(id=9, key=KEY, slot=store.slot), now, driven.out)
-    assert driven.out.replies == [(LINK, Stored(9, STATUS_OVERLOADED))]
-
-
 def test_a_request_that_must_not_join_the_line_is_refused_unstarted() -> None:
     driven = Driven()
     line = driven.node.read_line
@@ -795,58 +493,7 @@ def test_a_request_that_must_not_join_the_line_is_refused_unstarted() -> None:
     assert driven.out.replies[0][1].retry_after_ms == 100  # type: ignore[union-attr]
 
 
-def test_as_many_answers_wait_for_a_commit_and_no_more() -> None:
-    driven = Driven(config=Config(batch_waiters_max=3))
-    driven.learn("n2", "n3")
-    driven.link("n2")
-    driven.ask(a_put())
-    store = driven.sent(Store)[0][1]
-    assert isinstance(store, Store)
-    other = driven.of_another_key(store)
-    read = Read(7, other.ring, other.slot)
-    for number in range(2):
-        driven.node.receive(LINK, other._replace(id=number + 10), 0.0, driven.out)
-        driven.node.receive(LINK, read._replace(id=number + 20), 0.0, driven.out)
-    assert driven.out.replies == [(LINK, ReadAnswer(21, STATUS_OVERLOADED, b""))]
-    driven.node.receive(LINK, other._replace(id=12), 0.0, driven.out)
-    assert driven.out.replies[1:] == [(LINK, Stored(12, STATUS_OVERLOADED))]
-    driven.commit()
-    assert len(driven.out.replies) == 5
-
-
 # ── many reads at once ──
-
-
-def test_a_peer_is_answered_many_records_as_they_are_stored() -> None:
-    driven = Driven()
-    driven.ask(a_put())
-    (slot,) = driven.node.slots_read_by(a_get())
-    (other,) = driven.node.slots_read_by(a_get(key=b"other"))  # type: ignore[arg-type]
-    ring = driven.node.membership.fingerprint
-    (one,) = driven.ask(Read(1, ring, slot))
-    assert isinstance(one, ReadAnswer)
-    (many,) = driven.ask(ReadMany(2, ring, slot + other + slot))
-    assert many == ReadManyAnswer(2, STATUS_OK, pack_row([one.record, b"", one.record]))
-    driven.engine.corrupt(slot)
-    (many,) = driven.ask(ReadMany(3, ring, other + slot))
-    assert many == ReadManyAnswer(3, STATUS_OK, pack_row([b"", None]))
-    assert driven.ask(ReadMany(4, ring + 1, slot)) == [ReadManyAnswer(4, STATUS_RING, b"")]
-
-
-@pytest.mark.parametrize("slots", [b"", b"s" * 26, b"s" * 28, b"s" * 27 * 4097])
-def test_slots_that_are_none_close_the_link(slots: bytes) -> None:
-    driven = Driven()
-    with pytest.raises(ValueError, match="slots of"):
-        driven.ask(ReadMany(1, driven.node.membership.fingerprint, slots))
-
-
-def test_what_a_peer_is_told_of_is_on_the_disk() -> None:
-    driven = Driven()
-    (slot,) = driven.node.slots_read_by(a_get())
-    driven.node.receive(LINK, a_put(), driven.now, driven.out)
-    ring = driven.node.membership.fingerprint
-    driven.node.receive(LINK, ReadMany(2, ring, slot), driven.now, driven.out)
-    assert [reply for _, reply in driven.out.replies] == [ReadManyAnswer(2, STATUS_OK, pack_row([None]))]
 
 
 def test_many_keys_of_a_client_are_answered_in_one_message() -> None:
@@ -912,13 +559,6 @@ def test_a_read_that_was_passed_on_is_read_by_itself() -> None:
 # ── buckets ──
 
 
-WIDE = Entry("wide", DEFAULTS._replace(n=5))
-
-
-def create(id: int = 5, name: str = "wide", n: int = 5) -> CreateBucket:
-    return CreateBucket(id, name, n, QUORUM, QUORUM, 0, 5000)
-
-
 def test_a_node_alone_creates_buckets_and_knows_them_again() -> None:
     driven = Driven()
     assert driven.ask(create()) == [Buckets(5, pack([WIDE]))]
@@ -927,22 +567,6 @@ def test_a_node_alone_creates_buckets_and_knows_them_again() -> None:
     assert again.ask(AskBuckets(6)) == [Buckets(6, pack([WIDE]))]
     (slot,) = again.node.slots_read_by(a_get()._replace(bucket="wide"))
     assert slot_copies(slot) == 5
-
-
-def test_a_replica_refuses_what_was_planned_with_another_n() -> None:
-    driven = Driven()
-    driven.ask(create())
-    ring = driven.node.membership.fingerprint
-    (right,) = driven.node.slots_read_by(a_get()._replace(bucket="wide"))
-    record = Record.EMPTY.pack()
-    for n, status in ((5, STATUS_OK), (3, STATUS_RING), (0, STATUS_RING), (255, STATUS_RING)):
-        slot = right[:2] + bytes([n]) + right[3:]
-        (read,) = driven.ask(Read(1, ring, slot))
-        (stored,) = driven.ask(Store(2, ring, slot, KEY, record))
-        assert (read.status, stored.status) == (status, status)  # type: ignore[union-attr]
-    (other,) = driven.node.slots_read_by(a_get())
-    (read,) = driven.ask(Read(1, ring, other[:2] + b"\5" + other[3:]))
-    assert read == ReadAnswer(1, STATUS_RING, b"")
 
 
 def test_a_member_reserves_a_name_and_serves_it_to_nobody() -> None:
@@ -993,31 +617,6 @@ def test_reads_that_were_gathered_are_planned_anew_when_their_bucket_is_created(
     ((_, read),) = driven.sent(Read)
     assert isinstance(read, Read)
     assert slot_copies(read.slot) == 5
-
-
-def test_a_replica_refuses_many_and_pages_that_were_planned_with_another_n() -> None:
-    driven = Driven()
-    driven.ask(create())
-    ring = driven.node.membership.fingerprint
-    (wide,) = driven.node.slots_read_by(a_get()._replace(bucket="wide"))
-    (other,) = driven.node.slots_read_by(a_get())
-    wrong = wide[:2] + bytes([3]) + wide[3:]
-    (answer,) = driven.ask(ReadMany(1, ring, wide + other))
-    assert answer.status == STATUS_OK  # type: ignore[union-attr]
-    assert driven.ask(ReadMany(1, ring, wide + wrong)) == [ReadManyAnswer(1, STATUS_RING, b"")]
-    (page,) = driven.ask(Scan(1, ring, wide[:PREFIX_BYTES], b"", 10))
-    assert page.status == STATUS_OK  # type: ignore[union-attr]
-    assert driven.ask(Scan(1, ring, wrong[:PREFIX_BYTES], b"", 10)) == [ScanAnswer(1, STATUS_RING, b"", b"")]
-
-
-def test_the_page_of_a_bucket_of_its_own_n_is_known_beforehand() -> None:
-    driven = Driven()
-    driven.ask(create())
-    listing = ListKeys(1, "wide", 0, b"", 10, DEFAULT, DEFAULT, 5000, False)
-    (span,) = driven.node.spans_read_by(listing)
-    assert (span,) != driven.node.spans_read_by(listing._replace(bucket="other"))
-    driven.node._buckets.table.put(Entry("closed", WIDE.properties, b"p" * 16, b"d" * 16))
-    assert driven.node.spans_read_by(listing._replace(bucket="closed")) == ()
 
 
 def test_members_show_each_other_their_buckets_when_they_meet_and_when_they_disagree() -> None:

@@ -21,11 +21,14 @@ def test_a_node_can_be_asked_while_the_link_to_its_place_is_up() -> None:
     peers = Peers()
     peers.place({"n2": "h2:1"})
     assert asked(peers, "n2") is None
+    assert not peers.can_ask("n2")
     assert peers.up("n2", "h2:1")
     assert asked(peers, "n2") == "h2:1"
+    assert peers.can_ask("n2")
     assert peers.name_at("h2:1") == "n2"
     assert peers.down("h2:1") == "n2"
     assert asked(peers, "n2") is None
+    assert not peers.can_ask("n2")
     assert peers.name_at("h2:1") is None
 
 

@@ -6,10 +6,12 @@ import pytest
 
 from dyno.buckets.properties import Properties
 from dyno.errors import Code, InvalidRequest
+from dyno.protocol.outbox import Outbox
 from dyno.protocol.planner import Planner
 from dyno.protocol.ring import Ring
+from dyno.protocol.sink import LinkSink
 from dyno.wire.members import ALIVE, NORMAL, Member
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, Delete, Get, GetMany, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, Delete, Failed, Get, GetMany, Put
 
 OWNERS = ("a", "b", "c")
 
@@ -160,3 +162,26 @@ def test_a_shortage_of_a_small_cluster_names_nobody() -> None:
     failure = Planned().planner.shortage(("a", "b"), 3)
     assert failure is not None
     assert failure.message == "3 owners of the key are needed, 2 of 2 are alive"
+
+
+def test_a_quorum_that_cannot_be_met_is_told_to_whoever_waits() -> None:
+    planned, out = Planned(), Outbox()
+    sink = LinkSink(7, 42)
+    assert planned.planner.meets(OWNERS, 3, sink, out)
+    assert not out
+    planned.now(dead="b")
+    assert planned.planner.meets(OWNERS, 2, sink, out)
+    assert not planned.planner.meets(OWNERS, 3, sink, out)
+    text = "3 owners of the key are needed, 2 of 3 are alive; dead: b"
+    assert out.replies == [(7, Failed(42, "quorum", text, 3, "", False, 0, b""))]
+
+
+# ── the ring ──
+
+
+def test_others_plan_with_our_ring_when_its_fingerprint_is_theirs() -> None:
+    planner = Planned().planner
+    assert planner.is_planned_with(1)
+    assert not planner.is_planned_with(2)
+    planner.ring = None
+    assert not planner.is_planned_with(1)

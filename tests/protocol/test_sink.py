@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dyno.errors import Code
 from dyno.protocol.outbox import Outbox
-from dyno.protocol.sink import Ending, Failure, LinkSink, ReadFirst, invalid
+from dyno.protocol.sink import Ending, Failure, LinkSink, ReadFirst, invalid, overloaded
 from dyno.wire.messages import Done, Failed, Found, Listed
 
 
@@ -28,6 +28,10 @@ def test_a_failure_carries_every_fact() -> None:
 
 def test_an_invalid_request_did_nothing() -> None:
     assert invalid("why") == Failure(Code.INVALID, "why", 0, (), False, 0.0, b"")
+
+
+def test_an_overloaded_one_did_nothing_and_says_when_to_come_again() -> None:
+    assert overloaded("why", 0.25) == Failure(Code.OVERLOADED, "why", 0, (), False, 0.25, b"")
 
 
 def test_a_write_that_reads_first_goes_on_with_what_was_found() -> None:

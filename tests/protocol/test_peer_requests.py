@@ -1,0 +1,289 @@
+"""What a replica answers to the coordinators of other nodes, driven by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dyno.causality.record import Record
+from dyno.config import Config
+from dyno.placement.hashing import PREFIX_BYTES
+from dyno.protocol.outbox import Outbox
+from dyno.protocol.overload import PEERS_ROOM
+from dyno.wire.messages import (
+    STATUS_OK,
+    STATUS_OVERLOADED,
+    STATUS_REFUSED,
+    STATUS_RING,
+    Done,
+    Failed,
+    Message,
+    Read,
+    ReadAnswer,
+    ReadMany,
+    ReadManyAnswer,
+    Scan,
+    ScanAnswer,
+    Store,
+    Stored,
+)
+from dyno.wire.pages import unpack_entries
+from dyno.wire.rows import pack_row
+from tests.protocol.node_harness import KEY, LINK, Driven, a_get, a_put, create, three
+
+# ── doors ──
+
+
+@pytest.mark.parametrize("slot", [b"", b"s" * 26, b"s" * 28, b"s" * 600])
+def test_a_slot_that_no_engine_takes_does_not_come_in(slot: bytes) -> None:
+    driven = Driven()
+    ring = driven.node.membership.fingerprint
+    for message in (Read(1, ring, slot), Store(1, ring, slot, KEY, b"")):
+        with pytest.raises(ValueError, match="a slot of"):
+            driven.ask(message)
+
+
+@pytest.mark.parametrize("key", [b"", b"k" * 1025])
+def test_a_key_that_no_cell_takes_does_not_come_in(key: bytes) -> None:
+    driven = Driven()
+    with pytest.raises(ValueError, match="a key of"):
+        driven.ask(Store(1, driven.node.membership.fingerprint, b"s" * 27, key, b""))
+
+
+def test_a_copy_is_not_kept_where_its_key_does_not_belong() -> None:
+    """Else the key that does belong there could not be written any more."""
+    driven = Driven()
+    ring = driven.node.membership.fingerprint
+    (slot,) = driven.node.slots_read_by(a_get())
+    record = Record.EMPTY.pack()
+    assert driven.ask(Store(1, ring, slot, b"another key", record)) == [Stored(1, STATUS_REFUSED)]
+    assert driven.ask(Store(0, ring, slot, b"another key", record)) == []
+    assert "does not belong" in driven.out.events[-1][1]
+    for partition in (slot[0] ^ 0xFF, 0xFF):
+        elsewhere = bytes([partition]) + slot[1:]
+        assert driven.ask(Store(2, ring, elsewhere, KEY, record)) == [Stored(2, STATUS_REFUSED)]
+    (done,) = driven.ask(a_put())
+    assert isinstance(done, Done)
+
+
+# ── with others ──
+
+
+def test_a_copy_is_stored_under_the_ring_that_is_ours_and_answered_once_it_is_on_the_disk() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    assert driven.ask(store._replace(ring=7)) == [Stored(store.id, STATUS_RING)]
+    assert driven.ask(store) == [Stored(store.id, STATUS_OK)]  # we have it
+    assert driven.ask(store._replace(id=0)) == []
+    assert driven.ask(Read(8, store.ring, store.slot)) == [ReadAnswer(8, STATUS_OK, store.record)]
+    other = driven.of_another_key(store)
+    driven.node.receive(LINK, other, 0.0, driven.out)
+    driven.node.receive(LINK, Read(9, store.ring, other.slot), 0.0, driven.out)
+    driven.node.receive(LINK, other._replace(id=0), 0.0, driven.out)
+    assert not driven.out.replies
+    driven.commit()
+    assert driven.out.replies == [
+        (LINK, Stored(store.id, STATUS_OK)),
+        (LINK, ReadAnswer(9, STATUS_OK, store.record)),
+    ]
+
+
+def test_a_scan_is_answered_under_the_ring_that_is_ours() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    scan = Scan(5, store.ring, store.slot[:11], b"", 9)
+    assert driven.ask(scan._replace(ring=7)) == [ScanAnswer(5, STATUS_RING, b"", b"")]
+    (answer,) = driven.ask(scan)
+    assert isinstance(answer, ScanAnswer)
+    assert answer[:2] == (5, STATUS_OK)
+    (entry,) = unpack_entries(answer.entries, after=b"", end=answer.end)
+    assert (entry.key, entry.hash) == (KEY, store.slot[11:])
+
+
+@pytest.mark.parametrize("change", [{"prefix": b"p" * 12}, {"after": b"a" * 15}, {"limit": 0}], ids=repr)
+def test_a_scan_that_no_node_asks_for_closes_its_link(change: dict[str, Any]) -> None:
+    driven = three()
+    with pytest.raises(ValueError, match="a scan that no node asks for"):
+        driven.ask(Scan(5, driven.node.membership.fingerprint, b"p" * 11, b"", 9)._replace(**change))
+
+
+def test_a_replica_read_that_met_a_write_that_failed_is_told_what_is_on_the_disk() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    before = Read(8, store.ring, store.slot)
+    driven.node.receive(LINK, a_put(2), 0.0, driven.out)
+    driven.node.receive(LINK, before, 0.0, driven.out)
+    assert not driven.out.replies
+    assert driven.node.take_batch() is not None
+    driven.node.commit_failed("no room", 0.0, driven.out)
+    assert (LINK, ReadAnswer(8, STATUS_OK, store.record)) in driven.out.replies
+
+
+def test_damage_is_reported_and_no_answer() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    driven.engine.corrupt(store.slot)
+    looks: list[Callable[[], list[Message]]] = [
+        lambda: driven.ask(Read(8, store.ring, store.slot)),
+        lambda: driven.ask(store),
+    ]
+    for look in looks:
+        driven.out.events.clear()
+        (answer,) = look()
+        assert answer.status == 3  # type: ignore[union-attr]
+        assert driven.out.events[0][0] == "error"
+
+
+def test_a_copy_for_a_disk_that_rests_is_refused_without_a_word_in_the_log() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    driven.node.receive(LINK, a_put(2), 0.0, driven.out)
+    assert driven.node.take_batch() is not None
+    driven.node.commit_failed("no room", 0.0, driven.out)
+    driven.out = Outbox()
+    other = driven.of_another_key(store)
+    assert driven.ask(other) == [Stored(store.id, 3)]
+    assert not driven.out.events
+
+
+# ── overload ──
+
+
+def slow(driven: Driven) -> Store:
+    """Its disk takes a millisecond for a record, as far as anybody knows. A copy of some key."""
+    driven.ask(a_put())
+    ((_, store), *_) = driven.sent(Store)
+    assert isinstance(store, Store)
+    fill(driven, 200, like=store)
+    assert driven.node.take_batch(0.0) is not None
+    driven.node.committed(0.2, driven.out, 0.2)
+    driven.out = Outbox()
+    return store
+
+
+def fill(driven: Driven, count: int, *, like: Store) -> None:
+    """So many copies of keys of their own come from a peer."""
+    for number in range(count):
+        key = b"fill %d" % number
+        (slot,) = driven.node.slots_read_by(a_get(key=key))
+        driven.node.receive(LINK, like._replace(id=100 + number, key=key, slot=slot), 0.2, driven.out)
+
+
+def test_copies_for_a_slow_disk_have_more_room_than_clients_and_repairs_have_not() -> None:
+    driven = three()
+    store = slow(driven)
+    other = driven.of_another_key(store)
+    fill(driven, 550, like=store)
+    driven.out = Outbox()
+    now = 0.2
+    driven.node.receive(LINK, a_put(7, key=b"more"), now, driven.out)
+    ((_, failed),) = driven.out.replies
+    assert isinstance(failed, Failed)
+    assert failed.code == "overloaded"
+    driven.node.receive(LINK, other._replace(id=0), now, driven.out)  # refused without a word
+    driven.node.receive(LINK, other._replace(id=8), now, driven.out)
+    assert len(driven.out.replies) == 1
+    fill(driven, int(550 * PEERS_ROOM), like=store)
+    driven.out = Outbox()
+    driven.node.receive(LINK, other._replace(id=9, key=KEY, slot=store.slot), now, driven.out)
+    assert driven.out.replies == [(LINK, Stored(9, STATUS_OVERLOADED))]
+
+
+def test_as_many_answers_wait_for_a_commit_and_no_more() -> None:
+    driven = Driven(config=Config(batch_waiters_max=3))
+    driven.learn("n2", "n3")
+    driven.link("n2")
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    other = driven.of_another_key(store)
+    read = Read(7, other.ring, other.slot)
+    for number in range(2):
+        driven.node.receive(LINK, other._replace(id=number + 10), 0.0, driven.out)
+        driven.node.receive(LINK, read._replace(id=number + 20), 0.0, driven.out)
+    assert driven.out.replies == [(LINK, ReadAnswer(21, STATUS_OVERLOADED, b""))]
+    driven.node.receive(LINK, other._replace(id=12), 0.0, driven.out)
+    assert driven.out.replies[1:] == [(LINK, Stored(12, STATUS_OVERLOADED))]
+    driven.commit()
+    assert len(driven.out.replies) == 5
+
+
+# ── many reads at once ──
+
+
+def test_a_peer_is_answered_many_records_as_they_are_stored() -> None:
+    driven = Driven()
+    driven.ask(a_put())
+    (slot,) = driven.node.slots_read_by(a_get())
+    (other,) = driven.node.slots_read_by(a_get(key=b"other"))  # type: ignore[arg-type]
+    ring = driven.node.membership.fingerprint
+    (one,) = driven.ask(Read(1, ring, slot))
+    assert isinstance(one, ReadAnswer)
+    (many,) = driven.ask(ReadMany(2, ring, slot + other + slot))
+    assert many == ReadManyAnswer(2, STATUS_OK, pack_row([one.record, b"", one.record]))
+    driven.engine.corrupt(slot)
+    (many,) = driven.ask(ReadMany(3, ring, other + slot))
+    assert many == ReadManyAnswer(3, STATUS_OK, pack_row([b"", None]))
+    assert driven.ask(ReadMany(4, ring + 1, slot)) == [ReadManyAnswer(4, STATUS_RING, b"")]
+
+
+@pytest.mark.parametrize("slots", [b"", b"s" * 26, b"s" * 28, b"s" * 27 * 4097])
+def test_slots_that_are_none_close_the_link(slots: bytes) -> None:
+    driven = Driven()
+    with pytest.raises(ValueError, match="slots of"):
+        driven.ask(ReadMany(1, driven.node.membership.fingerprint, slots))
+
+
+def test_what_a_peer_is_told_of_is_on_the_disk() -> None:
+    driven = Driven()
+    (slot,) = driven.node.slots_read_by(a_get())
+    driven.node.receive(LINK, a_put(), driven.now, driven.out)
+    ring = driven.node.membership.fingerprint
+    driven.node.receive(LINK, ReadMany(2, ring, slot), driven.now, driven.out)
+    assert [reply for _, reply in driven.out.replies] == [ReadManyAnswer(2, STATUS_OK, pack_row([None]))]
+
+
+# ── buckets ──
+
+
+def test_a_replica_refuses_what_was_planned_with_another_n() -> None:
+    driven = Driven()
+    driven.ask(create())
+    ring = driven.node.membership.fingerprint
+    (right,) = driven.node.slots_read_by(a_get()._replace(bucket="wide"))
+    record = Record.EMPTY.pack()
+    for n, status in ((5, STATUS_OK), (3, STATUS_RING), (0, STATUS_RING), (255, STATUS_RING)):
+        slot = right[:2] + bytes([n]) + right[3:]
+        (read,) = driven.ask(Read(1, ring, slot))
+        (stored,) = driven.ask(Store(2, ring, slot, KEY, record))
+        assert (read.status, stored.status) == (status, status)  # type: ignore[union-attr]
+    (other,) = driven.node.slots_read_by(a_get())
+    (read,) = driven.ask(Read(1, ring, other[:2] + b"\5" + other[3:]))
+    assert read == ReadAnswer(1, STATUS_RING, b"")
+
+
+def test_a_replica_refuses_many_and_pages_that_were_planned_with_another_n() -> None:
+    driven = Driven()
+    driven.ask(create())
+    ring = driven.node.membership.fingerprint
+    (wide,) = driven.node.slots_read_by(a_get()._replace(bucket="wide"))
+    (other,) = driven.node.slots_read_by(a_get())
+    wrong = wide[:2] + bytes([3]) + wide[3:]
+    (answer,) = driven.ask(ReadMany(1, ring, wide + other))
+    assert answer.status == STATUS_OK  # type: ignore[union-attr]
+    assert driven.ask(ReadMany(1, ring, wide + wrong)) == [ReadManyAnswer(1, STATUS_RING, b"")]
+    (page,) = driven.ask(Scan(1, ring, wide[:PREFIX_BYTES], b"", 10))
+    assert page.status == STATUS_OK  # type: ignore[union-attr]
+    assert driven.ask(Scan(1, ring, wrong[:PREFIX_BYTES], b"", 10)) == [ScanAnswer(1, STATUS_RING, b"", b"")]

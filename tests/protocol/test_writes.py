@@ -1,0 +1,607 @@
+"""Writes under way, and what is asked before one begins; with several nodes, see stories/."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+
+from dyno.causality import token
+from dyno.causality.context import Context
+from dyno.causality.dots import Dot
+from dyno.causality.record import Record
+from dyno.config import RECORD_BYTES_MAX
+from dyno.protocol.outbox import Outbox
+from dyno.protocol.planner import Intent
+from dyno.protocol.replica import Refusal
+from dyno.protocol.sink import LinkSink
+from dyno.storage.cell import pack_cell
+from dyno.wire.messages import (
+    ALL,
+    STATUS_OK,
+    STATUS_OVERLOADED,
+    STATUS_RING,
+    STATUS_STORAGE,
+    Delete,
+    Done,
+    Failed,
+    Found,
+    Message,
+    Put,
+    Read,
+    ReadAnswer,
+    Store,
+    Stored,
+)
+from tests.protocol.coordinator_harness import (
+    KEY,
+    LINK,
+    At,
+    a_context,
+    a_delete,
+    a_get,
+    a_put,
+    record_at,
+    with_record,
+)
+
+# ── deadlines ──
+
+
+def test_a_write_is_given_up_in_the_end() -> None:
+    at = At(put_timeout_s=3.0)
+    at.ask(a_put())
+    at.commit()
+    assert at.coordinator.deadline() == 3.0
+    at.tick(3.0)
+    failure = at.failure()
+    assert (failure.code, failure.nodes, failure.indeterminate) == ("quorum", "a", True)
+    store = at.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    at.hear("b", Stored(store.id, STATUS_OK))
+    assert at.answers() == []
+
+
+def test_a_commit_that_comes_after_the_write_was_given_up_means_nothing() -> None:
+    at = At(put_timeout_s=3.0)
+    at.ask(a_put())
+    at.tick(3.0)
+    at.failure()
+    at.commit()
+    assert at.answers() == []
+
+
+def test_writes_expire_in_the_order_in_which_they_began() -> None:
+    at = At(put_timeout_s=3.0)
+    for number in range(3):
+        at.now = number * 0.5
+        at.ask(a_put(number))
+    at.tick(3.4)
+    assert [answer.id for answer in at.answers()] == [0]  # type: ignore[union-attr]
+    at.tick(4.0)
+    assert [answer.id for answer in at.answers()] == [1, 2]  # type: ignore[union-attr]
+    assert at.coordinator.writes.deadline() == math.inf
+
+
+# ── links ──
+
+
+def test_an_owner_whose_link_is_down_gets_the_record_when_it_is_back() -> None:
+    at = At()
+    at.cut("b")
+    at.ask(a_put(w=ALL))
+    ((other, store),) = at.sent(Store)
+    assert isinstance(store, Store)
+    assert other == "c"
+    at.cut("c")  # before it answered: who knows whether it came
+    at.link("b")
+    at.link("c")
+    assert at.sent(Store) == [("b", store), ("c", store)]
+    at.commit()
+    for name in "bc":
+        at.hear(name, Stored(store.id, STATUS_OK))
+    assert isinstance(at.answers()[0], Done)
+    at.cut("b")
+    at.link("b")
+    assert at.out.sends == []
+
+
+def test_a_write_that_this_disk_never_got_counts_by_the_others() -> None:
+    at = At()
+    at.ask(a_put())
+    (_, store), _ = at.sent(Store)
+    assert isinstance(store, Store)
+    at.commit_fails()
+    assert at.answers() == []
+    for name in "bc":
+        at.hear(name, Stored(store.id, STATUS_OK))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert done.answered == "b,c"
+
+
+# ── a replica that cannot write ──
+
+
+def begin(at: At, request: Put | Delete) -> list[Refusal]:
+    """Whether it is refused once it has read first."""
+    plan = at.ring.plan(request.bucket, request.key)
+    intent = Intent(request.key, plan.slot, plan.owners, at.ring.fingerprint)
+    refusals: list[Refusal] = []
+
+    def refused(refusal: Refusal, now: float, out: Outbox) -> None:
+        refusals.append(refusal)
+
+    at.coordinator.writes.begin(request, intent, refused, LinkSink(LINK, request.id), at.now, at.out)
+    return refusals
+
+
+def test_a_write_that_cannot_be_done_here_is_refused_and_nothing_was_done() -> None:
+    at = At()
+    with_record(at)
+    requests = (a_put(), a_put(conditional=True), a_delete(context=a_context(at)))
+    at.engine.corrupt(at.ring.plan("bucket", KEY).slot)
+    for request in requests:
+        with pytest.raises(Refusal) as raised:
+            begin(at, request)
+        assert raised.value.status == STATUS_STORAGE
+    assert not at.out
+    assert at.coordinator.writes.under_way == 0
+
+
+def test_a_delete_that_has_read_first_and_cannot_be_done_here_is_refused_then() -> None:
+    at = At()
+    with_record(at)
+    record = record_at(at)
+    at.engine.corrupt(at.ring.plan("bucket", KEY).slot)
+    refusals = begin(at, a_delete())
+    for name, read in at.sent(Read):
+        assert isinstance(read, Read)
+        assert refusals == []
+        at.hear(name, ReadAnswer(read.id, STATUS_OK, record))
+    (refusal,) = refusals
+    assert refusal.status == STATUS_STORAGE
+    assert at.answers() == []  # whoever was told of the refusal answers
+    assert at.out.sends == []
+    assert at.coordinator.writes.under_way == 0
+
+
+# ── the ring ──
+
+
+def test_a_write_that_a_replica_with_another_ring_refused_is_sent_again_after_a_moment() -> None:
+    at = At()
+    at.ask(a_put())
+    (_, store), _ = at.sent(Store)
+    assert isinstance(store, Store)
+    at.hear("b", Stored(store.id, STATUS_RING))
+    at.tick(0.05)
+    assert at.sent(Store) == [("b", store)]
+
+
+def test_data_is_refused_while_somebody_joins() -> None:
+    at = At()
+    at.members.admitting = True
+    at.ask(a_put())
+    failure = at.failure()
+    assert failure.code == "ring"
+    assert "newcomer" in failure.message
+    at.ask(a_delete())
+    assert at.failure().code == "ring"
+    at.ask(a_get(r=1))
+    assert isinstance(at.answers()[0], Found)
+    assert at.replica.take_batch() is None
+
+
+def test_a_delete_reads_by_the_quorum_that_it_came_with() -> None:
+    at = At()
+    at.ask(a_put())
+    at.commit()
+    at.sent(Store)
+    at.ask(a_delete(2)._replace(r=1))
+    assert [type(message) for _, message in at.out.sends] == [Store, Store]  # its own copy is enough
+    at.out.sends.clear()
+    at.answers()
+    at.ask(a_delete(3)._replace(r=ALL))
+    assert len(at.sent(Read)) == 2
+    at.ask(a_delete(4)._replace(r=4))
+    assert "r=4" in at.failure().message
+
+
+def test_a_delete_that_has_read_writes_nothing_once_somebody_joins() -> None:
+    at = At()
+    at.ask(a_delete())
+    ((name, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    other = At("b")
+    other.ask(a_put())
+    copy = other.sent(Store)[0][1]
+    assert isinstance(copy, Store)
+    at.members.admitting = True
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, copy.record))
+    assert at.failure().code == "ring"
+
+
+def test_a_delete_with_a_context_reads_nothing_and_drops_what_it_covers() -> None:
+    at = At()
+    with_record(at)
+    at.ask(a_delete(2, a_context(at)))
+    assert len(at.out.sends) == 2
+    stores = at.sent(Store)
+    assert sorted(name for name, _ in stores) == ["b", "c"]
+    (store, _) = (message for _, message in stores)
+    assert isinstance(store, Store)
+    record = Record.unpack(store.record)
+    assert (record.live, bool(record.context)) == (False, True)
+    at.commit()
+    at.hear("b", Stored(store.id, STATUS_OK))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert Context.unpack(done.context) == record.context
+    assert at.coordinator.writes.under_way == 0
+
+
+def test_a_delete_that_has_read_drops_what_it_read() -> None:
+    at = At()
+    other = At("b")
+    with_record(other)
+    at.ask(a_delete())
+    ((name, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, record_at(other)))
+    (_, store), (_, copy) = at.sent(Store)
+    assert isinstance(store, Store)
+    assert copy == store
+    assert not Record.unpack(store.record).live
+    at.commit()
+    assert at.answers() == []
+    at.hear("b", Stored(store.id, STATUS_OK))
+    assert isinstance(at.answers()[0], Done)
+
+
+def test_a_delete_of_what_nobody_has_writes_nothing() -> None:
+    at = At()
+    at.ask(a_delete())
+    ((name, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
+    assert at.answers() == [Done(1, b"", f"a,{name}", "")]
+    assert at.replica.take_batch() is None
+
+
+# ── if_context ──
+
+
+def test_a_conditional_put_writes_only_where_the_record_is_at_its_context() -> None:
+    at = At(names="a")
+    at.ask(a_put(1, b"one", conditional=True))  # nothing is live
+    at.commit()
+    assert isinstance(at.answers()[0], Done)
+    first = a_context(at)
+    at.ask(a_put(2, b"two", conditional=True))
+    failure = at.failure()
+    assert (failure.code, failure.indeterminate) == ("conflict", False)
+    assert failure.record == at.replica.read(at.ring.plan("bucket", KEY).slot)[0]
+    at.ask(a_put(3, b"three", first, conditional=True))
+    at.commit()
+    assert isinstance(at.answers()[0], Done)
+    at.ask(a_put(4, b"four", first, conditional=True))
+    conflict = at.failure()
+    assert conflict.code == "conflict"
+    assert [sibling.value for sibling in Record.unpack(conflict.record).siblings] == [b"three"]
+    at.ask(a_delete(5, a_context(at)))
+    at.commit()
+    at.answers()
+    at.ask(a_put(6, b"six", conditional=True))  # what was deleted is not live
+    at.commit()
+    assert isinstance(at.answers()[0], Done)
+
+
+def test_a_conflict_with_a_write_on_its_way_is_shown_once_that_is_on_the_disk() -> None:
+    at = At(names="a")
+    at.ask(a_put(1, b"one"))
+    at.ask(a_put(2, b"two", conditional=True))
+    assert at.answers() == []
+    at.commit()
+    done, conflict = at.answers()
+    assert isinstance(done, Done)
+    assert isinstance(conflict, Failed)
+    assert (conflict.id, conflict.code) == (2, "conflict")
+    assert [sibling.value for sibling in Record.unpack(conflict.record).siblings] == [b"one"]
+
+
+def test_a_conflict_with_a_write_that_never_got_to_the_disk_is_none() -> None:
+    at = At(names="a")
+    at.ask(a_put(1, b"one"))
+    at.ask(a_put(2, b"two", conditional=True))
+    at.commit_fails()
+    (failure,) = [answer for answer in at.answers() if isinstance(answer, Failed) and answer.id == 2]
+    assert (failure.code, failure.record, failure.indeterminate) == ("storage", b"", False)
+    assert failure.message == "a: the disk refused another write of this key"
+
+
+# ── bounds ──
+
+
+def test_a_value_has_so_many_bytes_and_no_more() -> None:
+    at = At(names="a", value_bytes_max=10)
+    at.ask(a_put(1, b"\xf5" * 10))
+    at.commit()
+    assert isinstance(at.answers()[0], Done)
+    at.ask(a_put(2, b"\xf5" * 11))
+    failure = at.failure()
+    assert (failure.code, failure.message) == (
+        "invalid",
+        "the value has 11 bytes, more than value_bytes_max=10",
+    )
+    assert at.replica.take_batch() is None
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [a_put(request=b"short"), a_delete()._replace(request=b"x" * 17)],
+)
+def test_a_request_id_has_sixteen_bytes(request_: Put | Delete) -> None:
+    at = At()
+    at.ask(request_)
+    assert at.failure().message == "a request id has 16 bytes"
+
+
+def test_a_context_larger_than_any_record_is_refused_without_being_looked_into() -> None:
+    at = At()
+    at.ask(a_put(context=bytes(RECORD_BYTES_MAX + 1)))
+    assert "never given to anybody" in at.failure().message
+    at.ask(a_delete(context=bytes(RECORD_BYTES_MAX + 1)))
+    assert "never given to anybody" in at.failure().message
+
+
+def test_a_random_context_is_refused() -> None:
+    at = At()
+    random = Random(1)
+    for _ in range(100):
+        at.ask(a_put(context=random.randbytes(random.randrange(1, 60))))
+        assert at.failure().code == "invalid"
+    assert at.replica.take_batch() is None
+
+
+def test_a_delete_of_what_is_malformed_on_all_others_is_answered_too() -> None:
+    at = At()
+    at.ask(a_put())
+    at.commit()
+    (slot,) = at.engine.scan(b"", b"\xff" * 30, limit=9)[0]
+    at.engine.corrupt(slot[0])
+    at.answers()
+    at.sent(Store)
+    at.ask(a_delete())
+    for name, read in at.sent(Read):
+        assert isinstance(read, Read)
+        at.hear(name, ReadAnswer(read.id, STATUS_OK, b"junk"))
+    failure = at.failure()
+    assert (failure.code, failure.indeterminate) == ("storage", False)
+    assert "malformed" in failure.message
+
+
+# ── contexts of answers ──
+
+
+def context_of(answer: Message) -> Context:
+    assert isinstance(answer, Done)
+    return Context.unpack(answer.context)
+
+
+def test_the_context_of_a_blind_write_covers_that_write_alone() -> None:
+    at = At(names="a")
+    contexts = []
+    for number in range(3):
+        at.ask(a_put(number, b"%d" % number))
+        at.commit()
+        contexts.append(context_of(at.answers()[0]))
+    at.ask(a_get(9))
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    record = Record.unpack(found.record)
+    for number, context in enumerate(contexts):
+        covered = [sibling.value for sibling in record.siblings if context.covers(sibling.dot)]
+        assert covered == [b"%d" % number]
+
+
+def test_the_context_of_a_write_that_had_read_everything_is_that_of_the_record() -> None:
+    at = At(names="a")
+    at.ask(a_put(1))
+    at.commit()
+    read = token.encode(context_of(at.answers()[0]), cluster=b"c" * 16, bucket="bucket", key=KEY)
+    at.ask(a_put(2, b"next", read))
+    at.commit()
+    written = context_of(at.answers()[0])
+    at.ask(a_get(3))
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    assert Record.unpack(found.record).context == written
+
+
+# ── overload ──
+
+
+def write_many(at: At, count: int) -> list[Store]:
+    """The copies that go to b and c."""
+    for number in range(count):
+        at.ask(a_put(number, key=b"key %d" % number))
+    return [store for name, store in at.sent(Store) if name == "b" and isinstance(store, Store)]
+
+
+def slow_down(at: At) -> None:
+    """The disk takes a millisecond for a record from now on, as far as anybody knows."""
+    write_many(at, 200)
+    assert at.replica.take_batch(at.now) is not None
+    at.now += 0.2
+    at.replica.committed(at.now, at.out, 0.2)
+    for store in [store for name, store in at.sent(Store) if name == "b"]:
+        at.hear("b", Stored(store.id, STATUS_OK))  # type: ignore[union-attr]
+    at.answers()
+
+
+def test_a_write_that_would_wait_too_long_for_the_disk_is_refused_before_it_begins() -> None:
+    at = At(names="a")
+    slow_down(at)
+    write_many(at, 600)
+    answers = at.answers()
+    assert 50 < len(answers) < 150
+    refused = answers[-1]
+    assert isinstance(refused, Failed)
+    assert (refused.code, refused.indeterminate) == ("overloaded", False)
+    assert refused.message.startswith("a: writes wait 0.5")
+    assert 500 <= refused.retry_after_ms <= 550
+    at.ask(a_delete(context=b""))  # reads first, and then would write
+    assert at.failure().code == "overloaded"
+    at.commit()
+    assert len(at.answers()) + len(answers) == 600
+    at.ask(a_put(1000))
+    at.commit()
+    assert isinstance(at.answers()[0], Done)
+
+
+def test_a_write_whose_caller_waits_for_less_is_refused_earlier() -> None:
+    at = At(names="a")
+    slow_down(at)
+    write_many(at, 100)
+    at.ask(a_put(1000, budget_ms=150))
+    assert at.failure().code == "overloaded"
+    at.ask(a_put(1001, budget_ms=250))
+    assert at.answers() == []
+
+
+def test_a_write_is_not_begun_when_too_many_of_its_owners_refused_copies_lately() -> None:
+    at = At()
+    stores = write_many(at, 100)
+    for name in "bc":
+        at.hear(name, Stored(stores[-1].id, STATUS_OVERLOADED))
+    at.answers()
+    at.ask(a_put(1000))
+    failed = at.failure()
+    assert (failed.code, failed.indeterminate) == ("overloaded", False)
+    assert failed.message == "a: fewer than 2 owners of the key keep up with writes"
+    at.ask(a_put(1001, w=1))
+    assert at.answers() == []
+    for store in stores[:50]:
+        at.hear("b", Stored(store.id, STATUS_OK))
+    at.ask(a_put(1002))
+    assert at.answers() == []
+
+
+def test_a_peer_that_owes_many_answers_and_gives_none_is_not_waited_for() -> None:
+    at = At()
+    write_many(at, 65)
+    at.now = 1.4
+    at.ask(a_put(1000))
+    assert at.answers() == []
+    at.now = 1.6
+    at.ask(a_put(1001))
+    assert at.failure().code == "overloaded"
+    at.coordinator.link_down("b", at.out)
+    at.ask(a_put(1002))
+    assert at.answers() == []
+
+
+def silent(at: At) -> None:
+    """Both others owe so many answers, and have given none for so long, that they are not waited for."""
+    write_many(at, 65)
+    at.now = 1.6
+    at.ask(a_put(1000))
+    assert at.failure().code == "overloaded"
+    assert at.coordinator.writes.under_way == 65
+
+
+def test_a_peer_owes_nothing_on_a_new_link() -> None:
+    at = At()
+    silent(at)
+    at.link("b")  # nobody has noticed that the old one broke
+    at.ask(a_put(1001))
+    assert at.answers() == []
+    assert at.coordinator.writes.under_way == 66
+
+
+def test_a_peer_that_leaves_the_ring_is_forgotten() -> None:
+    at = At()
+    silent(at)
+    at.turn("ab")
+    at.turn("abc")
+    at.ask(a_put(1001))
+    assert at.answers() == []
+    assert at.coordinator.writes.under_way == 66
+
+
+def test_nobody_asks_whether_peers_keep_up_with_a_few_writes() -> None:
+    at = At()
+    write_many(at, 10)
+    at.now = 1.6
+    at.ask(a_put(1000))
+    assert at.answers() == []
+    assert at.coordinator.writes.under_way == 11
+
+
+# ── buckets with properties of their own ──
+
+
+def test_a_write_that_goes_on_to_another_owner_while_its_bucket_is_reserved_counts_as_before() -> None:
+    at = At()
+    at.ask(a_put())
+    at.commit()
+    at.serving["bucket"] = None
+    (name, store), *_ = at.sent(Store)
+    assert isinstance(store, Store)
+    at.hear(name, Stored(store.id, STATUS_OK))
+    assert isinstance(at.answers()[0], Done)
+
+
+def of_another_kind() -> bytes:
+    packed = bytearray(Record.EMPTY.write(Context.EMPTY, Dot(b"a" * 16, 1), b"r" * 16, b"v").pack())
+    packed[1] = 7
+    return bytes(packed)
+
+
+def test_an_operation_of_another_kind_than_the_record_is_invalid() -> None:
+    at = At("a", "a")
+    slot = at.ring.plan("bucket", KEY).slot
+    at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
+    for request in (a_put(), a_delete()):
+        at.ask(request)
+        failure = at.failure()
+        assert failure.code == "invalid"
+        assert "a packed record has the other kind 7" in failure.message
+
+
+def test_a_delete_that_finds_a_record_of_another_kind_only_here_is_invalid() -> None:
+    at = At("a", "ab")
+    slot = at.ring.plan("bucket", KEY).slot
+    at.ask(a_delete())
+    ((name, read),) = at.sent(Read)
+    assert isinstance(read, Read)
+    at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
+    record = Record.EMPTY.write(Context.EMPTY, Dot(b"a" * 16, 1), b"r" * 16, b"v").pack()
+    at.hear(name, ReadAnswer(read.id, STATUS_OK, record))
+    failure = at.failure()
+    assert (failure.code, "holds no siblings" in failure.message) == ("invalid", True)
+
+
+def test_a_conditional_put_over_a_record_of_another_kind_is_invalid() -> None:
+    at = At()
+    slot = at.ring.plan("bucket", KEY).slot
+    at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
+    at.ask(a_put(conditional=True))
+    failure = at.failure()
+    assert (failure.code, "holds no siblings" in failure.message) == ("invalid", True)
+
+
+def test_conditional_puts_that_wait_for_a_commit_to_be_refused_are_bounded() -> None:
+    at = At(batch_waiters_max=5)
+    at.ask(a_put())
+    for number in range(2, 12):
+        at.ask(a_put(number, conditional=True))
+    refused = at.answers()
+    assert [failed.id for failed in refused] == [6, 7, 8, 9, 10, 11]  # type: ignore[union-attr]
+    assert {failed.code for failed in refused} == {"overloaded"}  # type: ignore[union-attr]
+    at.commit()
+    conflicts = at.answers()
+    assert [failed.id for failed in conflicts] == [2, 3, 4, 5]  # type: ignore[union-attr]
+    assert {failed.code for failed in conflicts} == {"conflict"}  # type: ignore[union-attr]
