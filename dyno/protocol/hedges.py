@@ -89,6 +89,13 @@ class Hedges:
             if not get.overdue:
                 replica.usual.took(now - get.began)
 
+    def heard(self, node: str, now: float) -> None:
+        """A replica answered something that takes its own time: it is not silent, whatever it took."""
+        replica = self._replicas.get(node)
+        if replica is not None:
+            replica.heard_at = now
+            replica.silent = False
+
     def tick(self, now: float, out: Outbox) -> None:
         for node, replica in self._replicas.items():
             asked = replica.asked

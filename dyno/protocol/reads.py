@@ -75,14 +75,16 @@ class Reads:
 
     def answer(self, node: str, message: ReadAnswer | ScanAnswer, now: float, out: Outbox) -> None:
         """A replica's; one to a read that is over is late and means nothing."""
-        get = self._gets.get(message.id) or self._trailing.get(message.id)
-        if get is None or isinstance(get, ListingCoordinator) != isinstance(message, ScanAnswer):
+        get = self._gets.get(message.id)
+        if isinstance(message, ScanAnswer):
+            self._hedges.heard(node, now)
+            if isinstance(get, ListingCoordinator):
+                self._scanned(get, node, message, now, out)
             return
-        self._hedges.answered(get, node, now)
-        if isinstance(message, ReadAnswer):
+        get = get or self._trailing.get(message.id)
+        if get is not None and not isinstance(get, ListingCoordinator):
+            self._hedges.answered(get, node, now)
             self._answered(get, node, message.status, message.record, now, out)
-        elif isinstance(get, ListingCoordinator) and not get.answered:
-            self._scanned(get, node, message, now, out)
 
     def link_up(self, node: str, out: Outbox) -> None:
         """What could not be asked of a node is asked now."""
