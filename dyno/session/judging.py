@@ -118,11 +118,12 @@ def spared_s(failed: Failed, *, draw: float) -> float:
 
 def too_late(call: Call, links: Links, *, saving: bool) -> DynoError:
     """The caller's timeout passed. saving: while the call waited for a token of the budget."""
-    if call.link is not None:
+    refusal = call.trouble.failure if call.trouble is not None else None
+    if call.link is not None and (refusal is None or not call.reads):
         text = f"{call.link.name} at {call.link.address} did not answer in time"
         return failures.timeout(call, text, indeterminate=not call.reads)
-    if call.trouble is not None and call.trouble.failure is not None:
-        return call.trouble.failure
+    if refusal is not None:
+        return refusal  # of a read that was sent again since, too: it says more than silence
     if saving:
         text = (
             "the node that had the request was lost or silent, and so many calls had to be sent again "

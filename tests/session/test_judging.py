@@ -172,6 +172,18 @@ def test_a_node_that_did_not_answer_is_named(request_, indeterminate):
     assert error.indeterminate is indeterminate
 
 
+@pytest.mark.parametrize(("request_", "told"), [(READ, "too much"), (WRITE, "n1 at n1:7101 did not answer")])
+def test_of_a_read_that_was_sent_again_the_last_refusal_is_told_of_a_write_that_it_may_be_done(
+    request_, told
+):
+    call = a_call(request_)
+    call.troubled().failure = Overloaded("too much", retry_after=1.0)
+    call.link = NodeLink("n1:7101", listed=True)
+    call.link.name = "n1"
+    error = too_late(call, Links(["n1:7101"], random.Random(1)), saving=False)
+    assert str(error).startswith(told)
+
+
 def test_a_call_that_rested_ends_with_the_refusal_that_made_it_rest():
     call = a_call(READ)
     call.troubled().failure = refusal = Overloaded("too much", retry_after=1.0)
