@@ -417,7 +417,7 @@ def test_a_name_that_is_taken_and_another_cluster(
         ended = dyno(*node_words(tmp_path / place), "--join", here, "--log-level", "error")
         assert (ended.returncode, ended.stderr.count(b"\n")) == (2, 1), place
         # One that returns to its own cluster may serve before it hears which one the address belongs to.
-        assert ended.stdout == b"" or place == "there" and ended.stdout.startswith(b"dyno: n1 ready on ")
+        assert ended.stdout == b"" or (place == "there" and ended.stdout.startswith(b"dyno: n1 ready on "))
         assert complaint in ended.stderr.decode()
 
 
