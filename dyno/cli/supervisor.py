@@ -134,7 +134,7 @@ class Child:
             return f"was killed by signal {-self.code}"
 
     def _printed(self, line: str) -> None:
-        if line == f"dyno: {self.seat.name} ready on {self.seat.address}":
+        if line == f"dyno: {self.seat.name} ready on {self.seat.address}" and not self.ready:
             self.ready = True
             self._events.send_nowait(self)
 
@@ -148,7 +148,7 @@ class Child:
 async def _until_ready(
     children: Sequence[Child], happened: trio.MemoryReceiveChannel[Child], founded: Callable[[], None]
 ) -> None:
-    while not all(child.ready for child in children):
+    for _ in children:  # each says so once; what comes after that is for `_while_alive`
         child = await happened.receive()
         if child.ended.is_set():
             raise child.failure()
