@@ -304,8 +304,26 @@ class Process:
     def _settle(self) -> None:
         if self._settling or self.ended is not None:
             return  # carrying out something closed a link, of which the node heard: the turn goes on
+        node, now = self.node, self._clock.now
+        self._carry_out(now)
+        deadline = node.deadline()
+        if deadline is not None and deadline <= now:  # what was gathered in this turn begins at its end
+            node.tick(now, self._out)
+            self._carry_out(now)
+            deadline = node.deadline()
+        if self.ended is not None:
+            return
+        if self._out.stop is not None:
+            self._end(self._out.stop)
+        elif self._stopping and self._committing is None and not node.busy:
+            self._end("stopped")
+        elif deadline is not None and deadline < self._wake_at:
+            self._wake_at = deadline
+            self._kernel.at(self._clock.true_time(deadline), self._wake, deadline)
+
+    def _carry_out(self, now: float) -> None:
         self._settling = True
-        node, out = self.node, self._out
+        out = self._out
         while self.ended is None and (
             out.sends or out.replies or out.datagrams or out.connect or out.disconnect or out.events
         ):  # as `bool(out)` says, which takes twice as long
@@ -314,29 +332,19 @@ class Process:
             else:
                 self._deliver_singly()
         self._settling = False
-        if self.ended is not None or (self._committing is None and not self._hand_over()):
-            return
-        if out.stop is not None:
-            self._end(out.stop)
-        elif self._stopping and self._committing is None:
-            self._end("stopped")
-        else:
-            deadline = node.deadline()
-            if deadline is not None and deadline < self._wake_at:
-                self._wake_at = deadline
-                self._kernel.at(self._clock.true_time(deadline), self._wake, deadline)
+        if self._committing is None and self.ended is None:
+            batch = self.node.take_batch(now)
+            if batch is not None:
+                self._hand_over(batch)
 
-    def _hand_over(self) -> bool:
-        """The disk gets the next batch, if there is one. Whether this process lives on."""
-        batch = self.node.take_batch(self._clock.now)
-        if batch is None:
-            return True
+    def _hand_over(self, batch: Batch) -> None:
         self._committing = batch
         least, most = self._machine.commit_s
         seconds = least + (most - least) * self._random.random()
         seconds += self._machine.seconds_per_record * len(batch.writes)
         self._after(seconds, self._commit, batch, seconds)
-        return self._effects_left is None or not self._did_one()
+        if self._effects_left is not None:
+            self._did_one()
 
     def _deliver(self) -> None:
         """Once through the outbox; what it leads to may fill it again."""
