@@ -272,8 +272,8 @@ class Coordinator:
         out: Outbox,
     ) -> None:
         """This replica cannot write, and has not. Another owner may, unless this one was the other."""
-        others = [name for name in plan.owners if name != self._me]
-        if refusal.status == STATUS_OVERLOADED or request.forwarded or not others:
+        is_other = self._me in plan.owners and len(plan.owners) > 1
+        if refusal.status == STATUS_OVERLOADED or request.forwarded or not is_other:
             sink.failed(self._failure(refusal), out)
         else:
             if refusal.is_news:
