@@ -585,6 +585,7 @@ def test_a_node_that_cannot_keep_its_part_asks_the_next() -> None:
 
 def test_an_owner_that_comes_back_in_time_counts_as_itself() -> None:
     writing = sloppy(Fallbacks(""), w=1, pw=1, linked="", me="s")
+    assert writing.put.bytes == len(STORE.record)
     assert writing.put.is_owner("b")
     assert not writing.put.is_owner("s")
     writing.peers.up("b", "b")

@@ -44,6 +44,7 @@ from tests.protocol.coordinator_harness import (
     a_delete,
     a_get,
     a_put,
+    not_owned,
     record_at,
     with_record,
 )
@@ -719,3 +720,17 @@ def test_fallbacks_have_room_where_owners_have_none() -> None:
     at.members.dead = []
     at.ask(a_put(100, pw=2))
     assert at.failure().message.endswith("fewer than 2 owners of the key keep up with writes")
+
+
+def test_a_deletion_that_is_stood_in_for_a_second_time_is_there_already() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    for name in at.ring.plan("bucket", key).owners:
+        at.cut(name)
+    context = token.encode(Context.EMPTY.add(Dot(b"a" * 16, 1)), cluster=b"c" * 16, bucket="bucket", key=key)
+    for committed in (False, True):
+        at.ask(a_delete(1, context)._replace(key=key, w=1))
+        assert bool(at.answers()) == committed
+        if not committed:
+            at.commit()
+            assert at.answers()
