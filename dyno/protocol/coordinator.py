@@ -16,6 +16,7 @@ from dyno.protocol.forward import Forwarding
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.planner import Intent
 from dyno.protocol.reads import Reads
+from dyno.protocol.recovery import SOUND
 from dyno.protocol.replica import Refusal
 from dyno.protocol.sink import Failure, LinkSink, invalid, overloaded
 from dyno.protocol.writes import Writes
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.peers import Peers
     from dyno.protocol.planner import Planner
+    from dyno.protocol.recovery import Weakness
     from dyno.protocol.replica import Replica
     from dyno.protocol.ring import Plan, Ring
     from dyno.protocol.sink import Sink
@@ -65,6 +67,7 @@ class Coordinator:
         membership: Membership,
         planner: Planner,
         read_line: ReadLine | None = None,
+        weakness: Weakness = SOUND,
     ) -> None:
         self.reads = Reads(
             me=me,
@@ -73,6 +76,7 @@ class Coordinator:
             peers=peers,
             planner=planner,
             read_line=ReadLine(config) if read_line is None else read_line,
+            weakness=weakness,
         )
         self.writes = Writes(
             me=me,

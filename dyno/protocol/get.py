@@ -5,6 +5,9 @@ answer, and one more whenever an answer is late (hedged reads: Dean, Barroso, Th
 bytes are answered without being decoded. Different ones are merged, the merge is answered and sent to those
 that were behind (read repair, Dynamo §5). Owners that were asked but answer after the verdict are compared
 too.
+
+An owner that is not complete again yet says so (`recovery`). Its answer is merged with the others, but counts
+only where too few others can answer.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from dyno.protocol.peers import Peers
 from dyno.protocol.quorum import Tally, Verdict
 from dyno.protocol.replica import Refusal, Replica
 from dyno.protocol.sink import Failure, ReadSink
-from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, STATUS_RING, Read, Scan, Store
+from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, STATUS_RING, STATUS_WEAK, Read, Scan, Store
 
 _RETRY_AFTER_S = 0.1  # where owners are overloaded: they answer at once, so this is a pause for them
 
@@ -41,6 +44,7 @@ class GetCoordinator:
         "_replica",
         "_sink",
         "_tally",
+        "_weak",
         "answered",
         "began",
         "deadline",
@@ -84,6 +88,7 @@ class GetCoordinator:
         self._late = False  # whether answers are so late that any owner may be asked
         self._tally = Tally(needed=needed, candidates=len(owners))
         self._overloaded = False  # whether an owner said so
+        self._weak: dict[str, bytes] = {}  # answers that do not count yet
 
     def start(self, out: Outbox) -> None:
         """Ask the others; `answer` for `me` follows as soon as its own copy is read."""
@@ -97,12 +102,15 @@ class GetCoordinator:
         self._asked[node] = False
         if status == STATUS_OK:
             self._take(node, record, out)
+        elif status == STATUS_WEAK:
+            self._weak[node] = record
+            self._tally.cannot(node)
         elif status != STATUS_RING:
             self._overloaded = self._overloaded or status == STATUS_OVERLOADED
             self._tally.cannot(node)
         if not self.answered:
             self._judge(now, out)
-        elif status == STATUS_OK:
+        elif status in (STATUS_OK, STATUS_WEAK):
             self._repair(out)
         return status == STATUS_RING and not self.answered
 
@@ -136,7 +144,12 @@ class GetCoordinator:
             self.answered = True
             self._sink.failed(Failure(Code.RING, "the ring changed during the read"), out)
 
-    def expire(self, out: Outbox) -> None:
+    def expire(self, now: float, out: Outbox) -> None:
+        if self.answered:
+            return
+        if self._weak:
+            self._count_the_weak(out)
+            self._judge(now, out)
         if not self.answered:
             self._fail(out, " in time")
 
@@ -181,6 +194,8 @@ class GetCoordinator:
         return Read(self.id, self.ring, self.slot)
 
     def _judge(self, now: float, out: Outbox) -> None:
+        if self._weak and self._sound_left() < self._needed:
+            self._count_the_weak(out)
         verdict = self._tally.verdict
         if verdict is Verdict.MET:
             self.answered = True
@@ -189,6 +204,19 @@ class GetCoordinator:
             self._fail(out, "")
         else:
             self._ask_more(out)
+
+    def _sound_left(self) -> int:
+        """How many owners have answered, or may, that are complete."""
+        return len(self._tally.yes) + sum(
+            self._asked.get(node, False) or (self._may_be_asked(node) and self._peers.can_ask(node))
+            for node in self._owners
+        )
+
+    def _count_the_weak(self, out: Outbox) -> None:
+        """Too few others can answer."""
+        weak, self._weak = self._weak, {}
+        for node, record in weak.items():
+            self._take(node, record, out)
 
     def _met(self, now: float, out: Outbox) -> None:
         merged = self._merged(out)
@@ -213,12 +241,13 @@ class GetCoordinator:
 
     def _merged(self, out: Outbox) -> bytes | None:
         """One record out of all answers; None where a dot has two values (already reported)."""
-        first, *others = self._answers.values()
+        answers = self._answers | self._weak if self._weak else self._answers
+        first, *others = answers.values()
         if all(other == first for other in others):
             return first
         merged: Record | None = None
         try:
-            for packed in self._answers.values():
+            for packed in answers.values():
                 if packed:
                     record = Record.unpack(packed)
                     merged = record if merged is None else merged.merge(record)
@@ -235,10 +264,10 @@ class GetCoordinator:
 
     def _spread(self, merged: bytes, out: Outbox) -> None:
         """Read repair: send the merge to those whose answer was behind it. No answer is wanted."""
-        for node, record in self._answers.items():
+        for node, record in (*self._answers.items(), *self._weak.items()):
             if record == merged:
                 continue
-            self._answers[node] = merged
+            (self._answers if node in self._answers else self._weak)[node] = merged
             if node == self._me:
                 try:
                     self._replica.merge(self.slot, self._key, merged)

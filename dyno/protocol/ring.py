@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES, KEY_BYTES_MAX
+from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES, COPIES_MAX, KEY_BYTES_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import (
+    SLOT_BYTES,
     Keyspace,
     bucket_id,
     slot_bucket,
@@ -64,6 +65,22 @@ class Ring:
     def names(self) -> list[str]:
         """Of all that own anything."""
         return self._names
+
+    @property
+    def partitions(self) -> int:
+        return self._keyspace.partitions
+
+    def owners(self, slot: bytes) -> tuple[str, ...]:
+        """The primaries of a slot, or of whatever begins with a partition and an n, in preference order."""
+        return self._owners_of(slot)
+
+    def is_slot(self, slot: bytes) -> bool:
+        """Whether there can be a record under this engine key."""
+        return (
+            len(slot) == SLOT_BYTES
+            and slot_partition(slot) < self.partitions
+            and 1 <= slot_copies(slot) <= COPIES_MAX
+        )
 
     def plan(self, bucket: str, key: bytes, copies: int = COPIES) -> Plan:
         """copies: the bucket's n; where there are fewer members, they all are owners. Raises InvalidRequest
