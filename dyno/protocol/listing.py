@@ -145,7 +145,7 @@ class ListingCoordinator(GetCoordinator):
             lost = [hash for hash in page.damaged if hash not in self._keys]
             if not lost:
                 self._answers[name] = record
-                self._tally.did(name)
+                self._count(name)
             else:
                 self._tally.cannot(name)
                 if name == node:
@@ -246,7 +246,9 @@ class _Doubt:
         self._hash = hash
         self._key = key
 
-    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
+    def found(
+        self, record: bytes, answered: list[str], now: float, out: Outbox, fallbacks: Sequence[str] = ()
+    ) -> None:
         live = bool(record) and is_live(record)
         self._doubts.decided(self._hash, self._key, live=live, now=now, out=out)
 

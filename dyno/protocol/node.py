@@ -32,6 +32,8 @@ from dyno.protocol.coordinator import COORDINATED, Coordinator
 from dyno.protocol.exchange import Exchange
 from dyno.protocol.foresight import Foresight
 from dyno.protocol.generations import Generations
+from dyno.protocol.handoff import Handoff
+from dyno.protocol.hints import Hints
 from dyno.protocol.lineage import Lineage
 from dyno.protocol.overload import ReadLine, answer_to
 from dyno.protocol.peer_requests import PeerRequests
@@ -39,6 +41,7 @@ from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
 from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.ring import Ring
+from dyno.protocol.spares import Spares
 from dyno.wire.members import pack_members
 from dyno.wire.messages import (
     STATUS_OK,
@@ -151,6 +154,15 @@ class Node:
             random=random,
         )
         self._recovery = self._lineage.recovery
+        self.hints = Hints(config=config, replica=self._replica)
+        self._generations = Generations(self._replica)
+        self._handoff = Handoff(
+            config=config,
+            hints=self.hints,
+            replica=self._replica,
+            peers=self._peers,
+            planner=self._planner,
+        )
         self._coordinator = Coordinator(
             me=self.name,
             config=config,
@@ -160,6 +172,14 @@ class Node:
             read_line=self.read_line,
             planner=self._planner,
             weakness=self._recovery,
+            hints=self.hints,
+            spares=Spares(
+                hints=self.hints,
+                handoff=self._handoff,
+                generations=self._generations,
+                planner=self._planner,
+                peers=self._peers,
+            ),
         )
         self._bulk_reads = BulkReads(
             me=self.name,
@@ -180,6 +200,9 @@ class Node:
             replica=self._replica,
             copies=self._buckets.table.copies,
             weakness=self._recovery,
+            hints=self.hints,
+            handoff=self._handoff,
+            generations=self._generations,
         )
         self._foresight = Foresight(me=self.name, planner=self._planner)
         self._exchanges = Exchange(
@@ -189,9 +212,9 @@ class Node:
             replica=self._replica,
             peers=self._peers,
             recovery=self._recovery,
-            generations=Generations(self._replica),
+            generations=self._generations,
         )
-        self._background: list[Background] = [self._exchanges]
+        self._background: list[Background] = [self._handoff, self._exchanges]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address

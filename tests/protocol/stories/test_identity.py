@@ -18,8 +18,8 @@ from dyno.protocol.recovery import Recovery
 from dyno.simulator.machine import Machine
 from dyno.simulator.simulation import Simulation, address_of
 from dyno.storage.memory import MemoryEngine
-from dyno.wire.messages import ALL
-from tests.protocol.stories.cluster_harness import User, on_disk, values
+from dyno.wire.messages import ALL, STRICT, Found
+from tests.protocol.stories.cluster_harness import User, failed, on_disk, values
 
 Simulate = Callable[..., Simulation]
 Off = pytest.MonkeyPatch
@@ -194,15 +194,41 @@ def a_lost_disk_is_asked_by_one_that_is_behind(sim: Simulation) -> None:
     sim.isolate("n3")
     for key in KEYS:
         User(sim, "n1").put(key, b"two", tokens[key])
+    machine = lose(sim, "n1")  # with its hints for n3
     rejoin(sim, "n3")
-    assert sim.run_until(sim.agreed, limit_s=60)
-    machine = lose(sim, "n1")
     assert sim.run_until(lambda: machine.ready and sim.agreed(), limit_s=60)
     for key in KEYS:
         for node in ("n3", "n1"):
             assert values(User(sim, node).get(key)) == [b"two"]
     settle(sim)
     assert equal_everywhere(sim, *KEYS)
+
+
+def test_strict_reads_never_count_a_disk_that_forgot_and_say_so(simulate: Simulate) -> None:
+    sim = simulate(3, config=SLOW)
+    tokens = {key: User(sim, "n1").put(key, b"one", w=ALL) for key in KEYS}
+    old = sim.machines["n1"].engine.copy()
+    sim.isolate("n3")
+    for key in KEYS:
+        User(sim, "n1").put(key, b"two", tokens[key])
+    sim.run_for(TELL_INTERVAL_S)
+    sim.kill("n1")
+    rejoin(sim, "n3")
+    set_back(sim, "n1", old)
+    assert sim.run_until(sim.agreed, limit_s=60)
+    sim.kill("n2")
+    assert sim.machines["n1"].node.recovering
+    answers = [User(sim, node).ask_get(KEYS[-1], pr=STRICT) for node in ("n3", "n1")]
+    for answer in answers:
+        assert failed(answer).code == "quorum"
+        assert failed(answer).message.endswith("not complete again yet: n1")
+    sim.restart("n2")
+    assert sim.run_until(sim.agreed, limit_s=60)
+    for key in KEYS:
+        for node in ("n2", "n3", "n1"):
+            answer = User(sim, node).ask_get(key, pr=STRICT)
+            assert isinstance(answer, Found)
+            assert values(Record.unpack(answer.record)) == [b"two"]
 
 
 STALE = [an_old_copy_is_asked_by_one_that_is_behind, a_lost_disk_is_asked_by_one_that_is_behind]
