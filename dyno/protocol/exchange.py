@@ -65,6 +65,7 @@ LISTED_BYTES_MAX: Final = 8 << 20  # that are read to answer
 PARALLEL_MAX: Final = 4  # exchanges of a recovering node
 ANSWER_TIMEOUT_S: Final = 10.0
 RETRY_AFTER_S: Final = 0.5  # after a refusal, before that node is asked again
+BURST_S: Final = 0.05  # of the rate, that may be moved at once
 YIELD_S: Final = 0.05  # while clients wait for the disk
 
 
@@ -390,7 +391,8 @@ class Exchange:
             del self._asked[id]
 
     def _spend(self, size: int, now: float) -> None:
-        self._free_at = max(self._free_at, now) + size / self._config.exchange_rate_bytes_max
+        paid_at = max(self._free_at, now - BURST_S)
+        self._free_at = paid_at + size / self._config.exchange_rate_bytes_max
 
     def _next_id(self) -> int:
         self._last_id += 1
