@@ -218,7 +218,7 @@ def test_a_node_with_another_ring_is_asked_again_and_another_one_meanwhile() -> 
     assert reading.asked() == "b"
     reading.answer("b", NEW)
     reading.answer("a", NEW)
-    assert reading.sink.found_ == [(NEW, ["a", "b"])]
+    assert reading.sink.found_ == [(NEW, ["b", "a"])]
     assert not reading.answer("c", status=STATUS_RING)  # nothing is worth asking any more
 
 
