@@ -29,8 +29,6 @@ from dyno.wire.messages import (
     Found,
     Message,
     Put,
-    Read,
-    ReadAnswer,
     Store,
     Stored,
 )
@@ -150,23 +148,6 @@ def test_a_write_that_cannot_be_done_here_is_refused_and_nothing_was_done() -> N
     assert at.coordinator.writes.under_way == 0
 
 
-def test_a_delete_that_has_read_first_and_cannot_be_done_here_is_refused_then() -> None:
-    at = At()
-    with_record(at)
-    record = record_at(at)
-    at.engine.corrupt(at.ring.plan("bucket", KEY).slot)
-    refusals = begin(at, a_delete())
-    for name, read in at.sent(Read):
-        assert isinstance(read, Read)
-        assert refusals == []
-        at.hear(name, ReadAnswer(read.id, STATUS_OK, record))
-    (refusal,) = refusals
-    assert refusal.status == STATUS_STORAGE
-    assert at.answers() == []  # whoever was told of the refusal answers
-    assert at.out.sends == []
-    assert at.coordinator.writes.under_way == 0
-
-
 # ── the ring ──
 
 
@@ -194,35 +175,6 @@ def test_data_is_refused_while_somebody_joins() -> None:
     assert at.replica.take_batch() is None
 
 
-def test_a_delete_reads_by_the_quorum_that_it_came_with() -> None:
-    at = At()
-    at.ask(a_put())
-    at.commit()
-    at.sent(Store)
-    at.ask(a_delete(2)._replace(r=1))
-    assert [type(message) for _, message in at.out.sends] == [Store, Store]  # its own copy is enough
-    at.out.sends.clear()
-    at.answers()
-    at.ask(a_delete(3)._replace(r=ALL))
-    assert len(at.sent(Read)) == 2
-    at.ask(a_delete(4)._replace(r=4))
-    assert "r=4" in at.failure().message
-
-
-def test_a_delete_that_has_read_writes_nothing_once_somebody_joins() -> None:
-    at = At()
-    at.ask(a_delete())
-    ((name, read),) = at.sent(Read)
-    assert isinstance(read, Read)
-    other = At("b")
-    other.ask(a_put())
-    copy = other.sent(Store)[0][1]
-    assert isinstance(copy, Store)
-    at.members.admitting = True
-    at.hear(name, ReadAnswer(read.id, STATUS_OK, copy.record))
-    assert at.failure().code == "ring"
-
-
 def test_a_delete_with_a_context_reads_nothing_and_drops_what_it_covers() -> None:
     at = At()
     with_record(at)
@@ -242,32 +194,13 @@ def test_a_delete_with_a_context_reads_nothing_and_drops_what_it_covers() -> Non
     assert at.coordinator.writes.under_way == 0
 
 
-def test_a_delete_that_has_read_drops_what_it_read() -> None:
+def test_a_delete_without_a_context_covers_nothing() -> None:
     at = At()
-    other = At("b")
-    with_record(other)
+    with_record(at)
     at.ask(a_delete())
-    ((name, read),) = at.sent(Read)
-    assert isinstance(read, Read)
-    at.hear(name, ReadAnswer(read.id, STATUS_OK, record_at(other)))
-    (_, store), (_, copy) = at.sent(Store)
-    assert isinstance(store, Store)
-    assert copy == store
-    assert not Record.unpack(store.record).live
-    at.commit()
-    assert at.answers() == []
-    at.hear("b", Stored(store.id, STATUS_OK))
-    assert isinstance(at.answers()[0], Done)
-
-
-def test_a_delete_of_what_nobody_has_writes_nothing() -> None:
-    at = At()
-    at.ask(a_delete())
-    ((name, read),) = at.sent(Read)
-    assert isinstance(read, Read)
-    at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
-    assert at.answers() == [Done(1, b"", f"a,{name}", "")]
-    assert at.replica.take_batch() is None
+    assert at.answers() == [Done(1, b"", "", "")]
+    assert at.out.sends == []
+    assert Record.unpack(record_at(at)).live
 
 
 # ── if_context ──
@@ -363,23 +296,6 @@ def test_a_random_context_is_refused() -> None:
         at.ask(a_put(context=random.randbytes(random.randrange(1, 60))))
         assert at.failure().code == "invalid"
     assert at.replica.take_batch() is None
-
-
-def test_a_delete_of_what_is_malformed_on_all_others_is_answered_too() -> None:
-    at = At()
-    at.ask(a_put())
-    at.commit()
-    (slot,) = at.engine.scan(b"", b"\xff" * 30, limit=9)[0]
-    at.engine.corrupt(slot[0])
-    at.answers()
-    at.sent(Store)
-    at.ask(a_delete())
-    for name, read in at.sent(Read):
-        assert isinstance(read, Read)
-        at.hear(name, ReadAnswer(read.id, STATUS_OK, b"junk"))
-    failure = at.failure()
-    assert (failure.code, failure.indeterminate) == ("storage", False)
-    assert "malformed" in failure.message
 
 
 # ── contexts of answers ──
@@ -564,24 +480,12 @@ def test_an_operation_of_another_kind_than_the_record_is_invalid() -> None:
     at = At("a", "a")
     slot = at.ring.plan("bucket", KEY).slot
     at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
-    for request in (a_put(), a_delete()):
+    context = token.encode(Context.EMPTY.add(Dot(b"a" * 16, 1)), cluster=b"c" * 16, bucket="bucket", key=KEY)
+    for request in (a_put(), a_delete(context=context)):
         at.ask(request)
         failure = at.failure()
         assert failure.code == "invalid"
         assert "a packed record has the other kind 7" in failure.message
-
-
-def test_a_delete_that_finds_a_record_of_another_kind_only_here_is_invalid() -> None:
-    at = At("a", "ab")
-    slot = at.ring.plan("bucket", KEY).slot
-    at.ask(a_delete())
-    ((name, read),) = at.sent(Read)
-    assert isinstance(read, Read)
-    at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
-    record = Record.EMPTY.write(Context.EMPTY, Dot(b"a" * 16, 1), b"r" * 16, b"v").pack()
-    at.hear(name, ReadAnswer(read.id, STATUS_OK, record))
-    failure = at.failure()
-    assert (failure.code, "holds no siblings" in failure.message) == ("invalid", True)
 
 
 def test_a_conditional_put_over_a_record_of_another_kind_is_invalid() -> None:
