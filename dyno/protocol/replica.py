@@ -270,7 +270,12 @@ class Replica:
         """What became of a write, by its request: the record as it is now, live or not, which covers its dot.
         None: it is not known here. Raises Refusal."""
         packed, batch = self.read(slot)
-        record = _unpack(packed) if packed else Record.EMPTY
+        try:
+            record = Record.unpack(packed) if packed else Record.EMPTY
+        except OtherKind:
+            return None
+        except Malformed as error:
+            raise Refusal(STATUS_REFUSED, f"a malformed record: {error}") from error
         for sibling in record.siblings:
             if sibling.request == request:
                 return Written(packed, record.context, sibling.dot, batch)

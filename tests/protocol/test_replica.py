@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from random import Random
+from typing import Any
 
 import pytest
 
 from dyno.causality.context import Context
-from dyno.causality.dots import Dot, actor
+from dyno.causality.dots import Dot, actor, dot_of_request
 from dyno.causality.mint import Minter
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX, Config
@@ -16,7 +18,7 @@ from dyno.errors import InvalidRequest
 from dyno.placement.hashing import bucket_id, slot_prefix
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import PEERS_ROOM
-from dyno.protocol.replica import NO_DOT, Batch, Refusal, Replica, listing_span
+from dyno.protocol.replica import NO_DOT, Batch, Refusal, Replica, Written, listing_span
 from dyno.protocol.rows import is_row
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.memory import MemoryEngine
@@ -272,6 +274,162 @@ def test_a_delete_drops_what_its_context_covers_and_keeps_the_note() -> None:
     copies.commit()
     after = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=a_request(), value=b"next")
     assert after.dot == Dot(actor(START, 0), 3)
+
+
+# ── writes that are sent again ──
+
+
+SLOT_27 = b"slot of the key............"
+
+
+def put_as(copies: Copies, request: bytes, value: bytes = b"value", **options: Any) -> Written:
+    options = {"context": Context.EMPTY, **options}
+    return copies.replica.put(SLOT_27, KEY, request=request, value=value, **options)
+
+
+def test_a_write_is_recalled_by_its_request_with_what_has_become_of_it() -> None:
+    copies = Copies()
+    request = a_request()
+    assert copies.replica.recall(SLOT_27, request) is None
+    written = put_as(copies, request)
+    known = copies.replica.recall(SLOT_27, request)
+    assert known is not None
+    assert (known.dot, known.record, known.batch) == (written.dot, written.record, written.batch)
+    copies.commit()
+    known = copies.replica.recall(SLOT_27, request)
+    assert known is not None
+    assert (known.dot, known.record, known.batch) == (written.dot, written.record, None)
+    copies.put(b"next", known.before, slot=SLOT_27)
+    over = copies.replica.recall(SLOT_27, request)
+    assert over is not None
+    assert over.dot == written.dot
+    assert values(Record.unpack(over.record)) == [b"next"]
+    assert copies.replica.recall(SLOT_27, a_request()) is None
+
+
+def test_the_write_of_another_replica_is_recalled_as_well() -> None:
+    copies = Copies()
+    theirs = a_record(b"theirs")
+    copies.replica.merge(SLOT_27, KEY, theirs.pack())
+    known = copies.replica.recall(SLOT_27, theirs.siblings[0].request)
+    assert known is not None
+    assert known.dot == theirs.siblings[0].dot
+    other = a_record(b"more", by=2)
+    copies.replica.merge(SLOT_27, KEY, other.pack())
+    assert copies.replica.recall(SLOT_27, other.siblings[0].request) is not None
+
+
+def test_a_write_that_failed_or_was_lost_is_not_recalled() -> None:
+    copies = Copies()
+    request = a_request()
+    put_as(copies, request)
+    copies.fail()
+    assert copies.replica.recall(SLOT_27, request) is None
+    copies.replica.tick(2.0)
+    put_as(copies, request)
+    copies.commit()
+    copies.engine.write_batch({SLOT_27: None}, {})
+    assert copies.replica.recall(SLOT_27, request) is None
+
+
+def test_a_write_that_others_know_is_recalled_once_it_was_learned() -> None:
+    copies = Copies()
+    theirs = a_record(b"theirs")
+    (sibling,) = theirs.siblings
+    copies.replica.merge(SLOT_27, KEY, theirs.delete(theirs.context).pack())
+    assert copies.replica.recall(SLOT_27, sibling.request) is None
+    for _ in range(2):
+        copies.replica.learn(SLOT_27, sibling.request, sibling.dot)
+    assert copies.replica.seen.dots(SLOT_27, sibling.request) == [sibling.dot]
+    known = copies.replica.recall(SLOT_27, sibling.request)
+    assert known is not None
+    assert known.dot == sibling.dot
+
+
+def test_a_write_that_is_done_again_gets_the_dot_of_its_request_and_keeps_the_note() -> None:
+    copies = Copies()
+    copies.put(slot=SLOT_27)
+    request = a_request()
+    written = put_as(copies, request, again=True)
+    assert written.dot == dot_of_request(request)
+    assert copies.replica.recall(SLOT_27, request) == written._replace(
+        before=Record.unpack(written.record).context
+    )
+    after = put_as(copies, a_request())
+    assert after.dot == Dot(actor(START, 0), 2)
+    with pytest.raises(InvalidRequest, match="covers the write that it came with"):
+        put_as(copies, request, again=True)
+    other = Copies()
+    assert put_as(other, request, again=True).dot == written.dot
+
+
+def test_a_write_that_was_done_again_is_gone_where_it_is_known_to_be_overwritten() -> None:
+    """Whether the news comes last or the second dot does; and it stays where nobody overwrote it."""
+    request = a_request()
+    elsewhere, twice = Copies(), Copies()
+    first = put_as(elsewhere, request)
+    elsewhere.put(b"next", Record.unpack(first.record).context, slot=SLOT_27)
+    overwritten = elsewhere.replica.read(SLOT_27)[0]
+    again = put_as(twice, request, again=True).record
+    for order in ((first.record, overwritten, again), (first.record, again, overwritten)):
+        copies = Copies()
+        for record in order:
+            copies.replica.merge(SLOT_27, KEY, record)
+        assert values(copies.record(SLOT_27)) == [b"next"]
+        assert copies.record(SLOT_27).context.covers(dot_of_request(request))
+    copies = Copies()
+    for record in (first.record, again, first.record):
+        copies.replica.merge(SLOT_27, KEY, record)
+    assert values(copies.record(SLOT_27)) == [b"value"]
+    ignorant = Copies()
+    for record in (overwritten, again):
+        ignorant.replica.merge(SLOT_27, KEY, record)
+    assert values(ignorant.record(SLOT_27)) == [b"next", b"value"] or values(ignorant.record(SLOT_27)) == [
+        b"value",
+        b"next",
+    ]
+    ignorant.replica.merge(SLOT_27, KEY, copies_that_know(first.record, overwritten, again))
+    assert values(ignorant.record(SLOT_27)) == [b"next"]
+
+
+def copies_that_know(*records: bytes) -> bytes:
+    copies = Copies()
+    for record in records:
+        copies.replica.merge(SLOT_27, KEY, record)
+    return copies.replica.read(SLOT_27)[0]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_replicas_end_equal_whatever_was_done_again_and_in_which_order_it_came(seed: int) -> None:
+    """Five replicas write, delete, and do again what they do not know; in the end they merge until nothing
+    changes."""
+    random = Random(seed)
+    replicas = [Copies() for _ in range(5)]
+    for number, copies in enumerate(replicas):
+        copies.minter.restart(b"start%03d" % number)
+    requests = [a_request() for _ in range(4)]
+    attempted: dict[bytes, bool] = {}
+    for _ in range(40):
+        copies, other = random.choice(replicas), random.choice(replicas)
+        context = random.choice([Context.EMPTY, copies.record(SLOT_27).context])
+        request = random.choice(requests)
+        step = random.randrange(4)
+        if step == 0 and copies.replica.recall(SLOT_27, request) is None:
+            put_as(copies, request, again=attempted.get(request, False), context=context)
+            attempted[request] = True
+        elif step == 1:
+            copies.replica.delete(SLOT_27, KEY, context=context)
+        elif packed := other.replica.read(SLOT_27)[0]:
+            copies.replica.merge(SLOT_27, KEY, packed)
+    for _ in range(3):
+        for copies in replicas:
+            for other in replicas:
+                if packed := other.replica.read(SLOT_27)[0]:
+                    copies.replica.merge(SLOT_27, KEY, packed)
+    ended = [copies.replica.read(SLOT_27)[0] for copies in replicas]
+    assert len(set(ended)) == 1
+    siblings = replicas[0].record(SLOT_27).siblings
+    assert len({sibling.request for sibling in siblings}) == len(siblings)
 
 
 # ── copies of others ──
@@ -733,9 +891,17 @@ def test_a_record_of_another_kind_is_not_merged() -> None:
         assert caught.value.status == STATUS_REFUSED
 
 
+def test_nothing_is_recalled_of_a_record_of_another_kind() -> None:
+    copies = Copies()
+    copies.engine.write_batch({SLOT: pack_cell(KEY, b"", of_another_kind(a_record(b"value")))}, {})
+    assert copies.replica.recall(SLOT, a_request()) is None
+
+
 def test_a_record_that_is_no_record_is_not_written_over() -> None:
     copies = Copies()
     copies.engine.write_batch({SLOT: pack_cell(KEY, b"", b"nonsense")}, {})
+    with pytest.raises(Refusal, match="a malformed record"):
+        copies.replica.recall(SLOT, a_request())
     with pytest.raises(Refusal, match="a malformed record") as caught:
         copies.put()
     assert caught.value.status == STATUS_REFUSED

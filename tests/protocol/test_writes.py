@@ -9,7 +9,7 @@ import pytest
 
 from dyno.causality import token
 from dyno.causality.context import Context
-from dyno.causality.dots import Dot
+from dyno.causality.dots import Dot, dot_of_request
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX
 from dyno.protocol.outbox import Outbox
@@ -29,6 +29,8 @@ from dyno.wire.messages import (
     Found,
     Message,
     Put,
+    Recall,
+    Recalled,
     Store,
     Stored,
 )
@@ -509,3 +511,204 @@ def test_conditional_puts_that_wait_for_a_commit_to_be_refused_are_bounded() -> 
     conflicts = at.answers()
     assert [failed.id for failed in conflicts] == [2, 3, 4, 5]  # type: ignore[union-attr]
     assert {failed.code for failed in conflicts} == {"conflict"}  # type: ignore[union-attr]
+
+
+# ── puts that are sent again ──
+
+
+def recalled(at: At, node: str, recall: Recall, record: Record | None = None) -> None:
+    """The word of another owner: it knows nothing, or the only write of this record."""
+    if record is None:
+        at.hear(node, Recalled(recall.id, STATUS_OK, b"", 0, b""))
+    else:
+        at.hear(node, Recalled(recall.id, STATUS_OK, *record.siblings[0].dot, record.pack()))
+
+
+def asked(at: At) -> Recall:
+    """What the others are asked; they all are."""
+    sent = at.sent(Recall)
+    assert [name for name, _ in sent] == ["b", "c"]
+    recall = sent[0][1]
+    assert isinstance(recall, Recall)
+    return recall
+
+
+def elsewhere(put: Put) -> Record:
+    """What the owner has who did it."""
+    return Record.EMPTY.write(Context.EMPTY, Dot(b"e" * 16, 4), put.request, put.value)
+
+
+def test_a_put_that_was_sent_before_asks_the_other_owners_first() -> None:
+    at = At()
+    put = a_put(again=True)
+    at.ask(put)
+    recall = asked(at)
+    assert recall.request == put.request
+    assert at.coordinator.writes.under_way == 1
+    assert at.replica.take_batch() is None
+    recalled(at, "b", recall)
+    assert at.sent(Store) == []
+    recalled(at, "c", recall)
+    (_, store), _ = at.sent(Store)
+    assert isinstance(store, Store)
+    (sibling,) = Record.unpack(store.record).siblings
+    assert sibling.dot == dot_of_request(put.request)
+    at.commit()
+    at.hear("b", Stored(store.id, STATUS_OK))
+    assert isinstance(at.answers()[0], Done)
+
+
+def test_a_put_that_another_owner_knows_is_brought_to_an_end() -> None:
+    at = At()
+    put = a_put(again=True, conditional=True)
+    at.ask(put)
+    recall, record = asked(at), elsewhere(put)
+    recalled(at, "c", recall, record)
+    (_, store), _ = at.sent(Store)
+    assert isinstance(store, Store)
+    assert store.record == record.pack()
+    at.commit()
+    assert at.answers() == []
+    at.hear("b", Stored(store.id, STATUS_OK))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert Context.unpack(done.context) == Context.EMPTY.add(record.siblings[0].dot)
+    assert at.replica.seen.dots(recall.slot, put.request) == [record.siblings[0].dot]
+
+
+def test_a_put_that_is_known_here_asks_nobody_and_mints_nothing() -> None:
+    at = At()
+    put = a_put(w=1)
+    at.ask(put)
+    at.sent(Store)
+    at.ask(put._replace(id=2, again=True))  # before the first is on the disk
+    assert len(at.sent(Store)) == 2
+    at.commit()
+    first, second = at.answers()
+    assert isinstance(first, Done)
+    assert isinstance(second, Done)
+    assert (second.id, second.context) == (2, first.context)
+    at.ask(put._replace(id=3))  # and after it
+    (third,) = at.answers()
+    assert isinstance(third, Done)
+    assert third.context == first.context
+    assert len(Record.unpack(record_at(at)).siblings) == 1
+
+
+def test_the_context_of_a_completed_put_is_its_callers_and_its_dot() -> None:
+    at = At(names="a")
+    with_record(at)
+    context = a_context(at)
+    put = a_put(2, b"next", context=context)
+    at.ask(put)
+    at.commit()
+    (first,) = at.answers()
+    at.ask(a_put(3, b"a sibling"))
+    at.commit()
+    at.answers()
+    at.ask(put._replace(id=4, again=True))
+    (again,) = at.answers()
+    assert context_of(again) == context_of(first)
+
+
+def test_a_put_that_arrives_while_its_retry_asks_is_not_done_twice() -> None:
+    at = At(names="abc")
+    put = a_put(w=1)
+    at.ask(put._replace(id=2, again=True))
+    recall = asked(at)
+    at.ask(put)
+    at.sent(Store)
+    for name in "bc":
+        recalled(at, name, recall)
+    at.commit()
+    assert {type(answer) for answer in at.answers()} == {Done}
+    assert len(Record.unpack(record_at(at)).siblings) == 1
+
+
+def test_a_put_of_which_somebody_else_was_told_that_it_is_unknown_here_is_not_begun() -> None:
+    at = At()
+    put = a_put()
+    at.replica.seen.bar(put.request, at.now)
+    at.ask(put)
+    failure = at.failure()
+    assert (failure.code, failure.indeterminate) == ("quorum", True)
+    at.now = 1.0
+    at.ask(put._replace(again=True))  # a later attempt is another matter
+    recall = asked(at)
+    at.now = 1.2
+    at.replica.seen.bar(put.request, 1.1)  # but one later still overtakes it
+    for name in "bc":
+        recalled(at, name, recall)
+    assert at.failure().indeterminate
+    assert at.replica.take_batch() is None
+
+
+def test_a_ring_that_changes_while_the_owners_are_asked_is_planned_with_anew() -> None:
+    at = At()
+    at.ask(a_put(again=True))
+    recall = asked(at)
+    at.turn("abcd")
+    for name in "bc":
+        recalled(at, name, recall)
+    assert at.failure().code == "ring"
+    assert at.replica.take_batch() is None
+
+
+def test_owners_that_say_nothing_are_waited_for_for_a_quarter_of_the_time() -> None:
+    at = At(put_timeout_s=2.0)
+    at.ask(a_put(again=True))
+    asked(at)
+    assert at.coordinator.deadline() == 0.5
+    at.tick(0.5)
+    assert len(at.sent(Store)) == 2
+
+
+def test_a_condition_that_does_not_hold_is_a_conflict_only_where_all_owners_were_asked() -> None:
+    at = At()
+    with_record(at)
+    for certain in (True, False):
+        at.ask(a_put(2, conditional=True, again=True))
+        recall = asked(at)
+        recalled(at, "b", recall)
+        if certain:
+            recalled(at, "c", recall)
+        else:
+            at.cut("c")
+            at.tick(at.now)
+        failure = at.failure()
+        assert (failure.code, failure.indeterminate) == (("conflict", False) if certain else ("quorum", True))
+
+
+def test_a_condition_that_holds_is_enough_for_a_put_that_nobody_knows() -> None:
+    at = At()
+    with_record(at)
+    at.ask(a_put(2, conditional=True, context=a_context(at), again=True))
+    recall = asked(at)
+    recalled(at, "b", recall)
+    at.cut("c")
+    at.tick(at.now)
+    assert [name for name, _ in at.sent(Store)] == ["b"]
+
+
+def test_what_cannot_be_done_here_after_the_owners_were_asked_is_refused_then() -> None:
+    at = At()
+    with_record(at)
+    put = a_put(2, again=True)
+    refusals = begin(at, put)
+    recall = asked(at)
+    at.engine.corrupt(recall.slot)
+    for name in "bc":
+        recalled(at, name, recall)
+    (refusal,) = refusals
+    assert refusal.status == STATUS_STORAGE
+    assert at.answers() == []
+
+
+def test_what_can_never_be_written_is_invalid_also_after_the_owners_were_asked() -> None:
+    at = At()
+    at.ask(a_put(again=True))
+    recall = asked(at)
+    at.engine.write_batch({recall.slot: pack_cell(KEY, b"", of_another_kind())}, {})
+    for name in "bc":
+        recalled(at, name, recall)
+    assert "other kind" in at.failure().message
