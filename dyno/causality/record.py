@@ -128,7 +128,7 @@ class Record:
         # A sibling of theirs that our context covers is either shared or overwritten here.
         new = [sibling for sibling in other.siblings if not mine.covers(sibling[0])]
         context = mine.union(theirs)
-        if context is not mine:
+        if kept and context is not mine:
             kept = _without_doubles(kept, context)
         if new and context is not theirs:
             new = _without_doubles(new, context)

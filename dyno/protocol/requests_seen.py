@@ -159,14 +159,9 @@ class RequestsSeen:
 
     def _forget(self, entry: bytes) -> None:
         request = entry[:_REQUEST_BYTES]
-        known = self._known.get(request)
-        if known is None:
-            return
-        left = b"".join(other for other in _each(known) if other != entry)
-        if left:
-            self._known[request] = left
-        else:
-            del self._known[request]
+        known = self._known.pop(request, entry)
+        if known != entry:
+            self._known[request] = b"".join(other for other in _each(known) if other != entry)
 
     def _load(self, engine: Engine) -> None:
         start, end = rows_of(SEEN)

@@ -207,7 +207,7 @@ class Writes:
             self._recalls.begin(recall, self._planner.standing(intent.owners).others, then, now, out)
         elif seen.barred_at(request.request) is not None:
             self._superseded(needed, sink, out)
-        elif self._meets_condition(request, context, intent):
+        elif not request.conditional or self._meets_condition(request, context, intent):
             self._mint(request, context, intent, needed, sink, now, out)
         else:
             self._refuse_condition(intent, sink, out)
@@ -283,7 +283,7 @@ class Writes:
         out: Outbox,
     ) -> None:
         """Nobody who could be asked knows it."""
-        if self._meets_condition(request, context, intent):
+        if not request.conditional or self._meets_condition(request, context, intent):
             self._mint(request, context, intent, needed, sink, now, out)
         elif certain:
             self._refuse_condition(intent, sink, out)
@@ -326,8 +326,6 @@ class Writes:
 
     def _meets_condition(self, request: Put, context: Context, intent: Intent) -> bool:
         """if_context: the record here is at exactly that context; b"" asks that nothing is live."""
-        if not request.conditional:
-            return True
         packed, _ = self._replica.read(intent.slot)
         try:
             record = Record.unpack(packed) if packed else Record.EMPTY

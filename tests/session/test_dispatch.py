@@ -274,6 +274,7 @@ def test_a_write_that_somebody_may_have_kept_is_sent_again_elsewhere(world, kind
 def test_a_write_in_doubt_stays_in_doubt_whatever_is_said_of_it_later(a_world, code):
     world = a_world(["n1:7101"]).settle("n1")
     call = world.put()
+    assert not request(world)[1].again
     world.hear("n1:7101", world.failed(call, "ring", indeterminate=True))
     world.advance(0.1)
     _, message = request(world)
@@ -530,7 +531,7 @@ def test_the_last_attempt_of_a_write_is_waited_for_and_no_other_follows(a_world,
         world.hear(other, world.failed(call, "ring"))
     else:
         world.advance(SILENT_MAX_S + 2)
-        assert world.dropped() == [other]
+        assert other in world.dropped()
     assert requests(world) == []
     assert error_of(world, call).indeterminate
 
