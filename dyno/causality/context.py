@@ -58,6 +58,10 @@ class Context:
         """Whether this dot is in the context."""
         return dot[1] <= self._vector.get(dot[0], 0) or dot in self._cloud
 
+    def knows(self, actor: bytes) -> bool:
+        """Whether the first dot of this actor is in the context."""
+        return actor in self._vector
+
     def includes(self, other: Context) -> bool:
         """Whether every dot of the other context is in this one."""
         if other is self:

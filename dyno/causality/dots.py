@@ -4,6 +4,9 @@ A dot is the n-th write of an actor. An actor is one process start together with
 process which lost state, in memory or on disk, can always go on under a name that nobody used before
 (`causality.mint`). Dots name writes within one key; two keys never share an actor and are never compared.
 
+A write that is sent again, and that nobody who can be asked knows, is done under the dot of its request,
+wherever that is: so it is one write, however often that happens.
+
 In: a start id (8 bytes), an epoch and a counter. Out: a value that hashes, compares, and packs to 24 bytes
 whose order as bytes is the order of the dots. Source: dotted version vectors (Preguiça, Baquero, Almeida,
 Fonte, Gonçalves 2012, §3); the epoch is dyno's own.
@@ -31,6 +34,12 @@ class Dot(NamedTuple):
     def pack(self) -> bytes:
         """24 bytes: the actor, then the counter big-endian."""
         return _DOT.pack(*self)
+
+
+def dot_of_request(request: bytes) -> Dot:
+    """The dot of a write that was sent again. request: its id, 16 random bytes: no start of any process has
+    them."""
+    return Dot(request, 1)
 
 
 def actor(start: bytes, epoch: int) -> bytes:

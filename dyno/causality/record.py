@@ -4,6 +4,11 @@ A record holds siblings, each under the dot of its write, and a causal context t
 dots that were overwritten or deleted. It is a dot store over a DotContext (Almeida, Shoker, Baquero 2018,
 §7), with the values of a multi-value register.
 
+A write that was sent again may have been done twice: under an ordinary dot, and under the dot of its request
+(`dots`). The second stands for both. So a value whose request's dot is in the context is dropped where it has
+another dot: it is there under the one, or was overwritten with it. This is a closure on records (it only
+takes values away, the more the larger the context), so `merge` stays a join.
+
 In: writes and deletes with the context that their author had read, other replicas' records, packed bytes.
 Out: new records; nothing here is ever changed in place. Guarantees: `merge` is commutative, associative and
 idempotent; a write or delete drops exactly what its author's context covers; equal records have equal bytes,
@@ -89,7 +94,12 @@ class Record:
         after = known.add(dot)
         if after is known:
             raise DotConflict("a new write came under a dot that is known already", dot=dot)
-        siblings = [sibling for sibling in self.siblings if not context.covers(sibling[0])]
+        knows = after.knows
+        siblings = [
+            sibling
+            for sibling in self.siblings
+            if not context.covers(sibling[0]) and not (knows(sibling[1]) and sibling[0][0] != sibling[1])
+        ]
         siblings.append(_new(Sibling, (dot, request, value)))
         if len(siblings) > 1:
             siblings.sort()
@@ -97,8 +107,9 @@ class Record:
 
     def delete(self, context: Context) -> Record:
         """Drop exactly those siblings that `context`, which its author had read, covers; add none."""
-        siblings = tuple([sibling for sibling in self.siblings if not context.covers(sibling.dot)])
         after = self.context.union(context)
+        left = [sibling for sibling in self.siblings if not context.covers(sibling.dot)]
+        siblings = tuple(_without_doubles(left, after))
         if after is self.context and len(siblings) == len(self.siblings):
             return self
         return Record(siblings, after)
@@ -117,6 +128,10 @@ class Record:
         # A sibling of theirs that our context covers is either shared or overwritten here.
         new = [sibling for sibling in other.siblings if not mine.covers(sibling[0])]
         context = mine.union(theirs)
+        if kept and context is not mine:
+            kept = _without_doubles(kept, context)
+        if new and context is not theirs:
+            new = _without_doubles(new, context)
         # Where our context includes theirs, there is nothing new; where theirs includes ours, all that we
         # kept is shared.
         if context is mine and len(kept) == len(self.siblings):
@@ -216,16 +231,24 @@ def _still_live(siblings: tuple[Sibling, ...], other: Record) -> tuple[list[Sibl
     return kept, shared
 
 
+def _without_doubles(siblings: list[Sibling], context: Context) -> list[Sibling]:
+    """Those for which no dot of their request stands."""
+    knows = context.knows
+    return [sibling for sibling in siblings if not knows(sibling[1]) or sibling[0][0] == sibling[1]]
+
+
 def _unpack_siblings(data: bytes, context: Context, table: int, values: int) -> tuple[Sibling, ...]:
     """The siblings whose heads stand in data[table:values], and whose values fill all the rest."""
     siblings = []
-    covers = context.covers
+    covers, knows = context.covers, context.knows
     last: Dot | None = None
     at = values
     for actor, counter, request, length in _SIBLING.iter_unpack(data[table:values]):
         dot = _new(Dot, (actor, counter))
         if not covers(dot) or not counter:
             raise Malformed("a sibling of a packed record is not covered by its context")
+        if knows(request) and actor != request:
+            raise Malformed("a sibling of a packed record stands there under another dot already")
         if last is not None and dot <= last:
             raise Malformed("the siblings of a packed record are not sorted or not unique")
         siblings.append(_new(Sibling, (dot, request, data[at : at + length])))

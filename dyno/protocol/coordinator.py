@@ -8,6 +8,7 @@ reached this node stands in for them.
 from __future__ import annotations
 
 import math
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
 
 Request: TypeAlias = Get | Put | Delete | ListKeys
 Answer: TypeAlias = ReadAnswer | ScanAnswer | Stored | Recalled | Found | Done | Listed | Failed | Explained
+
+_PATIENCE_SHARE = 1 / 3  # of the time that a write has, until one that was passed on goes to one more owner
 
 COORDINATED = (Stored, ReadAnswer, ScanAnswer, Recalled, Found, Done, Listed, Failed, Explained)
 
@@ -103,6 +106,8 @@ class Coordinator:
         self._stopping = False
         self._last_id = 0
         self._forwardings: dict[int, Forwarding] = {}  # in the order of their deadlines
+        self._passed_on: deque[tuple[float, Forwarding]] = deque()  # writes, and when they are overdue
+        self._patience_s = config.put_timeout_s * _PATIENCE_SHARE
 
     def stop(self) -> None:
         """Begin nothing any more; what is under way goes on."""
@@ -137,7 +142,9 @@ class Coordinator:
             self.writes.answer(node, message, now, out)
         elif isinstance(message, ReadAnswer | ScanAnswer):
             self.reads.answer(node, message, now, out)
-        elif not isinstance(message, Recalled):
+        elif isinstance(message, Recalled):
+            self.writes.recalled(node, message, now, out)
+        else:
             forwarding = self._forwardings.get(message.id)
             if forwarding is not None:
                 forwarding.answer(node, message, out)
@@ -169,12 +176,20 @@ class Coordinator:
     def tick(self, now: float, out: Outbox) -> None:
         self.reads.tick(now, out)
         self.writes.tick(now, out)
+        while self._passed_on and self._passed_on[0][0] <= now:
+            forwarding = self._passed_on.popleft()[1]
+            if forwarding.overdue(out):
+                self._passed_on.append((now + self._patience_s, forwarding))
         while self._forwardings and (first := next(iter(self._forwardings.values()))).deadline <= now:
             del self._forwardings[first.id]
             first.expire(out)
 
     def deadline(self) -> float | None:
+        while self._passed_on and self._passed_on[0][1].finished:
+            self._passed_on.popleft()
         earliest = min(self.reads.deadline(), self.writes.deadline())
+        if self._passed_on:
+            earliest = min(earliest, self._passed_on[0][0])
         if self._forwardings:
             earliest = min(earliest, next(iter(self._forwardings.values())).deadline)
         return None if earliest == math.inf else earliest
@@ -245,6 +260,8 @@ class Coordinator:
         forwarding.start(out)
         if not forwarding.finished:
             self._forwardings[forwarding.id] = forwarding
+            if forwarding.is_write:
+                self._passed_on.append((now + self._patience_s, forwarding))
 
     def _get(
         self, request: Get, plan: Plan, ring: Ring, sink: Sink, late: str, now: float, out: Outbox

@@ -2,6 +2,11 @@
 
 Only a primary coordinates, so a node that was asked for a key of others hands the request on, once: the
 request is marked, and a marked one is never handed on again. The answer goes back as it is.
+
+Where the link to that node breaks another owner is asked, and for a write also where it says nothing for
+long. A write may have been done then; so a put says that it is sent again, and whoever gets it asks first
+whether it was done. From then on a failure is indeterminate, whatever the second node knows of itself; only
+its word that the record is not at the context that was given holds, for it has asked the others.
 """
 
 from __future__ import annotations
@@ -16,7 +21,19 @@ class Forwarding:
     """One request under way at another node. needed: how many owners must do it. owners: whom to try, best
     first."""
 
-    __slots__ = ("_link", "_needed", "_owners", "_peers", "_request", "_target", "deadline", "finished", "id")
+    __slots__ = (
+        "_asked",
+        "_doubtful",
+        "_link",
+        "_needed",
+        "_owners",
+        "_peers",
+        "_request",
+        "deadline",
+        "finished",
+        "id",
+        "is_write",
+    )
 
     def __init__(
         self,
@@ -32,39 +49,63 @@ class Forwarding:
         self.id = id
         self.deadline = deadline
         self.finished = False
+        self.is_write = isinstance(request, Put | Delete)
         self._link = link
         self._request = request
         self._needed = needed
         self._owners = owners
         self._peers = peers
-        self._target = ""
+        self._asked: list[str] = []  # those whose answer may still come
+        self._doubtful = False  # somebody may have done the write whose answer did not come
 
     def start(self, out: Outbox) -> None:
-        while self._owners:
-            target = self._owners.pop(0)
-            if self._peers.send(target, self._request._replace(id=self.id, forwarded=True), out):
-                self._target = target
-                return
-        self._fail(out, "no owner of the key can be reached", indeterminate=False)
+        if not self._ask_next(out):
+            self._fail(out, "no owner of the key can be reached", indeterminate=False)
 
     def answer(self, node: str, answer: ClientAnswer, out: Outbox) -> None:
-        if not self.finished and node == self._target:
-            self.finished = True
-            out.replies.append((self._link, answer._replace(id=self._request.id)))
+        if self.finished or node not in self._asked:
+            return
+        self.finished = True
+        if self._doubtful and isinstance(answer, Failed) and answer.code != Code.CONFLICT:
+            answer = answer._replace(indeterminate=True)
+        out.replies.append((self._link, answer._replace(id=self._request.id)))
 
     def lost(self, node: str, out: Outbox) -> None:
-        """The link broke: a read is asked elsewhere; a write may have been done, and is not done twice."""
-        if self.finished or node != self._target:
+        """The link broke."""
+        if self.finished or node not in self._asked:
             return
-        if isinstance(self._request, Get | ListKeys):
-            self.start(out)
-        else:
+        self._asked.remove(node)
+        self._doubtful = self.is_write
+        if self._asked or self._ask_next(out):
+            return
+        if self.is_write:
             self._fail(out, f"the link to {node}, which had the write, broke", indeterminate=True)
+        else:
+            self._fail(out, "no owner of the key can be reached", indeterminate=False)
+
+    def overdue(self, out: Outbox) -> bool:
+        """No answer for long. True: a write was given to one more owner, who may be overdue as well."""
+        if self.finished or not self.is_write:
+            return False
+        self._doubtful = True
+        return self._ask_next(out)
 
     def expire(self, out: Outbox) -> None:
         if not self.finished:
-            is_write = not isinstance(self._request, Get | ListKeys)
-            self._fail(out, f"{self._target} did not answer in time", indeterminate=is_write)
+            silent = ", ".join(self._asked)
+            self._fail(out, f"{silent} did not answer in time", indeterminate=self.is_write)
+
+    def _ask_next(self, out: Outbox) -> bool:
+        """False: nobody is left."""
+        request = self._request._replace(id=self.id, forwarded=True)
+        if self._doubtful and isinstance(request, Put):
+            request = request._replace(again=True)
+        while self._owners:
+            target = self._owners.pop(0)
+            if self._peers.send(target, request, out):
+                self._asked.append(target)
+                return True
+        return False
 
     def _fail(self, out: Outbox, text: str, *, indeterminate: bool) -> None:
         self.finished = True

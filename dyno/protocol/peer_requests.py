@@ -4,6 +4,9 @@ Every such request says under which ring it was planned, and its slot under whic
 either differs from what is known here nothing is done, and the answer says so ("ring"): the two nodes then
 show each other what they know. What is answered is on this node's disk.
 
+Whoever was told that a write is not known here may do it elsewhere; so its first attempt, should it come
+later, is not begun here any more (`requests_seen`).
+
 In: requests on inbound links. Out: exactly one answer each, but for read repair, which wants none. Raises
 ValueError for what no node sends.
 """
@@ -14,6 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from dyno.causality.record import REQUEST_BYTES
 from dyno.config import COPIES, KEY_BYTES_MAX
 from dyno.placement.hashing import BUCKET_IN_SLOT, COPIES_IN_SLOT, PREFIX_BYTES, SLOT_BYTES
 from dyno.protocol.overload import HINTS_ROOM, PEERS_ROOM
@@ -33,6 +37,8 @@ from dyno.wire.messages import (
     ReadAnswer,
     ReadMany,
     ReadManyAnswer,
+    Recall,
+    Recalled,
     Scan,
     ScanAnswer,
     Store,
@@ -51,7 +57,7 @@ if TYPE_CHECKING:
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.planner import Planner
     from dyno.protocol.recovery import Weakness
-    from dyno.protocol.replica import Replica
+    from dyno.protocol.replica import Replica, Written
 
 
 class PeerRequests:
@@ -92,6 +98,7 @@ class PeerRequests:
             Store: self._store,
             StoreHint: self._store_hint,
             HandOver: self._hand_over,
+            Recall: self._recall,
         }
 
     def _read_many(self, link: int, message: ReadMany, now: float, out: Outbox) -> None:
@@ -143,6 +150,39 @@ class PeerRequests:
             out.replies.append((link, ReadAnswer(message.id, self._status_of(message.slot), record)))
         else:
             self._read(link, message, now, out)  # what never got to the disk was never there
+
+    def _recall(self, link: int, message: Recall, now: float, out: Outbox) -> None:
+        """Answer whether this replica stored a write, and with what has become of it."""
+        _check_slot(message.slot)
+        if len(message.request) != REQUEST_BYTES:
+            raise ValueError(f"a request id of {len(message.request)} bytes")
+        if not self._planner.is_planned_with(message.ring) or not self._same_copies(message.slot):
+            out.replies.append((link, Recalled(message.id, STATUS_RING, b"", 0, b"")))
+            return
+        try:
+            known = self._replica.recall(message.slot, message.request)
+        except Refusal as refusal:
+            out.events.append(("error", str(refusal)))
+            out.replies.append((link, Recalled(message.id, refusal.status, b"", 0, b"")))
+            return
+        if known is None:
+            self._replica.seen.bar(message.request, now)
+            out.replies.append((link, Recalled(message.id, STATUS_OK, b"", 0, b"")))
+        elif known.batch is None:
+            self._recall_waited(link, message, known, STATUS_OK, now, out)
+        elif self._replica.crowded:
+            out.replies.append((link, Recalled(message.id, STATUS_OVERLOADED, b"", 0, b"")))
+        else:
+            known.batch.waiters.append(partial(self._recall_waited, link, message, known))
+
+    def _recall_waited(
+        self, link: int, message: Recall, known: Written, status: int, now: float, out: Outbox
+    ) -> None:
+        if status == STATUS_OK:
+            actor, counter = known.dot
+            out.replies.append((link, Recalled(message.id, STATUS_OK, actor, counter, known.record)))
+        else:
+            self._recall(link, message, now, out)  # what never got to the disk was never there
 
     def _scan(self, link: int, message: Scan, now: float, out: Outbox) -> None:
         """Answer with a page of what is on the disk."""

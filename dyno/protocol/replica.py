@@ -12,6 +12,10 @@ attempt would cost the records of this node a new actor.
 
 In go slots and packed records; out come packed records and the batch, if any, to wait for. Raises
 `Refusal` with the wire status when the answer is no; nothing was changed then.
+
+Every write that is stored here is known by its request for a while (`requests_seen`). So a live value whose
+request stands here under another dot, one that was overwritten, is overwritten too: a retry of a write does
+not bring back what somebody has read and replaced.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dyno.causality.context import Context, Malformed
-from dyno.causality.dots import Dot
+from dyno.causality.dots import Dot, dot_of_request
 from dyno.causality.mint import Minter, Note
 from dyno.causality.record import DotConflict, OtherKind, Record, is_live
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
@@ -29,6 +33,7 @@ from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
 from dyno.protocol.identity import COMMITS, RECOVERING
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
+from dyno.protocol.requests_seen import RequestsSeen
 from dyno.protocol.rows import is_row
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.engine import CorruptRecord, Engine, Scanned, Span
@@ -53,6 +58,7 @@ _DURABLE_MAX = 1024  # messages that wait for the facts they are about; who gets
 _ABOVE = b"\xff" * (HASH_BYTES + 1)  # what follows a prefix is below it
 _DAMAGED_MAX = 1000  # met again, they are noted again
 _NOTES = (COMMITS, RECOVERING)  # facts that nobody waits for
+NO_DOT = Dot(b"", 0)
 _REST_S = 1.0  # after a failed commit, until the disk is tried again
 
 
@@ -67,15 +73,16 @@ class Refusal(Exception):
 
 
 class Batch:
-    """Cells and small facts that are committed together, and who waits for that. taken_at: when the disk got
-    it, None before that or where nobody measures."""
+    """Cells and small facts that are committed together, and who waits for that. seen: packed, which writes
+    are among them. taken_at: when the disk got it, None before that or where nobody measures."""
 
-    __slots__ = ("bytes", "meta", "replies", "sends", "taken_at", "waiters", "writes")
+    __slots__ = ("bytes", "meta", "replies", "seen", "sends", "taken_at", "waiters", "writes")
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes | None] = {}  # cells by slot, and rows; None deletes
         self.meta: dict[str, bytes] = {}
         self.bytes = 0
+        self.seen: list[bytes] = []
         self.waiters: list[Waiter] = []
         self.sends: list[tuple[str, PeerMessage | ClientRequest]] = []
         self.replies: list[tuple[int, ClientAnswer | PeerMessage]] = []
@@ -91,12 +98,12 @@ class Batch:
 
 
 class Written(NamedTuple):
-    """A write of this node's own: the merged record (to be replicated), the dot and where it is waiting, None
-    where nothing is stored here (`substitute`)."""
+    """A write: the merged record (to be replicated), the context that was there before, the dot (a delete has
+    none) and where it is waiting; None: it is on the disk, or nothing is stored here (`substitute`)."""
 
     record: bytes
     before: Context
-    dot: Dot | None
+    dot: Dot
     batch: Batch | None
 
 
@@ -117,6 +124,7 @@ class Replica:
         self._rests_until: float | None = None
         self._holds_data = not engine.empty()
         self.damaged: dict[bytes, bool] = {}  # slots of which a corrupt record was met
+        self.seen = RequestsSeen(engine, window_s=config.retry_window_s, count_max=config.requests_seen_max)
 
     @property
     def holds_data(self) -> bool:
@@ -241,38 +249,58 @@ class Replica:
         """Merge a record that another node sent. None: it was all here and on the disk already."""
         cell, batch = self._newest(slot)
         if cell is None:
-            _unpack(incoming)  # strict: what passes is canonical already
-            self._store(slot, key, b"", incoming)
+            theirs = _unpack(incoming)  # strict: what passes is canonical already
+            self._take_in(slot, key, b"", before=Record.EMPTY, theirs=theirs, merged=theirs)
             return self._gathering
         own_key, note, own = unpack_cell(cell)
         if own_key != key:
             raise Refusal(STATUS_REFUSED, f"the slot of key {own_key!r} was given for key {key!r}")
         if own == incoming:
             return batch
-        packed = _merged(_unpack(own), _unpack(incoming), key).pack()
-        if packed == own:
+        before, theirs = _unpack(own), _unpack(incoming)
+        merged = _merged(before, theirs, key)
+        if merged.pack() == own:
             return batch
-        self._store(slot, key, note, packed)
+        self._take_in(slot, key, note, before=before, theirs=theirs, merged=merged)
         return self._gathering
 
-    def put(self, slot: bytes, key: bytes, *, context: Context, request: bytes, value: bytes) -> Written:
-        """Mint a dot for a client's value and write it over what `context` covers.
+    def put(
+        self, slot: bytes, key: bytes, *, context: Context, request: bytes, value: bytes, again: bool = False
+    ) -> Written:
+        """Mint a dot for a client's value and write it over what `context` covers. again: the value was sent
+        before, is not known here (`recall`), and gets the dot of its request.
 
         Raises InvalidRequest where that would leave too many siblings or too large a record, and where the
         record is of another kind.
         """
         record, note = self._own(slot)
-        packed, dot, new_note = self.compose(record, note, context=context, request=request, value=value)
-        self._store(slot, key, new_note.pack(), packed)
+        packed, dot, note = self.compose(
+            record, note, context=context, request=request, value=value, again=again
+        )
+        self._store(slot, key, note.pack() if note else b"", packed)
+        self.seen.note(self._gathering.seen, slot, request, dot)
         return Written(packed, record.context, dot, self._gathering)
 
     def compose(
-        self, record: Record, note: Note | None, *, context: Context, request: bytes, value: bytes
-    ) -> tuple[bytes, Dot, Note]:
+        self,
+        record: Record,
+        note: Note | None,
+        *,
+        context: Context,
+        request: bytes,
+        value: bytes,
+        again: bool,
+    ) -> tuple[bytes, Dot, Note | None]:
         """What a put makes of a record, its dot and the note to keep of that; nothing is stored. Raises as
         `put` does."""
         # The caller may know more of this key than we do, dots of our own start among it if we lost some.
-        dot, new_note = self._minter.mint(record.context.union(context), note)
+        known = record.context.union(context)
+        if again:
+            dot = dot_of_request(request)
+            if known.covers(dot):
+                raise InvalidRequest("the context covers the write that it came with")
+        else:
+            dot, note = self._minter.mint(known, note)
         written = record.write(context, dot, request, value)
         if len(written.siblings) > SIBLINGS_MAX:
             raise InvalidRequest(
@@ -284,17 +312,39 @@ class Replica:
             raise InvalidRequest(
                 f"the record with its siblings would be {len(packed)} bytes, over {RECORD_BYTES_MAX}"
             )
-        return packed, dot, new_note
+        return packed, dot, note
 
-    def delete(self, slot: bytes, key: bytes, *, context: Context, read: bytes) -> Written:
-        """Drop what `context` covers, having merged the record that the coordinator read (b"": none). Raises
-        InvalidRequest where the record is of another kind."""
+    def delete(self, slot: bytes, key: bytes, *, context: Context) -> Written:
+        """Drop what `context` covers. Raises InvalidRequest where the record is of another kind."""
         record, note = self._own(slot)
-        merged = _merged(record, _unpack(read), key) if read else record
-        deleted = merged.delete(context)
-        packed = deleted.pack()
+        packed = record.delete(context).pack()
         self._store(slot, key, note.pack() if note else b"", packed)
-        return Written(packed, record.context, None, self._gathering)
+        return Written(packed, record.context, NO_DOT, self._gathering)
+
+    # ── writes that are sent again ──
+
+    def recall(self, slot: bytes, request: bytes) -> Written | None:
+        """What became of a write, by its request: the record as it is now, live or not, which covers its dot.
+        None: it is not known here. Raises Refusal."""
+        packed, batch = self.read(slot)
+        try:
+            record = Record.unpack(packed) if packed else Record.EMPTY
+        except OtherKind:
+            return None
+        except Malformed as error:
+            raise Refusal(STATUS_REFUSED, f"a malformed record: {error}") from error
+        for sibling in record.siblings:
+            if sibling.request == request:
+                return Written(packed, record.context, sibling.dot, batch)
+        for dot in (dot_of_request(request), *self.seen.dots(slot, request)):
+            if record.context.covers(dot):
+                return Written(packed, record.context, dot, batch)
+        return None
+
+    def learn(self, slot: bytes, request: bytes, dot: Dot) -> None:
+        """Another replica knows this write, of which the copy here covers the dot."""
+        if dot not in self.seen.dots(slot, request):
+            self.seen.note(self._gathering.seen, slot, request, dot)
 
     def heal(self, slot: bytes, key: bytes, record: bytes) -> Batch | None:
         """Write a record over one that is corrupt on the disk, or merge it with what is there by now."""
@@ -390,6 +440,7 @@ class Replica:
         if self._committing is not None or not batch or self._rests_until is not None:
             return None
         batch.taken_at = now
+        self.seen.take(batch.seen, batch.writes, now)
         self._committing, self._gathering = batch, Batch()
         return batch
 
@@ -419,6 +470,7 @@ class Replica:
         self._minter.restart(new_start)
         self._rests_until = now + _REST_S
         for batch in (failed, queued):
+            self.seen.failed(batch.seen, batch.writes)
             self._gathering.meta.update(batch.meta)
             self._gathering.sends += batch.sends
             self._gathering.replies += batch.replies
@@ -476,6 +528,30 @@ class Replica:
                 raise InvalidRequest(f"key {key!r} holds no siblings: {refusal.__cause__}") from None
             raise
         return record, Note.unpack(note) if note else None
+
+    def _take_in(
+        self, slot: bytes, key: bytes, note: bytes, *, before: Record, theirs: Record, merged: Record
+    ) -> None:
+        """Store what the record of another replica comes to here, and remember the writes that are new."""
+        for dot, request, _ in merged.siblings:
+            if dot[0] == request and self._was_overwritten(slot, request, (before, theirs)):
+                merged = merged.delete(Context.EMPTY.add(dot))
+        self._store(slot, key, note, merged.pack())
+        seen, covers, entries = self.seen, before.context.covers, self._gathering.seen
+        for dot, request, _ in theirs.siblings:
+            if not covers(dot):
+                seen.note(entries, slot, request, dot)
+
+    def _was_overwritten(self, slot: bytes, request: bytes, records: Sequence[Record]) -> bool:
+        """Whether a write that was done again had been read and replaced as it was done first: some record
+        that does not know of the second time has the first dot, and not its value."""
+        dots = self.seen.dots(slot, request)
+        for record in records:
+            if dots and not record.context.knows(request):
+                live = [sibling.dot for sibling in record.siblings]
+                if any(record.context.covers(dot) and dot not in live for dot in dots):
+                    return True
+        return False
 
     def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes) -> None:
         self._admit(len(record) + len(key))

@@ -1,6 +1,6 @@
 """Where the result of an operation goes.
 
-A coordinator does not know whether a client, or a delete that reads first, waits for what it finds out.
+A coordinator does not know whether a client, or a listing that reads on the way, waits for what it finds out.
 """
 
 from __future__ import annotations
@@ -112,23 +112,4 @@ class Ending:
 
     def failed(self, failure: Failure, out: Outbox) -> None:
         self._then()
-        self._waiting.failed(failure, out)
-
-
-class ReadFirst:
-    """A write that has to read before it begins: what the read finds goes to `then`, its failure to whoever
-    waits for the write."""
-
-    __slots__ = ("_then", "_waiting")
-
-    def __init__(self, then: Callable[[bytes, list[str], float, Outbox], None], waiting: WriteSink) -> None:
-        self._then = then
-        self._waiting = waiting
-
-    def found(
-        self, record: bytes, answered: list[str], now: float, out: Outbox, fallbacks: Sequence[str] = ()
-    ) -> None:
-        self._then(record, answered, now, out)
-
-    def failed(self, failure: Failure, out: Outbox) -> None:
         self._waiting.failed(failure, out)

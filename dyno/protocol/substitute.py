@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from dyno.causality.context import Malformed
-from dyno.causality.record import DotConflict, OtherKind, Record
+from dyno.causality.dots import dot_of_request
+from dyno.causality.record import OtherKind, Record
 from dyno.errors import InvalidRequest
-from dyno.protocol.replica import Refusal, Written
+from dyno.protocol.replica import NO_DOT, Refusal, Written
 from dyno.wire.messages import STATUS_REFUSED
 
 if TYPE_CHECKING:
@@ -44,23 +45,32 @@ class Substitute:
         context: Context,
         request: bytes,
         value: bytes,
+        again: bool = False,
     ) -> Written:
+        """again: as of `Replica.put`."""
         record = self._known(slot, owners)
         note = self._notes.pop(slot, None)
-        packed, dot, note = self._replica.compose(record, note, context=context, request=request, value=value)
+        packed, dot, note = self._replica.compose(
+            record, note, context=context, request=request, value=value, again=again
+        )
         if len(self._notes) >= _NOTES_MAX:
             del self._notes[next(iter(self._notes))]
-        self._notes[slot] = note
+        if note is not None:
+            self._notes[slot] = note
         return Written(packed, record.context, dot, None)
 
-    def delete(self, slot: bytes, owners: Sequence[str], *, context: Context, read: bytes) -> Written:
-        """read: what the coordinator read, b"" for nothing."""
+    def delete(self, slot: bytes, owners: Sequence[str], *, context: Context) -> Written:
         known = self._known(slot, owners)
-        try:
-            merged = known.merge(Record.unpack(read)) if read else known
-        except DotConflict as error:
-            raise Refusal(STATUS_REFUSED, f"{error} in what was read") from error
-        return Written(merged.delete(context).pack(), known.context, None, None)
+        return Written(known.delete(context).pack(), known.context, NO_DOT, None)
+
+    def recall(self, slot: bytes, owners: Sequence[str], request: bytes) -> Written | None:
+        """As `Replica.recall`, of what is kept here."""
+        known = self._known(slot, owners)
+        for sibling in known.siblings:
+            if sibling.request == request:
+                return Written(known.pack(), known.context, sibling.dot, None)
+        dot = dot_of_request(request)
+        return Written(known.pack(), known.context, dot, None) if known.context.covers(dot) else None
 
     def _known(self, slot: bytes, owners: Sequence[str]) -> Record:
         packed, _ = self._hints.read(slot, owners)

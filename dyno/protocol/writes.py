@@ -1,7 +1,8 @@
 """All writes of one node that are under way, and what is asked before one begins.
 
 A put mints a dot here and is copied to the other owners (`PutCoordinator`); a delete drops what its context
-covers, or what it has read first, and is copied likewise. Writes all have the same time, so they expire in
+covers, and is copied likewise. A put that was sent before is asked for first (`recalls`): where anybody knows
+it, what it has become is copied, and no dot is minted. Writes all have the same time, so they expire in
 the order in which they began (PERFORMANCE, rule 7). A write that would wait too long, for this disk or for
 those of the others, is refused before anything is done (`overload`). A write that was answered *trails* until
 every owner has it, or somebody keeps it for those that do not.
@@ -13,44 +14,44 @@ it now, and nothing was done then.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dyno.causality import token
-from dyno.causality.context import Malformed
-from dyno.causality.record import OtherKind, Record, put_context
+from dyno.causality.context import Context, Malformed
+from dyno.causality.record import Record, put_context
 from dyno.config import RECORD_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import PeerLoads
 from dyno.protocol.put import PutCoordinator
 from dyno.protocol.reads import RETRY_AFTER_S
-from dyno.protocol.replica import Refusal
-from dyno.protocol.sink import Failure, ReadFirst, invalid, overloaded
-from dyno.wire.messages import DEFAULT, STATUS_OK, Put, Store
+from dyno.protocol.recalls import Recalls, dot_of
+from dyno.protocol.replica import Refusal, Written
+from dyno.protocol.sink import Failure, invalid, overloaded
+from dyno.wire.messages import DEFAULT, STATUS_OK, Put, Recall, Store
 from dyno.wire.values import content_size
 
 if TYPE_CHECKING:
-    from dyno.causality.context import Context
     from dyno.config import Config
     from dyno.protocol.membership import Membership
     from dyno.protocol.peers import Peers
     from dyno.protocol.planner import Intent, Planner
     from dyno.protocol.reads import Reads
-    from dyno.protocol.replica import Replica, Written
+    from dyno.protocol.replica import Replica
     from dyno.protocol.ring import Ring
     from dyno.protocol.sink import Sink
     from dyno.protocol.spares import Spares
     from dyno.protocol.substitute import Substitute
-    from dyno.wire.messages import Delete, Stored
+    from dyno.wire.messages import Delete, Recalled, Stored
 
 Refused: TypeAlias = Callable[[Refusal, float, Outbox], None]
 
 _REQUEST_ID_BYTES = 16
 _OTHERS_TAKE = 2.0  # times as long as this node's own disk, as a rule, until W owners have a write
+_RECALL_SHARE = 0.25  # of the time that a write has, at most, for asking whether it was done before
 _MANY_PUTS = 64  # under way: with fewer nobody needs to ask whether peers keep up
 _TRAILING_MAX = 10_000  # writes that are answered, but that some owner does not have yet
 _TRAILING_BYTES_MAX = 64 << 20  # of their records
@@ -65,7 +66,7 @@ class Quorum(NamedTuple):
 
 
 class Writes:
-    """me: this node's name. reads: for deletes that read first. spares: what writes fall back on."""
+    """me: this node's name. reads: for what is known here of a key. spares: what writes fall back on."""
 
     def __init__(
         self,
@@ -90,6 +91,7 @@ class Writes:
         self._spares = spares
         self._substitute = substitute
         self._loads = PeerLoads(config)
+        self._recalls = Recalls(peers=peers, patience_s=config.put_timeout_s * _RECALL_SHARE)
         self._last_id = 0
         self._puts: dict[int, PutCoordinator] = {}
         self._trailing: dict[int, PutCoordinator] = {}
@@ -100,14 +102,14 @@ class Writes:
     @property
     def under_way(self) -> int:
         """Writes that are not answered yet."""
-        return len(self._puts)
+        return len(self._puts) + self._recalls.under_way
 
     # ── what comes in ──
 
     def begin(
         self, request: Put | Delete, intent: Intent, refused: Refused, sink: Sink, now: float, out: Outbox
     ) -> None:
-        """refused: told when this replica cannot write after all, once it has read first."""
+        """refused: told when this replica cannot write after all, once the other owners were asked."""
         needed = self._planner.needed(intent.owners, request)
         if len(request.request) != _REQUEST_ID_BYTES:
             raise InvalidRequest(f"a request id has {_REQUEST_ID_BYTES} bytes")
@@ -123,9 +125,9 @@ class Writes:
             return
         quorum = Quorum(needed, primaries)
         if isinstance(request, Put):
-            self._put(request, context, intent, quorum, sink, now, out)
+            self._put(request, context, intent, quorum, refused, sink, now, out)
         else:
-            self._delete(request, context, intent, quorum, refused, sink, now, out)
+            self._delete(context, intent, quorum, sink, now, out)
 
     def answer(self, node: str, message: Stored, now: float, out: Outbox) -> None:
         """A replica's; one to a write that is over is late and means nothing."""
@@ -135,6 +137,10 @@ class Writes:
         if put is not None:
             self._stored(put, node, message.status, now, out)
 
+    def recalled(self, node: str, message: Recalled, now: float, out: Outbox) -> None:
+        """An owner says whether it knows a write. Raises ValueError for what no node says."""
+        self._recalls.answer(node, message, now, out)
+
     def link_up(self, node: str, out: Outbox) -> None:
         """What could not be sent to a node is sent now."""
         self._loads.lost(node)
@@ -143,6 +149,7 @@ class Writes:
 
     def link_down(self, node: str, out: Outbox) -> None:
         self._loads.lost(node)
+        self._recalls.link_down(node)
         for put in self._all():
             put.lost(node, out)
             self._file(put, out)
@@ -152,6 +159,7 @@ class Writes:
         self._loads.keep(ring.names)
 
     def tick(self, now: float, out: Outbox) -> None:
+        self._recalls.tick(now, out)
         while self._retries and self._retries[0][0] <= now:
             _, node, put = self._retries.popleft()
             put.retry(node, out)
@@ -170,7 +178,9 @@ class Writes:
 
     def deadline(self) -> float:
         """Infinity for none."""
-        earliest = self._retries[0][0] if self._retries else math.inf
+        earliest = self._recalls.deadline()
+        if self._retries:
+            earliest = min(earliest, self._retries[0][0])
         if self._puts:
             earliest = min(earliest, next(iter(self._puts.values())).deadline)
         silent = self._silent
@@ -216,9 +226,41 @@ class Writes:
         """delay_s: how long what waits already will take."""
         sink.failed(overloaded(f"{self._me}: {text}", max(self._config.retry_after_s, delay_s)), out)
 
-    # ── puts and deletes ──
+    # ── puts ──
 
     def _put(
+        self,
+        request: Put,
+        context: Context,
+        intent: Intent,
+        quorum: Quorum,
+        refused: Refused,
+        sink: Sink,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """One that was done already is only brought to an end; one that may have been is asked for first."""
+        size = content_size(request.value)
+        if size > self._config.value_bytes_max:
+            raise InvalidRequest(
+                f"the value has {size} bytes, more than value_bytes_max={self._config.value_bytes_max}"
+            )
+        seen = self._replica.seen
+        known = self._recall(request, intent) if seen.knows(request.request) else None
+        if known is not None:
+            self._complete(context, intent, known, quorum, sink, now, out)
+        elif request.again:
+            recall = Recall(0, intent.ring, intent.slot, request.request)
+            then = partial(self._recalled, request, context, intent, quorum, refused, sink, now)
+            self._recalls.begin(recall, self._planner.standing(intent.owners).others, then, now, out)
+        elif seen.barred_at(request.request) is not None:
+            self._superseded(quorum, sink, out)
+        elif not request.conditional or self._meets_condition(request, context, intent):
+            self._mint(request, context, intent, quorum, sink, now, out)
+        else:
+            self._refuse_condition(intent, sink, out)
+
+    def _mint(
         self,
         request: Put,
         context: Context,
@@ -228,39 +270,128 @@ class Writes:
         now: float,
         out: Outbox,
     ) -> None:
-        size = content_size(request.value)
-        if size > self._config.value_bytes_max:
-            raise InvalidRequest(
-                f"the value has {size} bytes, more than value_bytes_max={self._config.value_bytes_max}"
-            )
-        if request.conditional and not self._matches(request, context, intent, sink, out):
-            return
         slot, id, value = intent.slot, request.request, request.value
         if self._me in intent.owners:
-            written = self._replica.put(slot, request.key, context=context, request=id, value=value)
+            written = self._replica.put(
+                slot, request.key, context=context, request=id, value=value, again=request.again
+            )
         else:
-            owners = intent.owners
-            written = self._substitute.put(slot, owners, context=context, request=id, value=value)
-        assert written.dot is not None
+            written = self._substitute.put(
+                slot, intent.owners, context=context, request=id, value=value, again=request.again
+            )
         answer = put_context(context, written.before, written.dot).pack()
         self._copy(intent, written, answer, quorum, sink, now, out)
 
-    def _matches(self, request: Put, context: Context, intent: Intent, sink: Sink, out: Outbox) -> bool:
-        """if_context: the record here is at exactly that context; b"" asks that nothing is live."""
-        packed, batch = self._reads.read_here(intent.slot, intent.owners)
+    # ── puts that were sent before ──
+
+    def _recalled(
+        self,
+        request: Put,
+        context: Context,
+        intent: Intent,
+        quorum: Quorum,
+        refused: Refused,
+        sink: Sink,
+        began: float,
+        told: Recalled | None,
+        certain: bool,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """told: the answer of an owner that knows the write. certain: all others said that they do not."""
+        if not self._planner.is_planned_with(intent.ring):
+            text = f"{self._me}: the ring changed while the owners of the key were asked for the write"
+            sink.failed(Failure(Code.RING, text), out)
+            return
         try:
-            record = Record.unpack(packed) if packed else Record.EMPTY
-        except Malformed:
-            return True  # the write itself says what is wrong with it
-        if record.context == context if request.context else not record.siblings:
-            return True
+            known = self._learn(request, intent, told) if told is not None else None
+            known = known or self._recall(request, intent)  # or it has come since
+            barred_at = self._replica.seen.barred_at(request.request)
+            if known is not None:
+                self._complete(context, intent, known, quorum, sink, now, out)
+            elif barred_at is not None and barred_at >= began:
+                self._superseded(quorum, sink, out)
+            else:
+                self._do_again(request, context, intent, quorum, certain, sink, now, out)
+        except InvalidRequest as error:
+            sink.failed(invalid(str(error)), out)
+        except Refusal as refusal:
+            refused(refusal, now, out)
+
+    def _learn(self, request: Put, intent: Intent, told: Recalled) -> Written | None:
+        """What an owner knows of a write. None: now it is known here as well. Raises Refusal."""
+        if self._me not in intent.owners:
+            return Written(told.record, Context.EMPTY, dot_of(told), None)
+        self._replica.merge(intent.slot, intent.key, told.record)
+        self._replica.learn(intent.slot, request.request, dot_of(told))
+        return None
+
+    def _recall(self, request: Put, intent: Intent) -> Written | None:
+        if self._me in intent.owners:
+            return self._replica.recall(intent.slot, request.request)
+        return self._substitute.recall(intent.slot, intent.owners, request.request)
+
+    def _do_again(
+        self,
+        request: Put,
+        context: Context,
+        intent: Intent,
+        quorum: Quorum,
+        certain: bool,
+        sink: Sink,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """Nobody who could be asked knows it."""
+        if not request.conditional or self._meets_condition(request, context, intent):
+            self._mint(request, context, intent, quorum, sink, now, out)
+        elif certain:
+            self._refuse_condition(intent, sink, out)
+        else:  # a conflict would say that it was not done
+            text = (
+                "the record is not at the context that was given, and an owner of the key that cannot be "
+                "asked may have done the write before"
+            )
+            sink.failed(Failure(Code.QUORUM, text, quorum.needed, indeterminate=True), out)
+
+    def _complete(
+        self,
+        context: Context,
+        intent: Intent,
+        known: Written,
+        quorum: Quorum,
+        sink: Sink,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """It was done, under a dot that is known: see to it that enough owners have what it has become."""
+        answer = context.vector_only().add(known.dot).pack()
+        self._copy(intent, known, answer, quorum, sink, now, out)
+
+    def _superseded(self, quorum: Quorum, sink: Sink, out: Outbox) -> None:
+        text = f"{self._me}: another node was asked to do this write, and asked here whether it was done"
+        sink.failed(Failure(Code.QUORUM, text, quorum.needed, indeterminate=True), out)
+
+    # ── conditions ──
+
+    def _refuse_condition(self, intent: Intent, sink: Sink, out: Outbox) -> None:
+        """if_context: tell what the record is at instead."""
+        packed, batch = self._reads.read_here(intent.slot, intent.owners)
         if batch is None:
             self._conflict(sink, packed, STATUS_OK, 0.0, out)
         elif self._replica.crowded:  # nothing of this write counts among those under way
             self._refuse("too many answers wait for the disk", 0.0, sink, out)
         else:
             batch.waiters.append(partial(self._conflict, sink, packed))
-        return False
+
+    def _meets_condition(self, request: Put, context: Context, intent: Intent) -> bool:
+        """if_context: the record here is at exactly that context; b"" asks that nothing is live."""
+        packed, _ = self._reads.read_here(intent.slot, intent.owners)
+        try:
+            record = Record.unpack(packed) if packed else Record.EMPTY
+        except Malformed:
+            return True  # the write itself says what is wrong with it
+        return record.context == context if request.context else not record.siblings
 
     def _conflict(self, sink: Sink, packed: bytes, status: int, now: float, out: Outbox) -> None:
         """Once what the caller is shown is on the disk, or never will be."""
@@ -271,66 +402,22 @@ class Writes:
             text = f"{self._me}: the disk refused another write of this key"
             sink.failed(Failure(Code.STORAGE, text), out)
 
+    # ── deletes ──
+
     def _delete(
-        self,
-        request: Delete,
-        context: Context,
-        intent: Intent,
-        quorum: Quorum,
-        refused: Refused,
-        sink: Sink,
-        now: float,
-        out: Outbox,
+        self, context: Context, intent: Intent, quorum: Quorum, sink: Sink, now: float, out: Outbox
     ) -> None:
-        if context:
-            self._bury(intent, context, b"", quorum, sink, now, out)
+        """Without a context it covers nothing: whoever asks has read first, and found nothing."""
+        if not context:
+            sink.done(b"", [], out)
             return
-        reads = self._planner.count(request.bucket, intent.owners, "r", request.r, request.pr)
-        primaries = self._planner.count_primaries(request.bucket, intent.owners, "r", request.r, request.pr)
-        if self._planner.meets(intent, reads, primaries, sink, out):
-            then = partial(self._bury_read, intent, quorum, refused, sink)
-            self._reads.begin(intent, reads, ReadFirst(then, sink), now, out, primaries=primaries)
-
-    def _bury_read(
-        self,
-        intent: Intent,
-        quorum: Quorum,
-        refused: Refused,
-        sink: Sink,
-        read: bytes,
-        answered: list[str],
-        now: float,
-        out: Outbox,
-    ) -> None:
-        """Delete what was read; nothing was, then nothing needs to be written."""
-        if not read:
-            sink.done(b"", answered, out)
-        elif self._takes_data(sink, out):
-            try:
-                self._bury(intent, Record.unpack(read).context, read, quorum, sink, now, out)
-            except (InvalidRequest, OtherKind) as error:
-                sink.failed(invalid(str(error)), out)
-            except Malformed as error:  # several copies agree on it, or nobody would have looked inside
-                text = f"the copies on {', '.join(answered)} are malformed: {error}"
-                sink.failed(Failure(Code.STORAGE, text), out)
-            except Refusal as refusal:
-                refused(refusal, now, out)
-
-    def _bury(
-        self,
-        intent: Intent,
-        context: Context,
-        read: bytes,
-        quorum: Quorum,
-        sink: Sink,
-        now: float,
-        out: Outbox,
-    ) -> None:
         if self._me in intent.owners:
-            written = self._replica.delete(intent.slot, intent.key, context=context, read=read)
+            written = self._replica.delete(intent.slot, intent.key, context=context)
         else:
-            written = self._substitute.delete(intent.slot, intent.owners, context=context, read=read)
+            written = self._substitute.delete(intent.slot, intent.owners, context=context)
         self._copy(intent, written, context.pack(), quorum, sink, now, out)
+
+    # ── copies ──
 
     def _copy(
         self,
@@ -363,7 +450,9 @@ class Writes:
         if written.batch is not None:
             written.batch.waiters.append(partial(self._stored, put, self._me))
         put.start(out, all_live=standing.live == len(intent.owners))
-        if put.finished:
+        if written.batch is None and self._me in intent.owners:  # a write that was done before
+            self._stored(put, self._me, STATUS_OK, now, out)
+        elif put.finished:
             self._file(put, out)
 
     def _stored(self, put: PutCoordinator, node: str, status: int, now: float, out: Outbox) -> None:

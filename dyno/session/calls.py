@@ -38,11 +38,13 @@ if TYPE_CHECKING:
 
     from dyno.errors import DynoError
     from dyno.session.batch import Batch
+    from dyno.session.deletion import Deletion
     from dyno.session.links import NodeLink
 
     Request: TypeAlias = Get | GetMany | Put | Delete | ListKeys | AskMembers | CreateBucket | AskBuckets
 
 REQUEST_BYTES = 128  # of a message without its value, about
+RETRY_MAX_S = 30.0  # since a write may have been done first: well below the nodes' retry_window_s
 
 # What the words stand for in a bucket that says nothing else; only the nodes know better.
 _WORDS = {DEFAULT: COPIES // 2 + 1, QUORUM: COPIES // 2 + 1, ALL: COPIES}
@@ -51,8 +53,8 @@ _WORDS = {DEFAULT: COPIES // 2 + 1, QUORUM: COPIES // 2 + 1, ALL: COPIES}
 class Call:
     """id: unique within the session, the `id` of all its messages. request: None for an opening. bucket: its
     id, b"" where no key is routed. weight: bytes that it holds of a link's window. waiter: the shell's.
-    parent: the batch that it is a part of; only then keys: those that it is about, and perhaps prefers: the
-    link that it should go to."""
+    parent: the batch, or the delete, that it is a part of; of a batch also keys: those that it is about, and
+    perhaps prefers: the link that it should go to."""
 
     __slots__ = (
         "bucket",
@@ -86,7 +88,7 @@ class Call:
         self.weight = weight
         self.link: NodeLink | None = None
         self.prefers: NodeLink | None = None
-        self.parent: Batch | None = None
+        self.parent: Batch | Deletion | None = None
         self.trouble: Trouble | None = None
         self.result: Any = None
         self.error: DynoError | None = None
@@ -99,9 +101,36 @@ class Call:
         return kind is Get or kind is GetMany or kind is AskMembers or kind is ListKeys or kind is AskBuckets
 
     @property
-    def is_repeatable(self) -> bool:
-        """Whether it changes something, but doing it twice is as good as once."""
+    def writes(self) -> bool:
+        """Whether it changes what is stored under a key; sent again it is done once, as long as nodes know it
+        by its request id."""
+        kind = type(self.request)
+        return kind is Put or kind is Delete
+
+    @property
+    def creates(self) -> bool:
+        """Whether it creates a bucket, which done twice is as good as once."""
         return type(self.request) is CreateBucket
+
+    def doubt(self) -> Trouble:
+        """What was sent last may have been done, and nobody will say whether it was. If it is sent again it
+        says so."""
+        trouble = self.troubled()
+        if not self.reads:
+            if trouble.doubted_since is None:
+                trouble.doubted_since = self.sent_at
+            if type(self.request) is Put:
+                self.request = self.request._replace(again=True)
+        return trouble
+
+    @property
+    def repeatable_until(self) -> float:
+        """When it must not be sent again any more: at its deadline, or once it may have been done so long ago
+        that nodes do not know it any more."""
+        trouble = self.trouble
+        if trouble is None or trouble.doubted_since is None or not self.writes:
+            return self.deadline
+        return min(self.deadline, trouble.doubted_since + RETRY_MAX_S)
 
     @property
     def needed(self) -> int:
@@ -134,15 +163,15 @@ class Trouble:
     it last rested. rests: how often it did. since: when it was first sent.
 
     overdue: whether its answer is later than usual. also, also_at: a second link that has the request, and
-    since when. paid: whether a token of the budget was spent on the request that is under way. may_be_done: a
-    link was lost that had a repeatable request."""
+    since when. paid: whether a token of the budget was spent on the request that is under way. doubted_since:
+    when it was sent first so that it may have been done, None if it never was."""
 
     __slots__ = (
         "also",
         "also_at",
+        "doubted_since",
         "elsewhere",
         "failure",
-        "may_be_done",
         "overdue",
         "paid",
         "rests",
@@ -160,7 +189,7 @@ class Trouble:
         self.also: NodeLink | None = None
         self.also_at = since
         self.paid = False
-        self.may_be_done = False
+        self.doubted_since: float | None = None
 
 
 def _count(quorum: int, primaries: int) -> int:

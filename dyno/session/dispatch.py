@@ -92,7 +92,7 @@ class Dispatch:
             self._spend(now, out)
 
     def fail(self, call: Call, error: DynoError, now: float, out: SessionOutbox) -> None:
-        if call.trouble is not None and call.trouble.may_be_done:
+        if call.trouble is not None and call.trouble.doubted_since is not None:
             error = failures.doubted(call, error)
         call.error = error
         self.conclude(call, None, now, out)
@@ -121,6 +121,8 @@ class Dispatch:
         """A node that has the request would not, or could not, do it. error: what that is to the caller."""
         trouble = call.troubled()
         trouble.failure = error
+        if failed.indeterminate:
+            call.doubt()
         trouble.tried.append(link)
         if failed.code not in (Code.INVALID, Code.CONFLICT):
             self._spare(link, failed, now)
@@ -149,14 +151,13 @@ class Dispatch:
                 continue  # a read that another link has as well
             if call.id in unsent:
                 self._send_anew(call, now, out)
-            elif call.reads or call.is_repeatable:
-                trouble = call.troubled()
-                trouble.may_be_done = trouble.may_be_done or not call.reads
-                self._send_again(call, trouble, now, out)
-            else:
-                if call.trouble is not None:
-                    call.trouble.paid = False  # it was sent
+                continue
+            trouble = call.doubt()
+            if call.repeatable_until <= now:
+                trouble.paid = False  # it was sent
                 self.fail(call, failures.lost(call, link.address, reason), now, out)
+            else:
+                self._send_again(call, trouble, now, out)
 
     def send_waiting(self, now: float, out: SessionOutbox) -> None:
         """A link has room: the calls that waited longest go first."""
@@ -172,8 +173,11 @@ class Dispatch:
         late: dict[int, DynoError] = {}
         for call in due:
             self._timers.add(call, call.deadline)  # every call that is under way is in there, always
-            if call.deadline <= now:  # out of the queues, or it would be sent when another one makes room
+            if call.deadline <= now:
                 late[call.id] = judging.too_late(call, self._links, saving=call.id in self._saving)
+            elif call.link is None and call.repeatable_until <= now:
+                late[call.id] = failures.forgotten(call)
+            if call.id in late:  # out of the queues, or it would be sent when another one makes room
                 self._waiting.pop(call.id, None)
                 self._saving.pop(call.id, None)
         for call in due:
@@ -203,7 +207,7 @@ class Dispatch:
         link = self._paths.pick(call, now, out)
         if link is None:
             self._waiting[call.id] = call
-            self._timers.add(call, call.deadline)
+            self._timers.add(call, call.repeatable_until)
             return
         call.link = link
         call.sent_at = now
@@ -219,7 +223,7 @@ class Dispatch:
         if self._saving or not self._budget.take(now):
             self._saving[call.id] = call
             self._timers.remove(call)
-            self._timers.add(call, call.deadline)
+            self._timers.add(call, call.repeatable_until)
         else:
             trouble.paid = True
             self._send_anew(call, now, out)
@@ -243,7 +247,7 @@ class Dispatch:
     def _rest(self, call: Call, trouble: Trouble, failed: Failed, now: float) -> None:
         """The nodes that were tried may be asked anew after it, but the last one."""
         pause = judging.pause_s(call, trouble, failed, draw=self._random.random(), now=now)
-        at = min(now + pause, call.deadline)
+        at = min(now + pause, call.repeatable_until)
         trouble.rests += 1
         trouble.elsewhere = 0
         del trouble.tried[:-1]
@@ -282,7 +286,7 @@ class Dispatch:
             if link.silent_at is None:
                 link.fall_silent(now)
                 out.sends.append((link.address, AskMembers(0)))  # whatever it says proves that it lives
-            if call.reads and self._abandon(call, link, now, out):
+            if not call.creates and now < call.repeatable_until and self._abandon(call, link, now, out):
                 return
         self._timers.remove(call)
         self._timers.add(call, min(silent_at, call.deadline))
@@ -310,6 +314,7 @@ class Dispatch:
             return False
         if self._paths.pick(call, now, out) is None:
             return False
+        call.doubt()
         self._leave(call, link)
         self._send_again(call, trouble, now, out)
         return True

@@ -15,6 +15,7 @@ from dyno.errors import (
     RequestTimeout,
     StorageFailed,
 )
+from dyno.session.calls import RETRY_MAX_S
 from dyno.session.results import Origin, Record, names
 
 if TYPE_CHECKING:
@@ -61,9 +62,18 @@ def lost(call: Call, address: str, reason: str) -> DynoError:
     )
 
 
+def forgotten(call: Call) -> DynoError:
+    """A write that may have been done, and may not be sent again any more."""
+    text = f"it may have been done {RETRY_MAX_S:g} s ago; a write is not sent again for longer than that"
+    if call.trouble is not None and call.trouble.failure is not None:
+        text = f"{call.trouble.failure}; {text}"
+    return QuorumNotMet(text, needed=call.needed, answered=0, nodes=(), indeterminate=True)
+
+
 def doubted(call: Call, error: DynoError) -> DynoError:
-    """Whatever the last attempt ended with, an earlier one may have come through."""
-    if isinstance(error, InvalidRequest):
+    """Whatever the last attempt ended with, an earlier one may have come through. But a node that says of a
+    write which is sent again that it does not fit has asked the others."""
+    if isinstance(error, InvalidRequest | ConflictError):
         return error
     if isinstance(error, QuorumNotMet | RequestTimeout):
         error.indeterminate = True

@@ -17,14 +17,14 @@ error later than it is certain.
                                      pause if a change of the cluster
                                      may help (`changes`), or raised
     storage, determinate             at once elsewhere, then raised   the same
-    quorum or storage,               like determinate                 raised: some replica may have kept it
+    quorum or storage,               like determinate                 like determinate, from then on in doubt
     indeterminate
     link lost, surely not sent       at once elsewhere                at once elsewhere
-    link lost after sending          at once elsewhere                QuorumNotMet, indeterminate
+    link lost after sending          at once elsewhere                at once elsewhere, in doubt
     later than the link's usual      asked at another primary too;    goes on waiting
     95 in 100 (`hedging.usual`)      the first answer counts
-    link silent for PATIENCE_S       asked elsewhere instead; the     goes on waiting; new calls avoid the
-                                     first answer counts              link
+    link silent for PATIENCE_S       asked elsewhere instead; the     the same, in doubt
+                                     first answer counts
     no link ready                    waits for one                    waits for one
     the caller's timeout             RequestTimeout, determinate      RequestTimeout, indeterminate if sent;
                                      or, while it rested or waited: the refusal that made it rest;
@@ -33,12 +33,16 @@ error later than it is certain.
 Why quorum is not simply tried until the timeout: with W above the nodes that live the answer is certain, and
 a caller who waits five seconds for it learns nothing more. But after a node restarts, its neighbours count
 it as dead for a moment; so while the cluster changes, that answer is not certain yet. An overload or a
-changing ring always passes. A full or broken disk seldom does within a timeout. A write that may have been
-done could be done twice, until nodes recognize a request that they did already.
+changing ring always passes. A full or broken disk seldom does within a timeout.
 
-A conditional put is a write like others: where nothing was done, the condition was not even looked at, or
-stays as it was. Creating a bucket is a write that may be done twice: when its link is lost it is sent again,
-and what it ends with is indeterminate from then on; and it is asked for elsewhere only after a quick refusal.
+*In doubt*: the write may have been done. A put says so when it is sent again, and whoever gets it asks the
+other owners before it does anything (docs/design/survival.md); a delete covers what it covered before.
+Whatever a call in doubt ends with, other than its answer, is indeterminate; but a conflict is one, for a node
+says so of a put in doubt only when all owners told it that they do not know it. Nodes know a write for a
+while, so one in doubt is not sent again after RETRY_MAX_S.
+
+Creating a bucket may be done twice: when its link is lost it is sent again, in doubt; but it waits for a
+silent link, is asked for elsewhere only after a quick refusal, and what is indeterminate is raised.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from dyno.errors import Code
+from dyno.errors import Code, QuorumNotMet
 from dyno.session import failures
 from dyno.session.links import PATIENCE_S
 
@@ -76,13 +80,13 @@ def advice(
 ) -> Advice:
     """The table above, for refusals. other: a link that can take the call now and was not tried."""
     code = failed.code
-    if failed.indeterminate and not call.reads:
+    if now >= call.repeatable_until or (failed.indeterminate and call.creates):
         return Advice.RAISE
     if code == Code.RING:
         return Advice.LATER
     if code not in (Code.OVERLOADED, Code.QUORUM, Code.STORAGE):
         return Advice.RAISE
-    if call.is_repeatable and code != Code.OVERLOADED and now >= call.sent_at + PATIENCE_S:
+    if call.creates and code != Code.OVERLOADED and now >= call.sent_at + PATIENCE_S:
         return Advice.RAISE  # a creation waited for silent members, and would only do so again
     if trouble.elsewhere >= ELSEWHERE_MAX:
         other = None
@@ -119,11 +123,12 @@ def spared_s(failed: Failed, *, draw: float) -> float:
 def too_late(call: Call, links: Links, *, saving: bool) -> DynoError:
     """The caller's timeout passed. saving: while the call waited for a token of the budget."""
     refusal = call.trouble.failure if call.trouble is not None else None
-    if call.link is not None and (refusal is None or not call.reads):
+    tells = call.reads or (isinstance(refusal, QuorumNotMet) and refusal.indeterminate)
+    if call.link is not None and (refusal is None or not tells):
         text = f"{call.link.name} at {call.link.address} did not answer in time"
         return failures.timeout(call, text, indeterminate=not call.reads)
     if refusal is not None:
-        return refusal  # of a read that was sent again since, too: it says more than silence
+        return refusal  # of what was sent again since, too: it says more than silence
     if saving:
         text = (
             "the node that had the request was lost or silent, and so many calls had to be sent again "

@@ -10,7 +10,7 @@ A shell (`dyno.client`, or the simulator) owns sockets and clock and runs it wit
 
 `now` is monotonic seconds. All verbs fill the one outbox that they are given. Guarantees: a call that was
 begun ends exactly once, at its timeout at the latest; invalid requests raise before anything is sent; a
-write is never sent twice unless the first was surely not done (see `judging`).
+write that is sent again is done once, for nodes know it by its request id (see `judging`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from dyno.session import buckets, failures
 from dyno.session.batch import Batch
 from dyno.session.calls import Call
 from dyno.session.changes import Changes
+from dyno.session.deletion import Deletion
 from dyno.session.dispatch import Dispatch
 from dyno.session.links import Links, LinkState
 from dyno.session.pages import page_of
@@ -159,11 +160,16 @@ class Session:
         now: float,
         out: SessionOutbox,
     ) -> Call:
-        """Ends with a PutResult whose context is what was deleted. Without a context the node reads first, by
-        the handle's r and pr; b"", which a missing key has, covers nothing, so then nothing is sent."""
+        """Ends with a PutResult whose context is what was deleted. Without a context it reads first, by the
+        handle's r and pr; b"", which a missing key has, covers nothing, so then nothing is sent."""
         call = self.requests.delete(
             bucket, key, w=w, pw=pw, timeout=timeout, context=context, sloppy=sloppy, now=now
         )
+        if context is None:
+            get = self.requests.get(bucket, key, r=None, pr=None, timeout=timeout, sloppy=sloppy, now=now)
+            deletion = Deletion(self, get=get, delete=call)
+            deletion.start(now, out)
+            return deletion
         if context == b"":
             assert isinstance(call.request, Delete)
             self._dispatch.hold(call)
@@ -233,7 +239,7 @@ class Session:
 
     def cancel(self, call: Call, now: float, out: SessionOutbox) -> None:
         """Nobody waits for it any more; what was sent may still be done. Never disturbs another call."""
-        if isinstance(call, Batch):
+        if isinstance(call, Batch | Deletion):
             call.cancel(now, out)
         self._dispatch.cancel(call, now, out)
 

@@ -6,7 +6,8 @@
 
 In: a plain function from the list of siblings to a value. Out: calls of the session, one after another, and
 at the end the record as it was left. Guarantees: the function's exceptions pass through untouched; nothing is
-written twice, for a put whose fate is unknown ends the update; the caller's timeout covers all rounds.
+written twice, for a put that may have been done is repeated as the same request, and one whose fate stays
+unknown ends the update; the caller's timeout covers all rounds.
 """
 
 from __future__ import annotations

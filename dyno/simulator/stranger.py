@@ -20,9 +20,11 @@ CLIENT_HELLO = Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, "client", b"", 0, "", b
 
 
 class Stranger:
-    """heard: all messages so far, the other side's Hello first. closed: why the link is no more, or None."""
+    """machine: the name under which cables to it can be cut. heard: all messages so far, the other side's
+    Hello first. closed: why the link is no more, or None."""
 
     def __init__(self, machine: str, address: str, *, kernel: Kernel, network: Network) -> None:
+        self.machine = machine
         self.heard: list[Message] = []
         self.closed: str | None = None
         self._kernel = kernel

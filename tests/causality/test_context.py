@@ -215,3 +215,8 @@ def assert_malformed_or_canonical(data: bytes) -> None:
         return
     assert whole.pack() == data
     assert packed_anew(whole) == data
+
+
+def test_a_context_knows_whoever_has_a_first_dot_in_it():
+    context = Context.EMPTY.add(Dot(b"a" * 16, 1)).add(Dot(b"b" * 16, 2))
+    assert [context.knows(who * 16) for who in (b"a", b"b", b"c")] == [True, False, False]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dyno.causality.dots import Dot, actor
+from dyno.causality.dots import Dot, actor, dot_of_request
 
 dots = st.builds(
     Dot,
@@ -33,3 +33,7 @@ def test_a_dot_packs_to_its_actor_and_its_counter():
 def test_dots_sort_as_their_bytes_do(one: Dot, two: Dot):
     assert (one < two) == (one.pack() < two.pack())
     assert len(one.pack()) == 24
+
+
+def test_the_dot_of_a_request_is_the_first_of_an_actor_of_its_own():
+    assert dot_of_request(b"r" * 16) == Dot(b"r" * 16, 1)

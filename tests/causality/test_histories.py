@@ -2,8 +2,9 @@
 
 The model knows for every write the full set of writes that its author had read, and for every replica and
 every context ever handed out the full set of writes behind it. Replicas get, put, delete, merge, receive old
-messages late, forget their copies and notes, restart, and fail in the middle of a commit; contexts of any
-age come back at any time. What dyno keeps in a few dots must agree with the model.
+messages late, forget their copies and notes, restart, and fail in the middle of a commit; contexts of any age
+come back at any time, and writes are done again where nobody knows of them. What dyno keeps in a few dots
+must agree with the model.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyno.causality.context import Context
-from dyno.causality.dots import Dot
+from dyno.causality.dots import Dot, dot_of_request
 from dyno.causality.mint import Minter, Note
 from dyno.causality.record import Record, put_context
 
@@ -61,6 +62,8 @@ class World:
         self.reads = [Read()]  # a write with the first one is blind
         self.messages = [Copy()]
         self.dots: dict[Dot, int] = {}
+        self.authors: list[Read] = []  # what the author of each write had read
+        self.twice: dict[int, None] = {}  # writes that were done again
 
     def new_start(self) -> bytes:
         self.starts += 1
@@ -90,6 +93,19 @@ class World:
         if to != at:
             self.replicas[to].copy = self.replicas[to].copy.merge(sent)
         replica.minter.restart(self.new_start())
+
+    def put_again(self, at: int, to: int, choice: int) -> None:
+        """A write that this replica never heard of is sent again."""
+        write = choice % max(len(self.authors), 1)
+        replica = self.replicas[at]
+        if write >= len(self.authors) or write in replica.copy.seen:
+            return
+        read, old, value = self.authors[write], replica.copy, write.to_bytes(16, "big")
+        dot = dot_of_request(value)
+        self.dots[dot] = write
+        self.twice[write] = None
+        record = old.record.write(read.context, dot, value, value)
+        replica.copy = Copy(record, old.seen | read.writes | {write}, old.gone | read.writes)
 
     def delete(self, at: int, to: int, choice: int) -> None:
         replica, read = self.replicas[at], self.chosen_read(choice)
@@ -122,16 +138,16 @@ class World:
         old = replica.copy
         dot, note = replica.minter.mint(old.record.context.union(read.context), replica.note)
         assert dot not in self.dots, "a dot was issued twice"
-        write = self.dots[dot] = len(self.dots)
+        write = self.dots[dot] = len(self.authors)
+        self.authors.append(read)
         value = write.to_bytes(16, "big")
         record = old.record.write(read.context, dot, value, value)
         assert live(record) - {write} == {
-            each for each in live(old.record) if not read.context.covers(self.dot_of(each))
+            self.dots[sibling.dot]
+            for sibling in old.record.siblings
+            if not read.context.covers(sibling.dot) and not read.context.knows(sibling.request)
         }, "a put drops exactly the values that its context covers"
         return Copy(record, old.seen | read.writes | {write}, old.gone | read.writes), note, dot
-
-    def dot_of(self, write: int) -> Dot:
-        return next(dot for dot, each in self.dots.items() if each == write)
 
     # What must hold.
 
@@ -140,6 +156,7 @@ class World:
             record, seen, gone = replica.copy.record, replica.copy.seen, replica.copy.gone
             assert live(record) >= seen - gone, "a value was lost that no author of an overwrite had read"
             assert live(record) <= seen
+            assert len(live(record)) == len(record.siblings), "a write shows twice"
             assert self.covered(record.context) <= seen
             assert Record.unpack(record.pack()) == record
         for read in self.reads[-2:]:
@@ -153,7 +170,9 @@ class World:
         for copy in reversed(copies):
             backward = copy.merge(backward)
         assert forward.record.pack() == backward.record.pack()
-        assert live(forward.record) == forward.seen - forward.gone, "lost, or kept though overwritten"
+        assert live(forward.record) >= forward.seen - forward.gone, "lost"
+        # What was overwritten as it was done first is known as that by who stored it then alone.
+        assert live(forward.record) - forward.seen.difference(forward.gone) <= {*self.twice}, "kept"
 
     def covered(self, context: Context) -> set[int]:
         return {write for dot, write in self.dots.items() if context.covers(dot)}
@@ -171,6 +190,7 @@ STEPS = [
     World.put_and_replicate,
     World.put_and_replicate,
     World.put_whose_commit_fails,
+    World.put_again,
     World.delete,
     World.merge,
     World.send,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dyno.causality.context import Context, Malformed
-from dyno.causality.dots import Dot, actor
+from dyno.causality.dots import Dot, actor, dot_of_request
 from dyno.causality.record import DotConflict, OtherKind, Record, Sibling, is_live, put_context
 
 NAMES = {actor(name.encode() * 8, 0): name for name in "abc"}
@@ -381,6 +381,86 @@ def assert_malformed_or_canonical(data: bytes) -> None:
         return
     assert record.pack() == data
     assert packed_anew(record) == data
+
+
+# ── writes that were done again ────────────────────────────────────────────────────────────────────────
+
+AGAIN = dot_of_request(REQUEST)
+
+
+def done_first() -> Record:
+    return Record.EMPTY.write(Context.EMPTY, dot("a1"), REQUEST, b"v")
+
+
+def done_again() -> Record:
+    return Record.EMPTY.write(Context.EMPTY, AGAIN, REQUEST, b"v")
+
+
+def dots_of(record: Record) -> list[Dot]:
+    return [sibling.dot for sibling in record.siblings]
+
+
+def test_a_write_that_was_done_again_is_one_value_of_which_the_second_dot_stays():
+    both = done_first().merge(done_again())
+    assert both == done_again().merge(done_first())
+    assert dots_of(both) == [AGAIN]
+    assert both.context.covers(dot("a1"))
+    assert both.merge(done_first()) is both
+    assert both.merge(done_again()) is both
+
+
+def test_it_is_gone_where_it_was_overwritten_as_it_was_done_again():
+    gone = done_again().delete(done_again().context)
+    assert dots_of(gone.merge(done_first())) == dots_of(done_first().merge(gone)) == []
+
+
+def test_whoever_read_it_as_it_was_done_again_overwrites_it_where_it_was_done_first():
+    other = Record.EMPTY.write(Context.EMPTY, dot("b1"), b"another request.", b"w")
+    record = done_first().merge(other)
+    assert dots_of(record.write(done_again().context, dot("c1"), b"the next request", b"x")) == [
+        dot("b1"),
+        dot("c1"),
+    ]
+    assert dots_of(record.delete(done_again().context)) == [dot("b1")]
+
+
+def test_a_record_that_has_a_write_under_both_dots_is_malformed():
+    siblings = tuple(sorted([Sibling(dot("a1"), REQUEST, b"v"), Sibling(AGAIN, REQUEST, b"v")]))
+    with pytest.raises(Malformed, match="under another dot"):
+        Record.unpack(Record(siblings, seen(a=1).add(AGAIN)).pack())
+
+
+retried = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 3), st.sampled_from(["first", "again", "delete"])),
+    max_size=8,
+)
+
+
+def retold(history: list[tuple[str, int, str]]) -> Record:
+    """A record of some requests, each done by one node, or again, or deleted by whoever read the record."""
+    record = Record.EMPTY
+    for who, number, how in history:
+        request = b"request %8d" % number
+        new = Dot(actor(who.encode() * 8, number), 1) if how == "first" else dot_of_request(request)
+        if how == "delete":
+            record = record.delete(record.context)
+        elif not record.context.covers(new) and not record.context.knows(request):
+            record = record.merge(Record.EMPTY.write(Context.EMPTY, new, request, b"v%d" % number))
+    return record
+
+
+@given(retried, retried, retried)
+@quick
+def test_merging_keeps_its_laws_where_writes_were_done_again(one, two, three):
+    a, b, c = retold(one), retold(two), retold(three)
+    assert a.merge(b).pack() == b.merge(a).pack()
+    assert a.merge(b).merge(c).pack() == a.merge(b.merge(c)).pack()
+    assert a.merge(a) is a
+    whole = a.merge(b)
+    assert whole.merge(a).pack() == whole.merge(b).pack() == whole.pack()
+    assert Record.unpack(packed_anew(whole)) == whole
+    for sibling in whole.siblings:
+        assert sibling.dot.actor == sibling.request or not whole.context.knows(sibling.request)
 
 
 def test_whether_there_is_a_value_is_seen_without_unpacking() -> None:

@@ -87,9 +87,11 @@ async def test_a_delete_reads_by_the_quorum_of_its_handle(client, node):
     stored = await carts.put("alice", 1)
     gone = await carts.delete("alice", w=1, timeout=2)
     assert gone.context == stored.context
+    (get,) = node.requests(Get)
+    assert (get.r, get.budget_ms) == (1, 2000)
     assert not (await carts.get("alice")).exists
     (delete,) = node.requests(Delete)
-    assert (delete.context, delete.r, delete.w) == (b"", 1, 1)
+    assert (delete.context, delete.r, delete.w) == (stored.context, 1, 1)
     assert (await carts.delete("nobody")).context == b""
 
 
@@ -113,7 +115,7 @@ async def test_call_options_come_before_those_of_the_handle(client, node):
     await carts.put("k", 1, w="one", pw=0, timeout=2)
     await carts.delete("k")
     await carts.delete("k", w=3, pw="all", timeout=2)
-    assert [(m.r, m.pr) for m in node.requests(Get)] == [(ALL, 1), (1, 0)]
+    assert [(m.r, m.pr) for m in node.requests(Get)] == [(ALL, 1), (1, 0), (ALL, 1), (ALL, 1)]
     assert [(m.w, m.pw) for m in node.requests(Put)] == [(2, QUORUM), (1, 0)]
     assert [(m.r, m.pr, m.w, m.pw) for m in node.requests(Delete)] == [(ALL, 1, 2, QUORUM), (ALL, 1, 3, ALL)]
     for kind in (Get, Put):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from dyno.buckets.properties import DEFAULTS, Properties
 from dyno.causality import token
 from dyno.causality.mint import Minter
@@ -26,6 +28,8 @@ from dyno.wire.messages import DEFAULT, Delete, Failed, Get, Listed, ListKeys, M
 from dyno.wire.pages import unpack_keys
 
 LINK, KEY = 7, b"key"
+
+_requests = itertools.count(1)
 
 
 class Members:
@@ -172,7 +176,9 @@ def a_get(id: int = 1, key: bytes = KEY, r: int = DEFAULT, *, forwarded: bool = 
 
 
 def a_put(id: int = 1, value: bytes = b"value", context: bytes = b"", **fields: object) -> Put:
-    put = Put(id, "bucket", KEY, value, context, False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
+    """A request of its own each time, unless the fields name one."""
+    request = next(_requests).to_bytes(16, "big")
+    put = Put(id, "bucket", KEY, value, context, False, DEFAULT, DEFAULT, request, 5000, False)
     return put._replace(**fields)  # type: ignore[arg-type]
 
 

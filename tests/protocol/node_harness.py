@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from random import Random
 
 from dyno.buckets.properties import DEFAULTS
@@ -28,6 +29,7 @@ from dyno.wire.rows import pack_row
 
 KEY = b"key"
 LINK = 1
+_requests = itertools.count(1)
 
 
 class Driven:
@@ -102,9 +104,10 @@ class Driven:
 
 
 def a_put(id: int = 1, **fields: int | bytes) -> Put:
-    return Put(id, "bucket", KEY, b"value", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)._replace(
-        **fields
-    )
+    """A request of its own each time."""
+    request = next(_requests).to_bytes(16, "big")
+    put = Put(id, "bucket", KEY, b"value", b"", False, DEFAULT, DEFAULT, request, 5000, False)
+    return put._replace(**fields)  # type: ignore[arg-type]
 
 
 def a_get(id: int = 2, **fields: int | bytes) -> Get:

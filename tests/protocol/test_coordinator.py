@@ -113,16 +113,39 @@ def test_a_read_that_was_passed_on_goes_to_another_owner_when_its_link_breaks() 
     assert not at.out
 
 
-def test_a_write_that_was_passed_on_may_have_been_done_when_its_link_breaks() -> None:
+def test_a_write_that_was_passed_on_goes_to_the_next_owner_when_its_link_breaks() -> None:
     at = At(names="abcde")
     at.ask(a_put(9, key=not_owned(at)))
-    ((first, _),) = at.sent(Put)
-    at.cut(first)
+    for again in (False, True, True):
+        ((first, put),) = at.sent(Put)
+        assert isinstance(put, Put)
+        assert put.again is again
+        at.cut(first)
     failure = at.failure()
     assert (failure.id, failure.code, failure.indeterminate) == (9, "quorum", True)
     assert at.out.sends == []
     assert not at.coordinator.busy
     assert at.coordinator.deadline() is None
+
+
+def test_a_write_that_was_passed_on_and_is_not_answered_goes_to_one_owner_after_the_other() -> None:
+    at = At(names="abcde", put_timeout_s=3.0)
+    at.ask(a_put(9, key=not_owned(at)))
+    at.ask(a_get(10, key=not_owned(at)))
+    ((first, _),) = at.sent(Put)
+    at.tick(0.9)
+    assert at.sent(Put) == []
+    at.tick(1.1)
+    ((second, put),) = at.sent(Put)
+    assert isinstance(put, Put)
+    assert put.again
+    at.hear(first, Done(put.id, b"", first, ""))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert done.id == 9
+    at.tick(4.0)
+    assert at.sent(Put) == []
+    assert second != first
 
 
 def test_a_request_for_others_of_whom_nobody_can_be_reached_is_over_at_once() -> None:
@@ -381,7 +404,8 @@ def test_the_quorums_of_a_bucket_are_those_of_calls_that_name_none() -> None:
     (done,) = at.answers()
     assert isinstance(done, Done)
     assert len(done.answered.split(",")) == 5
-    at.ask(a_delete())  # reads one, itself
+    context = token.encode(Context.unpack(done.context), cluster=b"c" * 16, bucket="bucket", key=KEY)
+    at.ask(a_delete(context=context))
     assert len(at.sent(Store)) == 4
 
 

@@ -86,15 +86,51 @@ def test_a_read_whose_link_breaks_goes_to_the_next_owner() -> None:
 
 
 @pytest.mark.parametrize("request_", [PUT, DELETE])
-def test_a_write_whose_link_breaks_may_have_been_done_and_is_not_done_twice(request_: Put | Delete) -> None:
+def test_a_write_whose_link_breaks_goes_to_the_next_owner_and_says_so(request_: Put | Delete) -> None:
     passing = Passing(request_)
     passing.forwarding.lost("b", passing.out)
+    (_, again) = passing.out.sends[1]
+    expected = request_._replace(id=1, forwarded=True)
+    assert again == (expected._replace(again=True) if isinstance(expected, Put) else expected)
+    passing.forwarding.lost("c", passing.out)
+    assert passing.failure() == ("the link to c, which had the write, broke", True)
+
+
+@pytest.mark.parametrize("request_", [PUT, DELETE])
+def test_a_write_that_is_not_answered_for_long_is_given_to_one_more_and_the_first_answer_counts(
+    request_: Put | Delete,
+) -> None:
+    passing = Passing(request_)
+    assert passing.forwarding.overdue(passing.out)
+    assert [address for address, _ in passing.out.sends] == ["b", "c"]
+    assert not passing.forwarding.overdue(passing.out)
+    passing.forwarding.lost("c", passing.out)
+    assert not passing.out.replies  # the first one may still answer
+    passing.forwarding.answer("b", Done(1, b"context", "b,c", ""), passing.out)
+    assert passing.out.replies == [(LINK, Done(42, b"context", "b,c", ""))]
+    assert not passing.forwarding.overdue(passing.out)
+
+
+def test_a_read_is_not_asked_twice_for_being_late() -> None:
+    passing = Passing(GET)
+    assert not passing.forwarding.overdue(passing.out)
     assert len(passing.out.sends) == 1
-    assert passing.failure() == ("the link to b, which had the write, broke", True)
+
+
+@pytest.mark.parametrize(("code", "indeterminate"), [("overloaded", True), ("conflict", False)])
+def test_what_the_second_owner_cannot_do_the_first_may_have_done(code: str, indeterminate: bool) -> None:
+    for in_doubt in (True, False):
+        passing = Passing(PUT)
+        if in_doubt:
+            passing.forwarding.overdue(passing.out)
+        passing.forwarding.answer("b", Failed(1, code, "why", 2, "", False, 0, b""), passing.out)
+        ((_, failed),) = passing.out.replies
+        assert isinstance(failed, Failed)
+        assert failed.indeterminate is (in_doubt and indeterminate)
 
 
 @pytest.mark.parametrize(("request_", "indeterminate"), [(GET, False), (PUT, True), (DELETE, True)])
-def test_silence_is_reported_in_the_end(request_: Get | Put | Delete | ListKeys, indeterminate: bool) -> None:
+def test_silence_is_reported_in_the_end(request_: Get | Put | Delete, indeterminate: bool) -> None:
     passing = Passing(request_)
     passing.forwarding.expire(passing.out)
     assert passing.failure() == ("b did not answer in time", indeterminate)

@@ -7,6 +7,8 @@ from random import Random
 import pytest
 
 from dyno.buckets.table import Entry, pack
+from dyno.causality import token
+from dyno.causality.context import Context
 from dyno.causality.record import Record
 from dyno.config import Config
 from dyno.placement.hashing import bucket_id, slot_copies
@@ -119,9 +121,13 @@ def test_nobody_is_answered_before_the_disk_has_spoken() -> None:
 def test_a_delete_leaves_nothing_and_deleting_nothing_succeeds() -> None:
     driven = Driven()
     delete = Delete(3, "bucket", KEY, b"", DEFAULT, DEFAULT, DEFAULT, DEFAULT, b"d" * 16, 5000, False)
-    assert driven.ask(delete) == [Done(3, b"", "n1", "")]
-    driven.ask(a_put())
-    (done,) = driven.ask(delete)
+    assert driven.ask(delete) == [Done(3, b"", "", "")]
+    (put,) = driven.ask(a_put())
+    assert isinstance(put, Done)
+    context = token.encode(
+        Context.unpack(put.context), cluster=driven.node.membership.cluster, bucket="bucket", key=KEY
+    )
+    (done,) = driven.ask(delete._replace(context=context))
     assert isinstance(done, Done)
     assert done.context
     (found,) = driven.ask(a_get())

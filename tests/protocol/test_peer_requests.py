@@ -20,15 +20,19 @@ from dyno.wire.messages import (
     STATUS_REAPED,
     STATUS_REFUSED,
     STATUS_RING,
+    STATUS_STORAGE,
     STATUS_WEAK,
     Done,
     Failed,
     HandOver,
     Message,
+    Put,
     Read,
     ReadAnswer,
     ReadMany,
     ReadManyAnswer,
+    Recall,
+    Recalled,
     Scan,
     ScanAnswer,
     Store,
@@ -458,3 +462,92 @@ def test_a_stored_copy_says_with_which_commit() -> None:
     assert driven.ask(driven.of_another_key(store)) == [Stored(store.id, STATUS_OK, before + 1)]
     assert driven.ask(store) == [Stored(store.id, STATUS_OK, before + 1)]  # it was there already
     assert driven.ask(store._replace(ring=1)) == [Stored(store.id, STATUS_RING, 0)]
+
+
+# ── recalls ──
+
+
+def a_recall(store: Store, put: Put, id: int = 9) -> Recall:
+    return Recall(id, store.ring, store.slot, put.request)
+
+
+def a_store(driven: Driven) -> Store:
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    return store
+
+
+def test_a_write_is_recalled_once_it_is_on_the_disk() -> None:
+    driven = three()
+    put = a_put()
+    driven.node.receive(LINK, put, 0.0, driven.out)
+    store = a_store(driven)
+    driven.node.receive(LINK, a_recall(store, put), 0.0, driven.out)
+    assert driven.out.replies == []
+    batch = driven.node.take_batch(0.0)
+    assert batch is not None
+    driven.engine.write_batch(batch.writes, batch.meta)
+    driven.node.committed(0.0, driven.out)
+    ((_, answer),) = driven.out.replies
+    driven.out.replies.clear()
+    assert isinstance(answer, Recalled)
+    assert (answer.id, answer.status, answer.record) == (9, STATUS_OK, store.record)
+    (sibling,) = Record.unpack(store.record).siblings
+    assert (answer.actor, answer.counter) == sibling.dot
+    assert driven.ask(a_recall(store, put)) == [answer]
+
+
+def test_a_recalled_write_that_never_got_to_the_disk_was_never_there() -> None:
+    driven = three()
+    put = a_put()
+    driven.node.receive(LINK, put, 0.0, driven.out)
+    recall = a_recall(a_store(driven), put)
+    driven.node.receive(LINK, recall, 0.0, driven.out)
+    assert driven.node.take_batch() is not None
+    driven.node.commit_failed("no room", 0.0, driven.out)
+    assert (LINK, Recalled(9, STATUS_OK, b"", 0, b"")) in driven.out.replies
+
+
+def test_a_recall_under_another_ring_or_by_another_n_is_not_answered_with_a_guess() -> None:
+    driven = three()
+    put = a_put()
+    driven.ask(put)
+    recall = a_recall(a_store(driven), put)
+    other_ring = Recalled(9, STATUS_RING, b"", 0, b"")
+    assert driven.ask(recall._replace(ring=recall.ring ^ 1)) == [other_ring]
+    assert driven.ask(recall._replace(slot=recall.slot[:2] + b"\x05" + recall.slot[3:])) == [other_ring]
+
+
+def test_what_no_node_recalls_does_not_come_in() -> None:
+    driven = three()
+    put = a_put()
+    driven.ask(put)
+    recall = a_recall(a_store(driven), put)
+    for forged in (recall._replace(slot=b"short"), recall._replace(request=b"short")):
+        with pytest.raises(ValueError, match="bytes"):
+            driven.ask(forged)
+
+
+def test_a_recall_of_a_damaged_record_is_no_answer() -> None:
+    driven = three()
+    put = a_put()
+    driven.ask(put)
+    recall = a_recall(a_store(driven), put)
+    driven.engine.corrupt(recall.slot)
+    (answer,) = driven.ask(recall)
+    assert answer == Recalled(9, STATUS_STORAGE, b"", 0, b"")
+    assert driven.out.events[-1][0] == "error"
+
+
+def test_recalls_that_wait_for_a_commit_are_bounded() -> None:
+    driven = Driven(config=Config(batch_waiters_max=3))
+    driven.learn("n2", "n3")
+    driven.link("n2")
+    driven.link("n3")
+    put = a_put()
+    driven.node.receive(LINK, put, 0.0, driven.out)
+    recall = a_recall(a_store(driven), put)
+    for number in range(6):
+        driven.node.receive(LINK, recall._replace(id=number), 0.0, driven.out)
+    refused = [answer for _, answer in driven.out.replies if isinstance(answer, Recalled)]
+    assert [answer.status for answer in refused] == [STATUS_OVERLOADED] * 4

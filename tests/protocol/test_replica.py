@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from random import Random
+from typing import Any
 
 import pytest
 
 from dyno.causality.context import Context
-from dyno.causality.dots import Dot, actor
+from dyno.causality.dots import Dot, actor, dot_of_request
 from dyno.causality.mint import Minter
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX, Config
@@ -15,7 +18,8 @@ from dyno.errors import InvalidRequest
 from dyno.placement.hashing import bucket_id, slot_prefix
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import PEERS_ROOM
-from dyno.protocol.replica import Batch, Refusal, Replica, listing_span
+from dyno.protocol.replica import NO_DOT, Batch, Refusal, Replica, Written, listing_span
+from dyno.protocol.rows import is_row
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.messages import (
@@ -30,8 +34,15 @@ from dyno.wire.pages import DEAD, LIVE, PAGE_KEYS_MAX, UNREADABLE, unpack_entrie
 
 START = b"start 01"
 SLOT, KEY = b"slot of the key", b"key"
-REQUEST = b"r" * 16
 PREFIX = b"stretch of\x01"
+
+
+_numbers = itertools.count(1)
+
+
+def a_request() -> bytes:
+    """The id of a write that nobody made before."""
+    return next(_numbers).to_bytes(16, "big")
 
 
 class Copies:
@@ -46,7 +57,8 @@ class Copies:
         self.told: list[int] = []
 
     def put(self, value: bytes = b"value", context: Context = Context.EMPTY, slot: bytes = SLOT) -> Batch:
-        written = self.replica.put(slot, KEY, context=context, request=REQUEST, value=value)
+        written = self.replica.put(slot, KEY, context=context, request=a_request(), value=value)
+        assert written.batch is not None
         return written.batch
 
     def wait(self, batch: Batch | None) -> None:
@@ -73,8 +85,15 @@ def a_record(*values: bytes, by: int = 1, over: Context = Context.EMPTY) -> Reco
     """Concurrent values of another node."""
     record = Record((), over)
     for count, value in enumerate(values, 1):
-        record = record.write(Context.EMPTY, Dot(actor(b"other %02d" % by, 0), count), REQUEST, value)
+        record = record.write(
+            Context.EMPTY, Dot(actor(b"other %02d" % by, 0), count), b"%8d%8d" % (by, count), value
+        )
     return record
+
+
+def slots_of(batch: Batch) -> list[bytes]:
+    """Of the records in it."""
+    return [slot for slot in batch.writes if not is_row(slot)]
 
 
 def values(record: Record) -> list[bytes]:
@@ -93,7 +112,7 @@ def test_nothing_is_there_in_the_beginning() -> None:
 
 def test_a_write_is_read_with_the_batch_to_wait_for_until_it_is_on_the_disk() -> None:
     copies = Copies()
-    written = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"value")
+    written = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=a_request(), value=b"value")
     assert copies.replica.read(SLOT) == (written.record, written.batch)
     assert copies.replica.holds_data
     taken = copies.replica.take_batch()
@@ -163,9 +182,9 @@ def test_writes_gather_while_a_batch_is_committed_and_go_together_with_the_next(
     copies.put(slot=b"three")
     assert copies.replica.take_batch() is None  # one at a time
     assert first is not None
-    assert list(first.writes) == [b"one"]
+    assert slots_of(first) == [b"one"]
     copies.replica.committed(1.0, copies.out)
-    assert list(copies.commit().writes) == [b"two", b"three"]
+    assert slots_of(copies.commit()) == [b"two", b"three"]
 
 
 def test_everybody_who_waits_hears_of_the_commit() -> None:
@@ -202,16 +221,16 @@ def test_dots_go_on_counting_over_commits() -> None:
     copies = Copies()
     copies.put(b"one")
     copies.commit()
-    written = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"two")
+    written = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=a_request(), value=b"two")
     assert written.dot == Dot(actor(START, 0), 2)
 
 
 def test_a_context_that_knows_more_dots_of_this_start_than_the_disk_opens_an_epoch() -> None:
     copies = Copies()
-    first = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"one")
+    first = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=a_request(), value=b"one")
     assert first.dot is not None
     lost = Context.EMPTY.add(first.dot).add(Dot(first.dot.actor, 2))  # a client saw a second write of ours
-    written = copies.replica.put(SLOT, KEY, context=lost, request=REQUEST, value=b"two")
+    written = copies.replica.put(SLOT, KEY, context=lost, request=a_request(), value=b"two")
     assert written.dot == Dot(actor(START, 1), 1)
     assert values(copies.record()) == [b"two"]
 
@@ -249,28 +268,168 @@ def test_a_delete_drops_what_its_context_covers_and_keeps_the_note() -> None:
     copies.put(b"one")
     read = copies.record().context
     copies.put(b"unread")
-    written = copies.replica.delete(SLOT, KEY, context=read, read=b"")
-    assert written.dot is None
+    written = copies.replica.delete(SLOT, KEY, context=read)
+    assert written.dot == NO_DOT
     assert values(copies.record()) == [b"unread"]
     copies.commit()
-    after = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"next")
+    after = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=a_request(), value=b"next")
     assert after.dot == Dot(actor(START, 0), 3)
 
 
-def test_a_delete_of_what_others_hold_takes_it_in_first() -> None:
-    copies = Copies()
-    read = a_record(b"theirs")
-    copies.replica.delete(SLOT, KEY, context=read.context, read=read.pack())
-    assert copies.record() == Record((), read.context)
+# ── writes that are sent again ──
 
 
-def test_a_delete_of_a_read_that_contradicts_the_own_copy_is_refused() -> None:
+SLOT_27 = b"slot of the key............"
+
+
+def put_as(copies: Copies, request: bytes, value: bytes = b"value", **options: Any) -> Written:
+    options = {"context": Context.EMPTY, **options}
+    return copies.replica.put(SLOT_27, KEY, request=request, value=value, **options)
+
+
+def test_a_write_is_recalled_by_its_request_with_what_has_become_of_it() -> None:
     copies = Copies()
-    copies.replica.merge(SLOT, KEY, a_record(b"one").pack())
-    other = a_record(b"another")
-    with pytest.raises(Refusal) as refused:
-        copies.replica.delete(SLOT, KEY, context=other.context, read=other.pack())
-    assert refused.value.status == STATUS_REFUSED
+    request = a_request()
+    assert copies.replica.recall(SLOT_27, request) is None
+    written = put_as(copies, request)
+    known = copies.replica.recall(SLOT_27, request)
+    assert known is not None
+    assert (known.dot, known.record, known.batch) == (written.dot, written.record, written.batch)
+    copies.commit()
+    known = copies.replica.recall(SLOT_27, request)
+    assert known is not None
+    assert (known.dot, known.record, known.batch) == (written.dot, written.record, None)
+    copies.put(b"next", known.before, slot=SLOT_27)
+    over = copies.replica.recall(SLOT_27, request)
+    assert over is not None
+    assert over.dot == written.dot
+    assert values(Record.unpack(over.record)) == [b"next"]
+    assert copies.replica.recall(SLOT_27, a_request()) is None
+
+
+def test_the_write_of_another_replica_is_recalled_as_well() -> None:
+    copies = Copies()
+    theirs = a_record(b"theirs")
+    copies.replica.merge(SLOT_27, KEY, theirs.pack())
+    known = copies.replica.recall(SLOT_27, theirs.siblings[0].request)
+    assert known is not None
+    assert known.dot == theirs.siblings[0].dot
+    other = a_record(b"more", by=2)
+    copies.replica.merge(SLOT_27, KEY, other.pack())
+    assert copies.replica.recall(SLOT_27, other.siblings[0].request) is not None
+
+
+def test_a_write_that_failed_or_was_lost_is_not_recalled() -> None:
+    copies = Copies()
+    request = a_request()
+    put_as(copies, request)
+    copies.fail()
+    assert copies.replica.recall(SLOT_27, request) is None
+    copies.replica.tick(2.0)
+    put_as(copies, request)
+    copies.commit()
+    copies.engine.write_batch({SLOT_27: None}, {})
+    assert copies.replica.recall(SLOT_27, request) is None
+
+
+def test_a_write_that_others_know_is_recalled_once_it_was_learned() -> None:
+    copies = Copies()
+    theirs = a_record(b"theirs")
+    (sibling,) = theirs.siblings
+    copies.replica.merge(SLOT_27, KEY, theirs.delete(theirs.context).pack())
+    assert copies.replica.recall(SLOT_27, sibling.request) is None
+    for _ in range(2):
+        copies.replica.learn(SLOT_27, sibling.request, sibling.dot)
+    assert copies.replica.seen.dots(SLOT_27, sibling.request) == [sibling.dot]
+    known = copies.replica.recall(SLOT_27, sibling.request)
+    assert known is not None
+    assert known.dot == sibling.dot
+
+
+def test_a_write_that_is_done_again_gets_the_dot_of_its_request_and_keeps_the_note() -> None:
+    copies = Copies()
+    copies.put(slot=SLOT_27)
+    request = a_request()
+    written = put_as(copies, request, again=True)
+    assert written.dot == dot_of_request(request)
+    assert copies.replica.recall(SLOT_27, request) == written._replace(
+        before=Record.unpack(written.record).context
+    )
+    after = put_as(copies, a_request())
+    assert after.dot == Dot(actor(START, 0), 2)
+    with pytest.raises(InvalidRequest, match="covers the write that it came with"):
+        put_as(copies, request, again=True)
+    other = Copies()
+    assert put_as(other, request, again=True).dot == written.dot
+
+
+def test_a_write_that_was_done_again_is_gone_where_it_is_known_to_be_overwritten() -> None:
+    """Whether the news comes last or the second dot does; and it stays where nobody overwrote it."""
+    request = a_request()
+    elsewhere, twice = Copies(), Copies()
+    first = put_as(elsewhere, request)
+    elsewhere.put(b"next", Record.unpack(first.record).context, slot=SLOT_27)
+    overwritten = elsewhere.replica.read(SLOT_27)[0]
+    again = put_as(twice, request, again=True).record
+    for order in ((first.record, overwritten, again), (first.record, again, overwritten)):
+        copies = Copies()
+        for record in order:
+            copies.replica.merge(SLOT_27, KEY, record)
+        assert values(copies.record(SLOT_27)) == [b"next"]
+        assert copies.record(SLOT_27).context.covers(dot_of_request(request))
+    copies = Copies()
+    for record in (first.record, again, first.record):
+        copies.replica.merge(SLOT_27, KEY, record)
+    assert values(copies.record(SLOT_27)) == [b"value"]
+    ignorant = Copies()
+    for record in (overwritten, again):
+        ignorant.replica.merge(SLOT_27, KEY, record)
+    assert values(ignorant.record(SLOT_27)) == [b"next", b"value"] or values(ignorant.record(SLOT_27)) == [
+        b"value",
+        b"next",
+    ]
+    ignorant.replica.merge(SLOT_27, KEY, copies_that_know(first.record, overwritten, again))
+    assert values(ignorant.record(SLOT_27)) == [b"next"]
+
+
+def copies_that_know(*records: bytes) -> bytes:
+    copies = Copies()
+    for record in records:
+        copies.replica.merge(SLOT_27, KEY, record)
+    return copies.replica.read(SLOT_27)[0]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_replicas_end_equal_whatever_was_done_again_and_in_which_order_it_came(seed: int) -> None:
+    """Five replicas write, delete, and do again what they do not know; in the end they merge until nothing
+    changes."""
+    random = Random(seed)
+    replicas = [Copies() for _ in range(5)]
+    for number, copies in enumerate(replicas):
+        copies.minter.restart(b"start%03d" % number)
+    requests = [a_request() for _ in range(4)]
+    attempted: dict[bytes, bool] = {}
+    for _ in range(40):
+        copies, other = random.choice(replicas), random.choice(replicas)
+        context = random.choice([Context.EMPTY, copies.record(SLOT_27).context])
+        request = random.choice(requests)
+        step = random.randrange(4)
+        if step == 0 and copies.replica.recall(SLOT_27, request) is None:
+            put_as(copies, request, again=attempted.get(request, False), context=context)
+            attempted[request] = True
+        elif step == 1:
+            copies.replica.delete(SLOT_27, KEY, context=context)
+        elif packed := other.replica.read(SLOT_27)[0]:
+            copies.replica.merge(SLOT_27, KEY, packed)
+    for _ in range(3):
+        for copies in replicas:
+            for other in replicas:
+                if packed := other.replica.read(SLOT_27)[0]:
+                    copies.replica.merge(SLOT_27, KEY, packed)
+    ended = [copies.replica.read(SLOT_27)[0] for copies in replicas]
+    assert len(set(ended)) == 1
+    siblings = replicas[0].record(SLOT_27).siblings
+    assert len({sibling.request for sibling in siblings}) == len(siblings)
 
 
 # ── copies of others ──
@@ -309,7 +468,7 @@ def test_concurrent_copies_become_siblings_and_the_note_stays() -> None:
     copies.put(b"mine")
     copies.replica.merge(SLOT, KEY, a_record(b"theirs").pack())
     assert sorted(values(copies.record())) == [b"mine", b"theirs"]
-    written = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"mine 2")
+    written = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=a_request(), value=b"mine 2")
     assert written.dot == Dot(actor(START, 0), 2)
 
 
@@ -352,7 +511,7 @@ def test_a_corrupt_record_is_neither_a_value_nor_an_absence() -> None:
         lambda: copies.replica.read(SLOT),
         lambda: copies.replica.merge(SLOT, KEY, a_record(b"theirs").pack()),
         copies.put,
-        lambda: copies.replica.delete(SLOT, KEY, context=Context.EMPTY, read=b""),
+        lambda: copies.replica.delete(SLOT, KEY, context=Context.EMPTY),
     ]
     for attempt in attempts:
         with pytest.raises(Refusal) as refused:
@@ -438,10 +597,10 @@ def test_nothing_that_was_minted_for_a_failed_commit_is_minted_again() -> None:
     copies = Copies()
     copies.put(b"one")
     copies.commit()
-    lost = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"lost")
+    lost = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=a_request(), value=b"lost")
     copies.fail(now=1.0)
     copies.replica.tick(2.0)
-    again = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=REQUEST, value=b"again")
+    again = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=a_request(), value=b"again")
     assert lost.dot is not None
     assert again.dot is not None
     assert lost.dot.actor == actor(START, 0)
@@ -462,7 +621,7 @@ def test_after_a_failed_commit_the_disk_rests_and_reads_go_on() -> None:
     attempts: list[Callable[[], object]] = [
         lambda: copies.replica.merge(SLOT, KEY, theirs.pack()),
         copies.put,
-        lambda: copies.replica.delete(SLOT, KEY, context=theirs.context, read=b""),
+        lambda: copies.replica.delete(SLOT, KEY, context=theirs.context),
     ]
     for attempt in attempts:
         with pytest.raises(Refusal, match="the disk refused the last writes") as refused:
@@ -613,11 +772,9 @@ def stored(copies: Copies, *keys: bytes, prefix: bytes = PREFIX, dead: bool = Fa
     """Records under slots whose hash is the key 16 times."""
     for key in keys:
         slot = prefix + key * 16
-        copies.replica.put(slot, key, context=Context.EMPTY, request=REQUEST, value=b"value")
+        copies.replica.put(slot, key, context=Context.EMPTY, request=a_request(), value=b"value")
         if dead:
-            copies.replica.delete(
-                slot, key, context=Record.unpack(copies.replica.read(slot)[0]).context, read=b""
-            )
+            copies.replica.delete(slot, key, context=Record.unpack(copies.replica.read(slot)[0]).context)
     copies.commit()
 
 
@@ -669,7 +826,7 @@ def test_equal_records_have_equal_states_whatever_note_is_beside_them() -> None:
     copied.replica.merge(slot, b"a", minted.replica.read(slot)[0])
     copied.commit()
     assert minted.engine.get(slot) != copied.engine.get(slot)
-    other.replica.put(slot, b"a", context=Context.EMPTY, request=REQUEST, value=b"another value")
+    other.replica.put(slot, b"a", context=Context.EMPTY, request=a_request(), value=b"another value")
     other.commit()
     pages = [copies.replica.scan(PREFIX, b"", 10)[0] for copies in (minted, copied, other)]
     assert pages[0] == pages[1] != pages[2]
@@ -721,7 +878,7 @@ def test_a_record_of_another_kind_is_not_written_as_siblings() -> None:
     with pytest.raises(InvalidRequest, match=match):
         copies.put()
     with pytest.raises(InvalidRequest, match=match):
-        copies.replica.delete(SLOT, KEY, context=Context.EMPTY, read=b"")
+        copies.replica.delete(SLOT, KEY, context=Context.EMPTY)
     assert copies.replica.take_batch() is None
 
 
@@ -734,9 +891,17 @@ def test_a_record_of_another_kind_is_not_merged() -> None:
         assert caught.value.status == STATUS_REFUSED
 
 
+def test_nothing_is_recalled_of_a_record_of_another_kind() -> None:
+    copies = Copies()
+    copies.engine.write_batch({SLOT: pack_cell(KEY, b"", of_another_kind(a_record(b"value")))}, {})
+    assert copies.replica.recall(SLOT, a_request()) is None
+
+
 def test_a_record_that_is_no_record_is_not_written_over() -> None:
     copies = Copies()
     copies.engine.write_batch({SLOT: pack_cell(KEY, b"", b"nonsense")}, {})
+    with pytest.raises(Refusal, match="a malformed record"):
+        copies.replica.recall(SLOT, a_request())
     with pytest.raises(Refusal, match="a malformed record") as caught:
         copies.put()
     assert caught.value.status == STATUS_REFUSED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dyno.errors import Code
 from dyno.protocol.outbox import Outbox
-from dyno.protocol.sink import Ending, Failure, LinkSink, ReadFirst, invalid, overloaded
+from dyno.protocol.sink import Ending, Failure, LinkSink, invalid, overloaded
 from dyno.wire.messages import Done, Failed, Found, Listed
 
 
@@ -32,21 +32,6 @@ def test_an_invalid_request_did_nothing() -> None:
 
 def test_an_overloaded_one_did_nothing_and_says_when_to_come_again() -> None:
     assert overloaded("why", 0.25) == Failure(Code.OVERLOADED, "why", 0, (), False, 0.25, b"")
-
-
-def test_a_write_that_reads_first_goes_on_with_what_was_found() -> None:
-    out = Outbox()
-    found: list[tuple[bytes, list[str], float]] = []
-
-    def go_on(record: bytes, answered: list[str], now: float, out: Outbox) -> None:
-        found.append((record, answered, now))
-
-    sink = ReadFirst(go_on, LinkSink(7, 42))
-    sink.found(b"record", ["n1"], 2.5, out)
-    assert found == [(b"record", ["n1"], 2.5)]
-    assert not out
-    sink.failed(invalid("why"), out)
-    assert out.replies[0][0] == 7
 
 
 def test_a_page_of_keys_goes_to_the_link_under_the_askers_number() -> None:

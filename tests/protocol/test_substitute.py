@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from dyno.causality.context import Context
+from dyno.causality.dots import dot_of_request
 from dyno.causality.record import Record
 from dyno.errors import InvalidRequest
 from dyno.protocol import substitute
-from dyno.protocol.replica import Refusal, Written
+from dyno.protocol.replica import NO_DOT, Refusal, Written
 from dyno.protocol.rows import HINTS
 from dyno.protocol.substitute import Substitute
 from dyno.storage.cell import pack_cell
-from dyno.wire.messages import STATUS_REFUSED
 from tests.protocol.hints_harness import KEY, Kept, a_record, a_slot, values
 
 OWNERS = ["b", "c", "d"]
@@ -71,25 +71,39 @@ def test_notes_are_bounded_and_a_lost_one_opens_an_epoch(monkeypatch: pytest.Mon
     assert again.counter == 2
 
 
-def test_a_delete_covers_what_was_read_here_and_elsewhere() -> None:
+def test_a_delete_covers_what_its_context_does() -> None:
     at = Standing()
     at.keep(a_record(b"one", by=1))
-    read = a_record(b"other", by=2)
-    context = Record.unpack(read).context
-    written = at.substitute.delete(a_slot(1), OWNERS, context=context, read=read)
+    context = Record.unpack(a_record(b"other", by=2)).context
+    written = at.substitute.delete(a_slot(1), OWNERS, context=context)
     assert values(written.record) == [b"one"]
     assert Record.unpack(written.record).context.includes(context)
-    assert (written.dot, written.batch) == (None, None)
-    written = at.substitute.delete(a_slot(1), OWNERS, context=context, read=b"")
-    assert values(written.record) == [b"one"]
+    assert (written.dot, written.batch) == (NO_DOT, None)
 
 
-def test_what_was_read_and_contradicts_what_is_kept_is_refused() -> None:
+def test_a_write_that_is_sent_again_is_recalled_from_what_is_kept() -> None:
     at = Standing()
-    at.keep(a_record(b"one", by=1))
-    with pytest.raises(Refusal) as refused:
-        at.substitute.delete(a_slot(1), OWNERS, context=Context.EMPTY, read=a_record(b"two", by=1))
-    assert refused.value.status == STATUS_REFUSED
+    request = b"r" * 16
+    assert at.substitute.recall(a_slot(1), OWNERS, request) is None
+    written = at.put(b"value")
+    at.keep(written.record)
+    known = at.substitute.recall(a_slot(1), OWNERS, request)
+    assert known is not None
+    assert (known.record, known.dot, known.batch) == (written.record, written.dot, None)
+    assert at.substitute.recall(a_slot(1), OWNERS, b"q" * 16) is None
+
+
+def test_a_write_that_is_done_again_has_the_dot_of_its_request() -> None:
+    at = Standing()
+    request = b"q" * 16
+    written = at.substitute.put(
+        a_slot(1), OWNERS, context=Context.EMPTY, request=request, value=b"value", again=True
+    )
+    assert written.dot == dot_of_request(request)
+    at.keep(at.put(b"over", Record.unpack(written.record).context).record)
+    covered = at.substitute.recall(a_slot(1), OWNERS, request)
+    assert covered is not None
+    assert covered.dot == dot_of_request(request)
 
 
 @pytest.mark.parametrize(("record", "error"), [(b"\1\7" + bytes(8), InvalidRequest), (b"nonsense", Refusal)])

@@ -9,7 +9,7 @@ import pytest
 
 from dyno.causality import token
 from dyno.causality.context import Context
-from dyno.causality.dots import Dot
+from dyno.causality.dots import Dot, dot_of_request
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX
 from dyno.protocol import writes as writes_module
@@ -30,8 +30,8 @@ from dyno.wire.messages import (
     Found,
     Message,
     Put,
-    Read,
-    ReadAnswer,
+    Recall,
+    Recalled,
     Store,
     Stored,
     StoreHint,
@@ -153,23 +153,6 @@ def test_a_write_that_cannot_be_done_here_is_refused_and_nothing_was_done() -> N
     assert at.coordinator.writes.under_way == 0
 
 
-def test_a_delete_that_has_read_first_and_cannot_be_done_here_is_refused_then() -> None:
-    at = At()
-    with_record(at)
-    record = record_at(at)
-    at.engine.corrupt(at.ring.plan("bucket", KEY).slot)
-    refusals = begin(at, a_delete())
-    for name, read in at.sent(Read):
-        assert isinstance(read, Read)
-        assert refusals == []
-        at.hear(name, ReadAnswer(read.id, STATUS_OK, record))
-    (refusal,) = refusals
-    assert refusal.status == STATUS_STORAGE
-    assert at.answers() == []  # whoever was told of the refusal answers
-    assert at.out.sends == []
-    assert at.coordinator.writes.under_way == 0
-
-
 # ── the ring ──
 
 
@@ -197,35 +180,6 @@ def test_data_is_refused_while_somebody_joins() -> None:
     assert at.replica.take_batch() is None
 
 
-def test_a_delete_reads_by_the_quorum_that_it_came_with() -> None:
-    at = At()
-    at.ask(a_put())
-    at.commit()
-    at.sent(Store)
-    at.ask(a_delete(2)._replace(r=1))
-    assert [type(message) for _, message in at.out.sends] == [Store, Store]  # its own copy is enough
-    at.out.sends.clear()
-    at.answers()
-    at.ask(a_delete(3)._replace(r=ALL))
-    assert len(at.sent(Read)) == 2
-    at.ask(a_delete(4)._replace(r=4))
-    assert "r=4" in at.failure().message
-
-
-def test_a_delete_that_has_read_writes_nothing_once_somebody_joins() -> None:
-    at = At()
-    at.ask(a_delete())
-    ((name, read),) = at.sent(Read)
-    assert isinstance(read, Read)
-    other = At("b")
-    other.ask(a_put())
-    copy = other.sent(Store)[0][1]
-    assert isinstance(copy, Store)
-    at.members.admitting = True
-    at.hear(name, ReadAnswer(read.id, STATUS_OK, copy.record))
-    assert at.failure().code == "ring"
-
-
 def test_a_delete_with_a_context_reads_nothing_and_drops_what_it_covers() -> None:
     at = At()
     with_record(at)
@@ -245,32 +199,13 @@ def test_a_delete_with_a_context_reads_nothing_and_drops_what_it_covers() -> Non
     assert at.coordinator.writes.under_way == 0
 
 
-def test_a_delete_that_has_read_drops_what_it_read() -> None:
+def test_a_delete_without_a_context_covers_nothing() -> None:
     at = At()
-    other = At("b")
-    with_record(other)
+    with_record(at)
     at.ask(a_delete())
-    ((name, read),) = at.sent(Read)
-    assert isinstance(read, Read)
-    at.hear(name, ReadAnswer(read.id, STATUS_OK, record_at(other)))
-    (_, store), (_, copy) = at.sent(Store)
-    assert isinstance(store, Store)
-    assert copy == store
-    assert not Record.unpack(store.record).live
-    at.commit()
-    assert at.answers() == []
-    at.hear("b", Stored(store.id, STATUS_OK))
-    assert isinstance(at.answers()[0], Done)
-
-
-def test_a_delete_of_what_nobody_has_writes_nothing() -> None:
-    at = At()
-    at.ask(a_delete())
-    ((name, read),) = at.sent(Read)
-    assert isinstance(read, Read)
-    at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
-    assert at.answers() == [Done(1, b"", f"a,{name}", "")]
-    assert at.replica.take_batch() is None
+    assert at.answers() == [Done(1, b"", "", "")]
+    assert at.out.sends == []
+    assert Record.unpack(record_at(at)).live
 
 
 # ── if_context ──
@@ -366,23 +301,6 @@ def test_a_random_context_is_refused() -> None:
         at.ask(a_put(context=random.randbytes(random.randrange(1, 60))))
         assert at.failure().code == "invalid"
     assert at.replica.take_batch() is None
-
-
-def test_a_delete_of_what_is_malformed_on_all_others_is_answered_too() -> None:
-    at = At()
-    at.ask(a_put())
-    at.commit()
-    (slot,) = at.engine.scan(b"", b"\xff" * 30, limit=9)[0]
-    at.engine.corrupt(slot[0])
-    at.answers()
-    at.sent(Store)
-    at.ask(a_delete())
-    for name, read in at.sent(Read):
-        assert isinstance(read, Read)
-        at.hear(name, ReadAnswer(read.id, STATUS_OK, b"junk"))
-    failure = at.failure()
-    assert (failure.code, failure.indeterminate) == ("storage", False)
-    assert "malformed" in failure.message
 
 
 # ── contexts of answers ──
@@ -567,24 +485,12 @@ def test_an_operation_of_another_kind_than_the_record_is_invalid() -> None:
     at = At("a", "a")
     slot = at.ring.plan("bucket", KEY).slot
     at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
-    for request in (a_put(), a_delete()):
+    context = token.encode(Context.EMPTY.add(Dot(b"a" * 16, 1)), cluster=b"c" * 16, bucket="bucket", key=KEY)
+    for request in (a_put(), a_delete(context=context)):
         at.ask(request)
         failure = at.failure()
         assert failure.code == "invalid"
         assert "a packed record has the other kind 7" in failure.message
-
-
-def test_a_delete_that_finds_a_record_of_another_kind_only_here_is_invalid() -> None:
-    at = At("a", "ab")
-    slot = at.ring.plan("bucket", KEY).slot
-    at.ask(a_delete())
-    ((name, read),) = at.sent(Read)
-    assert isinstance(read, Read)
-    at.engine.write_batch({slot: pack_cell(KEY, b"", of_another_kind())}, {})
-    record = Record.EMPTY.write(Context.EMPTY, Dot(b"a" * 16, 1), b"r" * 16, b"v").pack()
-    at.hear(name, ReadAnswer(read.id, STATUS_OK, record))
-    failure = at.failure()
-    assert (failure.code, "holds no siblings" in failure.message) == ("invalid", True)
 
 
 def test_a_conditional_put_over_a_record_of_another_kind_is_invalid() -> None:
@@ -734,3 +640,204 @@ def test_a_deletion_that_is_stood_in_for_a_second_time_is_there_already() -> Non
         if not committed:
             at.commit()
             assert at.answers()
+
+
+# ── puts that are sent again ──
+
+
+def recalled(at: At, node: str, recall: Recall, record: Record | None = None) -> None:
+    """The word of another owner: it knows nothing, or the only write of this record."""
+    if record is None:
+        at.hear(node, Recalled(recall.id, STATUS_OK, b"", 0, b""))
+    else:
+        at.hear(node, Recalled(recall.id, STATUS_OK, *record.siblings[0].dot, record.pack()))
+
+
+def asked(at: At) -> Recall:
+    """What the others are asked; they all are."""
+    sent = at.sent(Recall)
+    assert [name for name, _ in sent] == ["b", "c"]
+    recall = sent[0][1]
+    assert isinstance(recall, Recall)
+    return recall
+
+
+def elsewhere(put: Put) -> Record:
+    """What the owner has who did it."""
+    return Record.EMPTY.write(Context.EMPTY, Dot(b"e" * 16, 4), put.request, put.value)
+
+
+def test_a_put_that_was_sent_before_asks_the_other_owners_first() -> None:
+    at = At()
+    put = a_put(again=True)
+    at.ask(put)
+    recall = asked(at)
+    assert recall.request == put.request
+    assert at.coordinator.writes.under_way == 1
+    assert at.replica.take_batch() is None
+    recalled(at, "b", recall)
+    assert at.sent(Store) == []
+    recalled(at, "c", recall)
+    (_, store), _ = at.sent(Store)
+    assert isinstance(store, Store)
+    (sibling,) = Record.unpack(store.record).siblings
+    assert sibling.dot == dot_of_request(put.request)
+    at.commit()
+    at.hear("b", Stored(store.id, STATUS_OK))
+    assert isinstance(at.answers()[0], Done)
+
+
+def test_a_put_that_another_owner_knows_is_brought_to_an_end() -> None:
+    at = At()
+    put = a_put(again=True, conditional=True)
+    at.ask(put)
+    recall, record = asked(at), elsewhere(put)
+    recalled(at, "c", recall, record)
+    (_, store), _ = at.sent(Store)
+    assert isinstance(store, Store)
+    assert store.record == record.pack()
+    at.commit()
+    assert at.answers() == []
+    at.hear("b", Stored(store.id, STATUS_OK))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert Context.unpack(done.context) == Context.EMPTY.add(record.siblings[0].dot)
+    assert at.replica.seen.dots(recall.slot, put.request) == [record.siblings[0].dot]
+
+
+def test_a_put_that_is_known_here_asks_nobody_and_mints_nothing() -> None:
+    at = At()
+    put = a_put(w=1)
+    at.ask(put)
+    at.sent(Store)
+    at.ask(put._replace(id=2, again=True))  # before the first is on the disk
+    assert len(at.sent(Store)) == 2
+    at.commit()
+    first, second = at.answers()
+    assert isinstance(first, Done)
+    assert isinstance(second, Done)
+    assert (second.id, second.context) == (2, first.context)
+    at.ask(put._replace(id=3))  # and after it
+    (third,) = at.answers()
+    assert isinstance(third, Done)
+    assert third.context == first.context
+    assert len(Record.unpack(record_at(at)).siblings) == 1
+
+
+def test_the_context_of_a_completed_put_is_its_callers_and_its_dot() -> None:
+    at = At(names="a")
+    with_record(at)
+    context = a_context(at)
+    put = a_put(2, b"next", context=context)
+    at.ask(put)
+    at.commit()
+    (first,) = at.answers()
+    at.ask(a_put(3, b"a sibling"))
+    at.commit()
+    at.answers()
+    at.ask(put._replace(id=4, again=True))
+    (again,) = at.answers()
+    assert context_of(again) == context_of(first)
+
+
+def test_a_put_that_arrives_while_its_retry_asks_is_not_done_twice() -> None:
+    at = At(names="abc")
+    put = a_put(w=1)
+    at.ask(put._replace(id=2, again=True))
+    recall = asked(at)
+    at.ask(put)
+    at.sent(Store)
+    for name in "bc":
+        recalled(at, name, recall)
+    at.commit()
+    assert {type(answer) for answer in at.answers()} == {Done}
+    assert len(Record.unpack(record_at(at)).siblings) == 1
+
+
+def test_a_put_of_which_somebody_else_was_told_that_it_is_unknown_here_is_not_begun() -> None:
+    at = At()
+    put = a_put()
+    at.replica.seen.bar(put.request, at.now)
+    at.ask(put)
+    failure = at.failure()
+    assert (failure.code, failure.indeterminate) == ("quorum", True)
+    at.now = 1.0
+    at.ask(put._replace(again=True))  # a later attempt is another matter
+    recall = asked(at)
+    at.now = 1.2
+    at.replica.seen.bar(put.request, 1.1)  # but one later still overtakes it
+    for name in "bc":
+        recalled(at, name, recall)
+    assert at.failure().indeterminate
+    assert at.replica.take_batch() is None
+
+
+def test_a_ring_that_changes_while_the_owners_are_asked_is_planned_with_anew() -> None:
+    at = At()
+    at.ask(a_put(again=True))
+    recall = asked(at)
+    at.turn("abcd")
+    for name in "bc":
+        recalled(at, name, recall)
+    assert at.failure().code == "ring"
+    assert at.replica.take_batch() is None
+
+
+def test_owners_that_say_nothing_are_waited_for_for_a_quarter_of_the_time() -> None:
+    at = At(put_timeout_s=2.0)
+    at.ask(a_put(again=True))
+    asked(at)
+    assert at.coordinator.deadline() == 0.5
+    at.tick(0.5)
+    assert len(at.sent(Store)) == 2
+
+
+def test_a_condition_that_does_not_hold_is_a_conflict_only_where_all_owners_were_asked() -> None:
+    at = At()
+    with_record(at)
+    for certain in (True, False):
+        at.ask(a_put(2, conditional=True, again=True))
+        recall = asked(at)
+        recalled(at, "b", recall)
+        if certain:
+            recalled(at, "c", recall)
+        else:
+            at.cut("c")
+            at.tick(at.now)
+        failure = at.failure()
+        assert (failure.code, failure.indeterminate) == (("conflict", False) if certain else ("quorum", True))
+
+
+def test_a_condition_that_holds_is_enough_for_a_put_that_nobody_knows() -> None:
+    at = At()
+    with_record(at)
+    at.ask(a_put(2, conditional=True, context=a_context(at), again=True))
+    recall = asked(at)
+    recalled(at, "b", recall)
+    at.cut("c")
+    at.tick(at.now)
+    assert [name for name, _ in at.sent(Store)] == ["b"]
+
+
+def test_what_cannot_be_done_here_after_the_owners_were_asked_is_refused_then() -> None:
+    at = At()
+    with_record(at)
+    put = a_put(2, again=True)
+    refusals = begin(at, put)
+    recall = asked(at)
+    at.engine.corrupt(recall.slot)
+    for name in "bc":
+        recalled(at, name, recall)
+    (refusal,) = refusals
+    assert refusal.status == STATUS_STORAGE
+    assert at.answers() == []
+
+
+def test_what_can_never_be_written_is_invalid_also_after_the_owners_were_asked() -> None:
+    at = At()
+    at.ask(a_put(again=True))
+    recall = asked(at)
+    at.engine.write_batch({recall.slot: pack_cell(KEY, b"", of_another_kind())}, {})
+    for name in "bc":
+        recalled(at, name, recall)
+    assert "other kind" in at.failure().message

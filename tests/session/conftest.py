@@ -70,8 +70,8 @@ class World:
     def put(self, key: str = "alice", value: Any = 1, **options: Any) -> Call:
         return self.session.put(self.bucket, key, value, now=self.now, out=self.out, **options)
 
-    def delete(self, key: str = "alice", **options: Any) -> Call:
-        return self.session.delete(self.bucket, key, now=self.now, out=self.out, **options)
+    def delete(self, key: str = "alice", *, context: bytes | None = b"token", **options: Any) -> Call:
+        return self.session.delete(self.bucket, key, context=context, now=self.now, out=self.out, **options)
 
     def status(self, **options: Any) -> Call:
         return self.session.status(now=self.now, out=self.out, **options)

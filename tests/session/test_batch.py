@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -377,7 +376,7 @@ def test_what_had_no_turn_before_the_time_was_up_was_surely_not_done(world, monk
     monkeypatch.setattr(batches, "PARTS_MAX", 1)
     batch = put_many(world, {"a": 1, "b": 2}, timeout=1)
     world.advance(2)
-    assert [put.key for _, put in world.sent(Put)] == [b"a"]
+    assert {put.key for _, put in world.sent(Put)} == {b"a"}
     assert is_over(world, batch)
     late = batch.result["b"].error
     assert isinstance(late, RequestTimeout)
@@ -437,7 +436,7 @@ def test_errors_of_many_keys_hold_no_frames_of_one_another(world):
     assert frames(entry.error) < 5
 
 
-def test_a_link_that_breaks_fails_its_writes_alone_and_the_rest_goes_on(world, monkeypatch):
+def test_a_link_that_breaks_has_its_writes_sent_again_and_the_rest_goes_on(world, monkeypatch):
     monkeypatch.setattr(batches, "PARTS_MAX", 2)
     batch = put_many(world, {f"{number}": number for number in range(6)})
     world.down(world.sent(Put)[0][0])
@@ -448,9 +447,7 @@ def test_a_link_that_breaks_fails_its_writes_alone_and_the_rest_goes_on(world, m
     for call in list(world.session._dispatch.calls.values()):
         world.hear(call.link.address, world.done(call))
     assert is_over(world, batch)
-    kinds = Counter(type(entry.error) for entry in batch.result.values())
-    assert kinds[QuorumNotMet] >= 1
-    assert kinds[type(None)] >= 4
+    assert [entry.error for entry in batch.result.values()] == [None] * 6
 
 
 # ── cancelling ──

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dyno.session.calls import Call
+from dyno.session.calls import RETRY_MAX_S, Call
 from dyno.session.links import NodeLink
 from dyno.wire.messages import (
     ALL,
@@ -65,12 +65,53 @@ def test_a_hedged_call_is_on_two_links():
     assert [call.is_asked_at(link) for link in (one, two, three)] == [True, True, False]
 
 
-def test_a_creation_changes_something_and_may_be_sent_again():
-    create = a_call(CreateBucket(1, "b", 3, 1, 1, 0, 1))
-    assert (create.reads, create.is_repeatable, create.needed) == (False, True, 1)
-    listing = a_call(AskBuckets(1))
-    assert (listing.reads, listing.is_repeatable) == (True, False)
-    assert not a_call(Put(1, "b", b"k", b"", b"", False, 1, 0, b"", 1, False)).is_repeatable
+PUT = Put(1, "b", b"k", b"", b"", False, 1, 0, b"", 1, False)
+DELETE = Delete(1, "b", b"k", b"", 1, 0, 1, 0, b"", 1, False)
+CREATE = CreateBucket(1, "b", 3, 1, 1, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("request_", "reads", "writes", "creates"),
+    [
+        (CREATE, False, False, True),
+        (AskBuckets(1), True, False, False),
+        (PUT, False, True, False),
+        (DELETE, False, True, False),
+    ],
+)
+def test_calls_read_write_or_create(request_, reads, writes, creates):
+    call = a_call(request_)
+    assert (call.reads, call.writes, call.creates) == (reads, writes, creates)
+
+
+def test_a_put_in_doubt_says_so_and_is_repeatable_for_a_while():
+    call = a_call(PUT)
+    call.deadline, call.sent_at = 200.0, 100.0
+    assert call.repeatable_until == 200.0
+    assert call.doubt() is call.trouble
+    call.sent_at = 110.0
+    call.doubt()
+    assert call.request == PUT._replace(again=True)
+    assert call.trouble.doubted_since == 100.0
+    assert call.repeatable_until == 100.0 + RETRY_MAX_S
+    call.deadline = 105.0
+    assert call.repeatable_until == 105.0
+
+
+@pytest.mark.parametrize("request_", [DELETE, CREATE])
+def test_other_writes_in_doubt_are_the_same_when_they_are_sent_again(request_):
+    call = a_call(request_)
+    call.deadline, call.sent_at = 200.0, 100.0
+    assert call.doubt().doubted_since == 100.0
+    assert call.request == request_
+    assert call.repeatable_until == (200.0 if request_ is CREATE else 130.0)
+
+
+def test_a_read_is_never_in_doubt():
+    call = a_call(AskBuckets(1))
+    call.deadline, call.sent_at = 200.0, 100.0
+    assert call.doubt().doubted_since is None
+    assert call.repeatable_until == 200.0
 
 
 def test_a_request_is_trimmed_to_the_time_that_is_left():

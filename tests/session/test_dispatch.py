@@ -14,8 +14,10 @@ from dyno.errors import (
     StorageFailed,
 )
 from dyno.session.batch import GetBatch
+from dyno.session.calls import RETRY_MAX_S
 from dyno.session.changes import SETTLED_S
-from dyno.session.links import PATIENCE_S, WINDOW_BYTES_MAX
+from dyno.session.judging import ELSEWHERE_MAX
+from dyno.session.links import PATIENCE_S, SILENT_MAX_S, WINDOW_BYTES_MAX
 from dyno.wire.messages import AskMembers, CreateBucket, Delete, Get, Put
 
 WRITES = ("put", "delete")
@@ -250,13 +252,45 @@ def test_a_shortage_is_raised_at_once_where_there_is_nobody_else_to_ask(a_world)
 
 
 @pytest.mark.parametrize("kind", WRITES)
-@pytest.mark.parametrize("code", ["quorum", "storage"])
-def test_a_write_that_somebody_may_have_kept_is_not_sent_again(world, kind, code):
+@pytest.mark.parametrize(("code", "error"), [("quorum", QuorumNotMet), ("storage", RequestTimeout)])
+def test_a_write_that_somebody_may_have_kept_is_sent_again_elsewhere(world, kind, code, error):
     call = begin(world, kind)
-    address, _ = request(world)
-    world.hear(address, world.failed(call, code, indeterminate=True, nodes=address.split(":")[0]))
-    assert isinstance(error_of(world, call), QuorumNotMet if code == "quorum" else StorageFailed)
+    asked = {}
+    for _ in range(ELSEWHERE_MAX + 1):
+        address, message = request(world)
+        asked[address] = message
+        world.hear(address, world.failed(call, code, indeterminate=True, nodes=address.split(":")[0]))
+    assert len(asked) == 3
+    assert len({message.request for message in asked.values()}) == 1, "it is one request"
+    if kind == "put":
+        assert [message.again for message in asked.values()] == [False, True, True]
+    raised = error_of(world, call)
+    assert isinstance(raised, error)
+    assert raised.indeterminate
     assert requests(world) == []
+
+
+@pytest.mark.parametrize("code", ["quorum", "storage", "overloaded"])
+def test_a_write_in_doubt_stays_in_doubt_whatever_is_said_of_it_later(a_world, code):
+    world = a_world(["n1:7101"]).settle("n1")
+    call = world.put()
+    assert not request(world)[1].again
+    world.hear("n1:7101", world.failed(call, "ring", indeterminate=True))
+    world.advance(0.1)
+    _, message = request(world)
+    assert message.again
+    world.hear("n1:7101", world.failed(call, code, retry_after_ms=6000))
+    assert error_of(world, call).indeterminate
+
+
+def test_a_conflict_of_a_put_in_doubt_is_certain(world):
+    call = world.put(if_context=b"")
+    address, _ = request(world)
+    world.down(address)
+    other, message = request(world)
+    assert message.again
+    world.hear(other, world.failed(call, "conflict"))
+    assert isinstance(error_of(world, call), ConflictError)
 
 
 def test_the_answer_after_a_retry_counts(world):
@@ -284,15 +318,30 @@ def test_a_read_whose_link_breaks_is_asked_elsewhere_at_once(world):
 
 
 @pytest.mark.parametrize("kind", WRITES)
-def test_a_write_whose_link_breaks_after_sending_may_have_been_done(world, kind):
+def test_a_write_whose_link_breaks_after_sending_is_sent_again_elsewhere(world, kind):
     call = begin(world, kind)
-    address, _ = request(world)
+    address, first = request(world)
     world.down(address, "reset")
+    other, again = request(world)
+    assert other != address
+    assert again.request == first.request
+    if kind == "put":
+        assert (first.again, again.again) == (False, True)
+    world.hear(other, world.done(call))
+    assert world.finished() == [call]
+    assert call.error is None
+
+
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_write_whose_links_all_break_may_have_been_done(world, kind):
+    call = begin(world, kind)
+    for _ in range(3):
+        address, _ = request(world)
+        world.down(address, "reset")
+    world.advance(5.1)
     error = error_of(world, call)
-    assert isinstance(error, QuorumNotMet)
+    assert isinstance(error, RequestTimeout)
     assert error.indeterminate
-    assert address in str(error)
-    assert requests(world) == []
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
@@ -303,15 +352,8 @@ def test_what_was_surely_not_sent_yet_is_sent_elsewhere(world, kind):
     other, again = request(world)
     assert other != address
     assert again.id == first.id == call.id
+    assert not getattr(again, "again", False)
     assert not world.finished()
-
-
-def test_a_conditional_put_is_a_write_like_others(world):
-    call = world.put(if_context=b"")
-    address, message = request(world)
-    assert message.conditional
-    world.down(address)
-    assert error_of(world, call).indeterminate
 
 
 def test_calls_on_other_links_are_not_disturbed(world):
@@ -319,7 +361,7 @@ def test_calls_on_other_links_are_not_disturbed(world):
     where = {message.id: address for address, message in requests(world)}
     world.down("n1:7101")
     lost = [call for call in calls if where[call.id] == "n1:7101"]
-    assert world.finished() == lost != []
+    assert [message.id for _, message in requests(world)] == [call.id for call in lost] != []
     for call in calls:
         if call not in lost:
             world.hear(where[call.id], world.done(call))
@@ -379,7 +421,21 @@ def test_new_calls_avoid_a_silent_link_until_it_speaks(world):
 
 
 @pytest.mark.parametrize("kind", WRITES)
-def test_a_write_on_a_silent_link_waits_for_its_timeout(world, kind):
+def test_a_write_on_a_silent_link_is_sent_again_elsewhere_and_the_first_answer_counts(world, kind):
+    call = begin(world, kind)
+    address, _ = request(world)
+    world.advance(PATIENCE_S + 0.01)
+    other, again = request(world)
+    assert other != address
+    assert getattr(again, "again", True)
+    world.hear(address, world.done(call))
+    assert world.finished() == [call]
+    assert call.error is None
+
+
+@pytest.mark.parametrize("kind", WRITES)
+def test_a_write_on_the_only_link_which_is_silent_waits_for_its_timeout(a_world, kind):
+    world = a_world(["n1:7101"]).settle("n1", members=a_world().members("n1"))
     call = begin(world, kind)
     address, _ = request(world)
     world.advance(4.9)
@@ -393,15 +449,15 @@ def test_a_write_on_a_silent_link_waits_for_its_timeout(world, kind):
 
 
 def test_a_link_that_answers_others_is_slow_and_not_silent(world):
-    first = world.put()
+    first = world.put("alice")
     address, _ = request(world)
-    for _ in range(8):
+    for _ in range(11):
         world.advance(0.45)
         world.hear(address, world.members("n1", "n2", "n3"))
         other = world.put()
         assert request(world)[0] == address
         world.hear(address, world.done(other))
-    world.advance(2)
+    world.advance(0.1)
     assert isinstance(first.error, RequestTimeout)
     assert f"{address.split(':')[0]} at {address} did not answer in time" in str(first.error)
 
@@ -412,6 +468,72 @@ def test_a_read_without_another_link_goes_on_waiting(a_world):
     world.advance(3)
     world.hear("n1:7101", world.found(call, "slow"))
     assert call.result.value == "slow"
+
+
+# ── writes that may have been done long ago ──
+
+
+def long_in_doubt(world):
+    """A put that was sent once, to a link that broke then; it waits for another one."""
+    call = world.put(timeout=100)
+    _, message = request(world)
+    assert not message.again
+    world.down("n1:7101", "reset")
+    return call
+
+
+def test_a_write_that_waits_for_a_link_is_not_sent_again_once_nodes_may_have_forgotten_it(a_world):
+    world = a_world(["n1:7101"]).settle("n1")
+    call = long_in_doubt(world)
+    world.advance(RETRY_MAX_S - 1)
+    assert not world.finished()
+    world.advance(1.1)
+    error = error_of(world, call)
+    assert isinstance(error, QuorumNotMet)
+    assert error.indeterminate
+    assert "30 s ago" in str(error)
+    world.up("n1:7101")
+    assert requests(world) == []
+
+
+def test_a_write_that_was_refused_all_the_time_tells_the_last_refusal(a_world):
+    world = a_world(["n1:7101"]).settle("n1")
+    call = long_in_doubt(world)
+    world.advance(0.1)
+    world.up("n1:7101")
+    for _ in range(400):
+        for address, message in requests(world):
+            assert message.again
+            world.hear(address, world.failed(call, "ring"))
+        world.advance(0.1)
+    error = error_of(world, call)
+    assert isinstance(error, QuorumNotMet | RequestTimeout)
+    assert error.indeterminate
+    assert "the reason for ring" in str(error)
+
+
+@pytest.mark.parametrize("end", ["link", "refusal", "silence"])
+def test_the_last_attempt_of_a_write_is_waited_for_and_no_other_follows(a_world, end):
+    world = a_world(["n1:7101", "n2:7101"]).settle("n1", "n2", members=a_world().members("n1", "n2"))
+    call = world.put(timeout=100)
+    address, _ = request(world)
+    world.down(address, "reset")
+    other, _ = request(world)
+    for _ in range(int(RETRY_MAX_S / 0.4) + 2):  # it is slow, and not silent
+        world.advance(0.4)
+        world.hear(other, world.members("n1", "n2"))
+    world.up(address)
+    world.sent()
+    assert not world.finished()
+    if end == "link":
+        world.down(other, "reset")
+    elif end == "refusal":
+        world.hear(other, world.failed(call, "ring"))
+    else:
+        world.advance(SILENT_MAX_S + 2)
+        assert other in world.dropped()
+    assert requests(world) == []
+    assert error_of(world, call).indeterminate
 
 
 # ── no link ──

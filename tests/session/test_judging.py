@@ -7,7 +7,7 @@ import random
 import pytest
 
 from dyno.errors import Code, ConnectFailed, Overloaded, RequestTimeout
-from dyno.session.calls import Call, Trouble
+from dyno.session.calls import RETRY_MAX_S, Call, Trouble
 from dyno.session.changes import Changes
 from dyno.session.judging import (
     ELSEWHERE_MAX,
@@ -70,10 +70,24 @@ def test_a_changing_ring_is_waited_for(request_):
 
 
 @pytest.mark.parametrize("code", [Code.QUORUM, Code.STORAGE])
-def test_what_may_have_been_done_is_raised_to_writers_alone(code):
+def test_what_may_have_been_done_is_sent_again_but_for_a_creation(code):
     failed = a_failure(code, indeterminate=True)
-    assert advised(WRITE, failed, other=an_other(), changed=True) is Advice.RAISE
-    assert advised(READ, failed, other=an_other()) is Advice.ELSEWHERE
+    assert advised(CREATION, failed, other=an_other(), changed=True) is Advice.RAISE
+    for request in (READ, WRITE):
+        assert advised(request, failed, other=an_other()) is Advice.ELSEWHERE
+        assert advised(request, failed) is Advice.RAISE
+
+
+@pytest.mark.parametrize("code", [Code.RING, Code.OVERLOADED, Code.QUORUM])
+def test_a_write_in_doubt_is_not_sent_again_for_ever(code):
+    long_ago = NOW - RETRY_MAX_S
+    for doubted_since, advice_ in ((long_ago + 0.1, Advice.RAISE), (long_ago, Advice.RAISE)):
+        call = a_call(WRITE)
+        trouble = call.troubled()
+        trouble.doubted_since = doubted_since
+        assert advice(call, trouble, a_failure(code), other=an_other(), changes=Changes(), now=NOW + 0.1) is (
+            advice_
+        )
 
 
 @pytest.mark.parametrize("request_", [READ, WRITE])

@@ -93,9 +93,11 @@ def test_a_put_carries_the_encoded_value_and_a_request_id_of_its_own(world):
 
 
 def test_a_delete_with_and_without_context(world):
-    world.delete("k")
-    world.delete("k", context=b"token", w=3, pw=0, timeout=1)
-    (_, first), (_, second) = world.sent(Delete)
+    requests = world.session.requests
+    options = {"w": None, "pw": None, "timeout": None, "context": None}
+    first = requests.delete(world.bucket, "k", now=world.now, **options).request
+    options = {"w": 3, "pw": 0, "timeout": 1, "context": b"token"}
+    second = requests.delete(world.bucket, "k", now=world.now, **options).request
     assert (first.context, first.w, first.pw, first.budget_ms) == (b"", DEFAULT, DEFAULT, 5000)
     assert (second.context, second.w, second.pw, second.budget_ms) == (b"token", 3, 0, 1000)
 

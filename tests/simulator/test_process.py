@@ -334,12 +334,13 @@ def test_a_commit_takes_longer_for_more_records() -> None:
     stranger = sim.stranger("n1")
     sim.run_for(0.1)
     puts = [
-        Put(n, "b", b"%d" % n, b"v", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False) for n in range(20)
+        Put(n, "b", b"%d" % n, b"v", b"", False, DEFAULT, DEFAULT, b"%16d" % n, 5000, False)
+        for n in range(20)
     ]
     stranger.send(*puts)
     sim.run_for(0.19)
     assert len(stranger.heard) == 1
-    sim.run_for(0.02)
+    sim.run_for(0.03)  # one more row tells which requests they were
     assert len(stranger.heard) == 21
 
 

@@ -91,7 +91,7 @@ class User:
         return self._last_id
 
     def _request_id(self) -> bytes:
-        return f"{self.node} {self._last_id}".encode().ljust(16, b".")
+        return f"{self.link.machine.removeprefix('stranger-')} {self._last_id}".encode().ljust(16, b".")
 
 
 def slot_of(sim: Simulation, key: bytes, bucket: str = "bucket") -> tuple[bytes, list[str]]:

@@ -11,6 +11,7 @@ from dyno.buckets.table import Entry, unpack
 from dyno.errors import ConnectFailed, InvalidRequest, QuorumNotMet, RequestTimeout
 from dyno.placement.hashing import slot_copies
 from dyno.protocol.bucket_register import BUCKETS
+from dyno.protocol.rows import is_row
 from dyno.simulator.simulation import Simulation
 from dyno.storage.engine import KEY_END
 from dyno.storage.memory import MemoryEngine
@@ -35,7 +36,8 @@ def on_disk(sim: Simulation, node: str) -> dict[str, Entry]:
 
 def copies(sim: Simulation, node: str) -> list[int]:
     """The n of every record on a node's disk."""
-    return [slot_copies(slot) for slot, _ in sim.machines[node].engine.scan(b"\0", KEY_END, limit=1000)[0]]
+    slots = [slot for slot, _ in sim.machines[node].engine.scan(b"\0", KEY_END, limit=1000)[0]]
+    return [slot_copies(slot) for slot in slots if not is_row(slot)]
 
 
 def all_copies(sim: Simulation) -> list[int]:

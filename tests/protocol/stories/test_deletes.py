@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from dyno.causality.record import Record
+from dyno.errors import QuorumNotMet
 from dyno.simulator.simulation import Simulation
-from dyno.wire.messages import ALL, Done, Found
-from tests.protocol.stories.cluster_harness import User, failed, on_disk, slot_of, values
+from dyno.wire.messages import ALL, Found
+from tests.protocol.stories.cluster_harness import User, on_disk, slot_of, values
 
 Simulate = Callable[..., Simulation]
 KEY = b"key"
@@ -67,20 +68,16 @@ def test_a_delete_that_reads_while_another_coordinator_takes_a_write_keeps_the_w
     simulate: Simulate,
 ) -> None:
     sim = simulate(3)
-    one, other = User(sim, "n1"), User(sim, "n2")
-    one.put(KEY, b"before", w=ALL)
-    sim.set_latency("n1", "n2", (0.02, 0.02))
-    sim.set_latency("n1", "n3", (0.02, 0.02))
-    deleting, writing = len(one.link.heard), len(other.link.heard)
-    one.link.send(one.delete_request(KEY))
-    sim.run_for(0.025)  # what is to be deleted has been read by now
-    other.link.send(other.put_request(KEY, b"beside"))
-    assert sim.run_until(
-        lambda: len(one.link.heard) > deleting and len(other.link.heard) > writing, limit_s=5
-    )
-    assert isinstance(one.link.heard[-1], Done)
-    assert isinstance(other.link.heard[-1], Done)
-    assert values(one.get(KEY, r=ALL)) == [b"beside"]
+    client, other = sim.client("n1"), User(sim, "n2")
+    client.put("bucket", "key", "before", w="all")
+    for node in sim.machines:
+        sim.set_latency(client.machine, node, (0.02, 0.02))
+    deleting = client.begin_delete("bucket", "key")
+    sim.run_for(0.05)  # what is to be deleted has been read by now
+    assert not deleting.done
+    other.put(KEY, b"beside", w=ALL)
+    client.wait(deleting)
+    assert values(other.get(KEY, r=ALL)) == [b"beside"]
 
 
 def test_a_delete_reaches_a_replica_that_never_had_the_value(simulate: Simulate) -> None:
@@ -111,26 +108,34 @@ def test_a_tombstone_beats_the_value_that_it_covers_on_a_replica_that_was_behind
 
 def test_a_delete_that_too_few_can_read_writes_nothing(simulate: Simulate) -> None:
     sim = simulate(3)
-    user = User(sim, "n1")
-    user.put(KEY, b"value", w=ALL)
+    client = sim.client("n1")
+    client.put("bucket", "key", "value", w="all")
     sim.kill("n2")
     sim.kill("n3")
-    answer = failed(user.ask_delete(KEY, w=1))
-    assert (answer.code, answer.indeterminate, answer.nodes) == ("quorum", False, "n1")
-    assert "answered the read" in answer.message
-    assert values(user.get(KEY, r=1)) == [b"value"]
+    with pytest.raises(QuorumNotMet, match="answered the read") as raised:
+        client.delete("bucket", "key", w=1)
+    assert not raised.value.indeterminate
+    assert client.get("bucket", "key", r=1).value == "value"
 
 
 def test_a_delete_whose_coordinator_cannot_read_its_own_copy_goes_to_another_owner(
     simulate: Simulate,
 ) -> None:
     sim = simulate(3)
-    user = User(sim, "n1")
-    user.put(KEY, b"value", w=ALL)
+    client = sim.client("n1")
+    client.put("bucket", "key", "value", w="all")
     slot, _ = slot_of(sim, KEY)
     sim.machines["n1"].engine.corrupt(slot)
-    user.delete(KEY)
+    client.delete("bucket", "key")
     found = User(sim, "n2").ask_get(KEY)
     assert isinstance(found, Found)
     assert Record.unpack(found.record).siblings == ()
     assert found.answered == "n2,n3"
+
+
+def test_the_word_of_a_user_who_has_read_nothing_deletes_nothing(simulate: Simulate) -> None:
+    sim = simulate(3)
+    user = User(sim, "n1")
+    user.put(KEY, b"value", w=ALL)
+    assert user.delete(KEY) == b""
+    assert values(user.get(KEY, r=ALL)) == [b"value"]

@@ -305,7 +305,10 @@ class World:
         self._check_idle()
         for bucket in _BUCKETS:
             found = {key: self._read_all(bucket, key) for key in _KEYS}
-            assert sorted(self._client.keys(bucket)) == [key for key in _KEYS if found[key]]
+            listed = sorted(self._client.keys(bucket))
+            missing = [key for key in _KEYS if found[key] and key not in listed]
+            assert not missing, f"{missing} is not listed"
+            assert listed == [key for key in _KEYS if found[key]]
         sim.run_for(5)
         self._check_idle()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dyno.errors import QuorumNotMet
+from dyno.errors import RequestTimeout
 from dyno.protocol.outbox import Outbox
 from dyno.simulator.simulation import Simulation
 from dyno.wire.messages import (
@@ -219,7 +219,7 @@ def test_a_session_that_loses_the_link_with_a_write_on_it_says_that_it_may_exist
     pending = client.begin_put("bucket", "key", 1)
     sim.run_for(0.0012)
     sim.kill("n1")
-    with pytest.raises(QuorumNotMet) as missed:
+    with pytest.raises(RequestTimeout) as missed:
         client.wait(pending)
     assert missed.value.indeterminate
 
