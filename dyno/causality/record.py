@@ -79,6 +79,19 @@ class Record:
         """Whether there is any value; if not, the record is a tombstone, or empty."""
         return bool(self.siblings)
 
+    def dead(self) -> Context:
+        """What the context holds of actors of whom no value is live: it only says what must not come back."""
+        if not self.siblings:
+            return self.context
+        live = {sibling.dot.actor: None for sibling in self.siblings}
+        return self.context.only(actor for actor in sorted(self.context.actors()) if actor not in live)
+
+    def forget(self, entries: Context) -> Record:
+        """The record without those of these entries that are dead here and still exactly so (actor by actor).
+        Returns self where none is. A value that was covered by them would be new to it again."""
+        dead = self.dead().agreed(entries)
+        return Record(self.siblings, self.context.without(dead)) if dead else self
+
     def write(self, context: Context, dot: Dot, request: bytes, value: bytes) -> Record:
         """Put a value under a new dot, in the place of exactly those siblings that `context` covers.
 
