@@ -27,6 +27,7 @@ _HEADER = struct.Struct(">BBII")  # format, kind, bytes of the packed context, n
 _SIBLING = struct.Struct(">16sQ16sI")  # dot, request id, bytes of the value
 _HEADER_BYTES = _HEADER.size
 _SIBLING_BYTES = _SIBLING.size
+_ONE_ENTRY_BYTES = 28  # of a packed context of one actor
 
 _new = tuple.__new__  # half the price of calling the class of a named tuple
 
@@ -194,6 +195,15 @@ def is_live(packed: bytes) -> bool:
         raise Malformed(f"a packed record cannot have {len(packed)} bytes")
     _, _, _, count = _HEADER.unpack_from(packed)
     return bool(count)
+
+
+def surely_all_live(packed: bytes) -> bool:
+    """Whether no entry of the context is dead, for there is one only and a value; by the header alone, as
+    above."""
+    if len(packed) < _HEADER_BYTES:
+        raise Malformed(f"a packed record cannot have {len(packed)} bytes")
+    _, _, context_bytes, count = _HEADER.unpack_from(packed)
+    return bool(count) and context_bytes == _ONE_ENTRY_BYTES
 
 
 def put_context(caller: Context, before: Context, dot: Dot) -> Context:

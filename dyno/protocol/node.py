@@ -30,10 +30,12 @@ from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import COORDINATED, Coordinator
 from dyno.protocol.foresight import Foresight
+from dyno.protocol.generations import Generations
 from dyno.protocol.overload import ReadLine, answer_to
 from dyno.protocol.peer_requests import PeerRequests
 from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
+from dyno.protocol.reaping import Reaping
 from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.ring import Ring
 from dyno.wire.members import pack_members
@@ -164,7 +166,18 @@ class Node:
             copies=self._buckets.table.copies,
         )
         self._foresight = Foresight(me=self.name, planner=self._planner)
-        self._background: list[Background] = []
+        self.generations = Generations(self._replica)
+        self.reaping = Reaping(
+            me=self.name,
+            config=config,
+            membership=self.membership,
+            planner=self._planner,
+            peers=self._peers,
+            replica=self._replica,
+            generations=self.generations,
+            is_complete=lambda head: True,
+        )
+        self._background: list[Background] = [self.reaping]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address

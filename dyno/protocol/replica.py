@@ -28,7 +28,7 @@ from dyno.errors import InvalidRequest
 from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
-from dyno.protocol.rows import is_row
+from dyno.protocol.rows import is_row, rows_of
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.engine import CorruptRecord, Engine, Scanned, Span
 from dyno.wire.messages import (
@@ -152,6 +152,31 @@ class Replica:
             committing is not None and len(committing.waiters) >= most
         )
 
+    @property
+    def gathers_records(self) -> bool:
+        """Whether the next commit has records or rows to write."""
+        return bool(self._gathering.writes)
+
+    def waits(self, key: bytes) -> bool:
+        """Whether something under exactly this key, a slot or a row, is on its way to the disk."""
+        committing = self._committing
+        return key in self._gathering.writes or (committing is not None and key in committing.writes)
+
+    def holds(self, prefix: bytes) -> bool:
+        """Whether anything is kept, or on its way to the disk, under keys (slots or rows) that begin so; what
+        is on its way out is still there. The last byte of a prefix is below 0xff."""
+        return bool(self._engine.scan(*rows_of(prefix), limit=1)[0] or self.waiting(prefix))
+
+    def waiting(self, prefix: bytes) -> list[bytes]:
+        """Keys that begin so whose values are on their way to the disk."""
+        return [
+            key
+            for batch in (self._gathering, self._committing)
+            if batch is not None
+            for key, value in batch.writes.items()
+            if value is not None and key.startswith(prefix)
+        ]
+
     # ── reading ──
 
     def read(self, slot: bytes) -> tuple[bytes, Batch | None]:
@@ -244,6 +269,25 @@ class Replica:
         packed = deleted.pack()
         self._store(slot, key, note.pack() if note else b"", packed)
         return Written(packed, record.context, None, self._gathering)
+
+    def forget(self, slot: bytes, entries: Context) -> Batch | None:
+        """Drop those of these entries of the record's context that are dead and still exactly so, and the
+        record itself where nothing is left of it; the batch to wait for. None: no entry is so. A note that
+        goes with it, or lacks its count in the context, makes the next mint open a new epoch."""
+        cell, _ = self._newest(slot)
+        if cell is None:
+            return None
+        key, note, packed = unpack_cell(cell)
+        record = _unpack(packed)
+        left = record.forget(entries)
+        if left is record:
+            return None
+        if left.siblings or left.context:
+            self._store(slot, key, note, left.pack())
+        else:
+            self._admit(len(key))
+            self._gathering.writes[slot] = None
+        return self._gathering
 
     def keep(self, out: Outbox) -> None:
         """Take small durable facts, and what may leave only after them, into the gathering batch."""

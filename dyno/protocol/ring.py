@@ -105,6 +105,11 @@ class Ring:
             _keep(self._sound, slot, key, key)
         return name in self._owners_of(slot)
 
+    def owners(self, head: bytes) -> tuple[str, ...]:
+        """Of a (partition, n), given as slots begin; none where there is no such partition. In preference
+        order."""
+        return self._owners_of(head) if slot_partition(head) < self._keyspace.partitions else ()
+
     def _owners_of(self, slot: bytes) -> tuple[str, ...]:
         owners = self._owners.get(slot[:3])
         if owners is None:
