@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from dyno.protocol.replica import Replica
 
 GAP: Final = 5  # times look_s without a look: this process did not run
-KEEP: Final = 60  # times look_s from one row to the next, where nothing else is committed
 
 _BYTES: Final = 8
 
 
 class Attended:
-    """look_s: how often `look` is called, about. The row is the first one of its kind: no slot is empty."""
+    """look_s: how often `look` is called, about. keep_s: from one row to the next where nothing else is
+    committed, so what a restart loses at most. The row is the first one of its kind: no slot is empty."""
 
-    def __init__(self, replica: Replica, *, look_s: float) -> None:
+    def __init__(self, replica: Replica, *, look_s: float, keep_s: float) -> None:
         self._replica = replica
         self._look_s = look_s
+        self._keep_ms = int(keep_s * 1000)
         kept = _kept(replica)
         self._total_s = int.from_bytes(kept, "big") / 1000
         self._kept_ms = self.ms
@@ -61,7 +62,7 @@ class Attended:
         to stay empty to be let into a cluster."""
         if not self._replica.holds_data or self.ms == self._kept_ms:
             return
-        if self._replica.gathers_records or self.ms - self._kept_ms >= self._look_s * KEEP * 1000:
+        if self._replica.gathers_records or self.ms - self._kept_ms >= self._keep_ms:
             self.write()
 
     def write(self) -> None:

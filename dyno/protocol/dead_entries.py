@@ -45,12 +45,14 @@ class Ripe(NamedTuple):
 
 
 class DeadEntries:
-    """reap_after_s: how long they must have been dead."""
+    """reap_after_s: how long they must have been dead. lead_s: how much longer where this node is the one to
+    propose it, so that the others have noticed as well."""
 
-    def __init__(self, replica: Replica, attended: Attended, *, reap_after_s: float) -> None:
+    def __init__(self, replica: Replica, attended: Attended, *, reap_after_s: float, lead_s: float) -> None:
         self._replica = replica
         self._attended = attended
         self._reap_after_ms = int(reap_after_s * 1000)
+        self._propose_after_ms = int((reap_after_s + lead_s) * 1000)
         self._step_ms = max(1, self._reap_after_ms // STEPS)
 
     def survey(self, start: bytes, *, limit: int) -> tuple[list[Ripe], bytes | None]:
@@ -75,7 +77,7 @@ class DeadEntries:
             packed = _pack(groups) if groups else None
             if packed != row:
                 changes[slot] = packed
-            entries = self._ripe(groups)
+            entries = self._older(groups, self._propose_after_ms)
             if entries:
                 ripe.append(Ripe(slot, entries, len(cell or b"")))
         changes.update((slot, None) for slot in known if not self._replica.waits(DEAD + slot))
@@ -92,7 +94,7 @@ class DeadEntries:
             return Context.EMPTY  # what is damaged says nothing
         if not row or not record:
             return Context.EMPTY
-        return self._ripe(_unpack(row)).agreed(_dead(record))
+        return self._older(_unpack(row), self._reap_after_ms).agreed(_dead(record))
 
     def forget(self, slot: bytes, entries: Context) -> int:
         """Drop those of these entries that are ripe here, too, with their row; gives how many. Raises
@@ -126,23 +128,22 @@ class DeadEntries:
         return self._joined(kept)
 
     def _joined(self, groups: Groups) -> Groups:
-        """One group for each time, and one for all that are ripe."""
+        """One group for each time, and one for all that are old enough in any case."""
         by_time: dict[int, Context] = {}
-        newest_ripe = max((since for since, _ in groups if self._is_ripe(since)), default=0)
+        bound = self._attended.ms - self._propose_after_ms
+        newest = max((since for since, _ in groups if since <= bound), default=0)
         for since, entries in groups:
-            time = newest_ripe if self._is_ripe(since) else since
+            time = max(since, newest)
             by_time[time] = by_time.get(time, Context.EMPTY).union(entries)
         return sorted(by_time.items())
 
-    def _is_ripe(self, since: int) -> bool:
-        return self._attended.ms - since >= self._reap_after_ms
-
-    def _ripe(self, groups: Groups) -> Context:
-        ripe = Context.EMPTY
+    def _older(self, groups: Groups, least_ms: int) -> Context:
+        """All that have been dead for so long."""
+        older = Context.EMPTY
         for since, entries in groups:
-            if self._is_ripe(since):
-                ripe = ripe.union(entries)
-        return ripe
+            if self._attended.ms - since >= least_ms:
+                older = older.union(entries)
+        return older
 
     def _write(self, changes: dict[bytes, bytes | None]) -> None:
         if changes:

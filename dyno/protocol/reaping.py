@@ -26,7 +26,7 @@ from dyno.config import COPIES_MAX
 from dyno.protocol.attended import Attended
 from dyno.protocol.background import ID_BITS
 from dyno.protocol.candidates import NUMBER_MAX, SLOTS_MAX, pack_candidates, unpack_candidates
-from dyno.protocol.dead_entries import DeadEntries
+from dyno.protocol.dead_entries import STEPS, DeadEntries
 from dyno.protocol.holdings import what_is_held
 from dyno.protocol.replica import Refusal
 from dyno.wire.messages import (
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 NUMBER: Final = 4
 
 LOOK_S: Final = 1.0  # the longest time between two looks at the clock
+KEEP_S: Final = 60.0  # of attended time, that a restart may lose
 QUIET_S: Final = 150.0  # three times as long as a link may stand still, and the timeouts of requests
 CYCLE_S: Final = 3600.0  # from one survey of all records to the next, at most
 ROUND_S: Final = 5.0  # for answers, at most
@@ -107,8 +108,10 @@ class Reaping:
         self._quiet_s = min(QUIET_S, after_s / 2)
         self._cycle_s = min(CYCLE_S, after_s / 8)
         self._round_s = min(ROUND_S, after_s / 8)
-        self._attended = Attended(replica, look_s=self._look_s)
-        self._dead = DeadEntries(replica, self._attended, reap_after_s=after_s)
+        keep_s = min(KEEP_S, after_s / 20)
+        self._attended = Attended(replica, look_s=self._look_s, keep_s=keep_s)
+        lead_s = self._cycle_s + after_s / STEPS
+        self._dead = DeadEntries(replica, self._attended, reap_after_s=after_s, lead_s=lead_s)
         self._last_id = NUMBER << ID_BITS
         self._round: _Round | None = None
         self._tried: dict[bytes, int] = {}  # number of a round that somebody knew already; by head, one each
@@ -339,6 +342,10 @@ class Reaping:
         if owns:
             ripe = {slot: self._dead.ripe(slot).agreed(wanted) for slot, wanted in entries.items()}
             entries = {slot: agreed for slot, agreed in ripe.items() if agreed}
+            if not entries:
+                nothing = Reapable(message.id, STATUS_OK, pack_candidates(number, {}), "")
+                out.replies.append((link, nothing))
+                return
         self._promise(link, message.id, head, number, entries, out)
 
     def _promise(
