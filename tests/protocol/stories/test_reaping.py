@@ -118,7 +118,7 @@ def test_a_hint_anywhere_holds_it_up(simulate: Simulate) -> None:
 def test_dead_entries_go_while_the_key_is_being_written(simulate: Simulate) -> None:
     sim = simulate(3, config=SOON)
     longest = 0
-    for number in range(60):
+    for number in range(1000):
         name = f"n{number % 3 + 1}"
         sim.kill(name)
         sim.restart(name)
