@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from dyno.causality.context import Context, Malformed
 from dyno.causality.dots import Dot, actor
-from dyno.causality.record import DotConflict, OtherKind, Record, Sibling, is_live, put_context
+from dyno.causality.record import (
+    DotConflict,
+    OtherKind,
+    Record,
+    Sibling,
+    is_live,
+    put_context,
+    surely_all_live,
+)
 
 NAMES = {actor(name.encode() * 8, 0): name for name in "abc"}
 ACTORS = {name: who for who, name in NAMES.items()}
@@ -445,3 +453,14 @@ def test_a_value_that_comes_after_its_entry_was_forgotten_is_back():
     old = key.record
     forgotten = old.delete(seen(a=1)).forget(seen(a=1))
     assert shown(forgotten.merge(old)) == "a1:v1 | a:1"
+
+
+def test_the_header_alone_tells_where_surely_nothing_is_dead():
+    key = Key()
+    key.put("v1", at="a")
+    assert surely_all_live(key.record.pack())
+    assert not surely_all_live(key.record.delete(seen(a=1)).pack())
+    key.put("v2", at="b")
+    assert not surely_all_live(key.record.pack()), "that takes a look inside"
+    with pytest.raises(Malformed):
+        surely_all_live(b"short")
