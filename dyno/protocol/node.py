@@ -35,6 +35,7 @@ from dyno.protocol.overload import ReadLine, answer_to
 from dyno.protocol.peer_requests import PeerRequests
 from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
+from dyno.protocol.quarantine import Quarantine
 from dyno.protocol.reaping import Reaping
 from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.ring import Ring
@@ -175,9 +176,18 @@ class Node:
             peers=self._peers,
             replica=self._replica,
             generations=self.generations,
-            is_complete=lambda head: True,
+            is_complete=self._is_complete,
         )
-        self._background: list[Background] = [self.reaping]
+        self.quarantine = Quarantine(
+            me=self.name,
+            config=config,
+            planner=self._planner,
+            peers=self._peers,
+            replica=self._replica,
+            generations=self.generations,
+            is_complete=self._is_complete,
+        )
+        self._background: list[Background] = [self.reaping, self.quarantine]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
@@ -457,6 +467,9 @@ class Node:
                 part.link_up(name, now, out)
         if out.durable_sends:  # the table of buckets, behind facts that wait
             self._replica.keep(out)
+
+    def _is_complete(self, head: bytes) -> bool:
+        return head not in self._replica.closed
 
     def _lost(self, name: str, now: float, out: Outbox) -> None:
         """A node that could be asked cannot be asked any more."""

@@ -16,7 +16,7 @@ In go slots and packed records; out come packed records and the batch, if any, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dyno.causality.context import Context, Malformed
@@ -26,6 +26,7 @@ from dyno.causality.record import DotConflict, OtherKind, Record, is_live
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
+from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
 from dyno.protocol.rows import is_row, rows_of
@@ -112,6 +113,8 @@ class Replica:
         self._committing: Batch | None = None
         self._rests_until: float | None = None
         self._holds_data = not engine.empty()
+        # What nobody may read or write now, by (partition, n) as slots begin (`quarantine`).
+        self.closed: dict[bytes, None] = {}
 
     @property
     def holds_data(self) -> bool:
@@ -181,6 +184,8 @@ class Replica:
 
     def read(self, slot: bytes) -> tuple[bytes, Batch | None]:
         """The packed record (b"" for none) and the batch to wait for before anyone may be told of it."""
+        if self.closed and slot[:HEAD_BYTES] in self.closed:
+            return b"", None
         for batch in (self._gathering, self._committing):
             if batch is not None and slot in batch.writes:
                 cell = batch.writes[slot]
@@ -199,6 +204,11 @@ class Replica:
             records = self._sound_of(slots, bytes_max=bytes_max)
         if len(records) < len(slots):
             records += [None] * (len(slots) - len(records))
+        if self.closed:
+            records = [
+                None if slot[:HEAD_BYTES] in self.closed else record
+                for slot, record in zip(slots, records, strict=True)
+            ]
         for batch in (self._gathering, self._committing):
             if batch is not None and batch.writes:
                 waiting = batch.writes
@@ -212,6 +222,8 @@ class Replica:
         behind the hash `after`, and the hash of the last one, b"" when there are no more.
 
         What is still on its way to the disk is not in it, and need not be: nobody was told of it yet."""
+        if prefix[:HEAD_BYTES] in self.closed:
+            return pack_entries([]), b""
         span = listing_span(prefix, after, limit)
         items, onward = self._engine.scan(span.start, span.end, limit=span.limit)
         end = b"" if onward is None else items[-1][0][-HASH_BYTES:]
@@ -221,6 +233,7 @@ class Replica:
 
     def merge(self, slot: bytes, key: bytes, incoming: bytes) -> Batch | None:
         """Merge a record that another node sent. None: it was all here and on the disk already."""
+        self._check_open(slot)
         cell, batch = self._newest(slot)
         if cell is None:
             _unpack(incoming)  # strict: what passes is canonical already
@@ -312,8 +325,12 @@ class Replica:
     def write_row(self, key: bytes, value: bytes | None) -> Batch:
         """Write a row (`rows`), or delete it, with the next commit: the batch to wait for. A commit that
         fails takes it along, as it does records. Raises Refusal."""
-        self._admit(len(key) + len(value or b""))
-        self._gathering.writes[key] = value
+        return self.write_rows({key: value})
+
+    def write_rows(self, rows: Mapping[bytes, bytes | None]) -> Batch:
+        """The same for several rows, which are written together or not at all."""
+        self._admit(sum(len(key) + len(value or b"") for key, value in rows.items()))
+        self._gathering.writes.update(rows)
         return self._gathering
 
     # ── the disk ──
@@ -412,7 +429,13 @@ class Replica:
                 break
         return records
 
+    def _check_open(self, slot: bytes) -> None:
+        if self.closed and slot[:HEAD_BYTES] in self.closed:
+            text = "it is being found out how old this copy is"
+            raise Refusal(STATUS_OVERLOADED, text, is_news=False)
+
     def _own(self, slot: bytes) -> tuple[Record, Note | None]:
+        self._check_open(slot)
         cell, _ = self._newest(slot)
         if cell is None:
             return Record.EMPTY, None
