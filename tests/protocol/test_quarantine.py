@@ -194,7 +194,7 @@ def test_who_does_not_answer_in_time_is_taken_to_have_reaped() -> None:
 
 def test_many_records_are_set_aside_page_by_page() -> None:
     old = Old()
-    key, slot = old.key()
+    _, slot = old.key()
     cells = {
         slot[:11] + number.to_bytes(16, "big"): pack_cell(b"k", b"", a_value().pack())
         for number in range(200)
@@ -269,6 +269,17 @@ def test_an_answer_after_the_verdict_changes_nothing() -> None:
     old.hear(3, 9)
     old.settle_down(1.0)
     assert old.node.generations.of(old.slots[0]) == 3
+
+
+def test_after_the_verdict_nobody_else_is_asked() -> None:
+    old = Old(a_value())
+    old.node.link_down("n3:1", old.now, old.out)
+    old.begin_hearing()
+    old.hear(3)
+    old.settle_down(1.0)
+    old.link("n3")
+    old.settle_down(1.0)
+    assert old.asked() == {}
 
 
 # ── restarts and disks that refuse ──
