@@ -73,9 +73,3 @@ class Generations:
         batch = self._replica.write_row(GENERATIONS + head, _NUMBERS.pack(*numbers))
         self._numbers[head] = numbers
         return batch
-
-
-def is_too_old(hint: int, *, present: int) -> bool:
-    """Whether a hint of one generation must not be merged by an owner at another one: it was kept since
-    before a reaping for which its holder said that it kept nothing, so it is from an old copy of a disk."""
-    return hint < present

@@ -31,6 +31,8 @@ from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import COORDINATED, Coordinator
 from dyno.protocol.foresight import Foresight
 from dyno.protocol.generations import Generations
+from dyno.protocol.handoff import Handoff
+from dyno.protocol.hints import Hints
 from dyno.protocol.overload import ReadLine, answer_to
 from dyno.protocol.peer_requests import PeerRequests
 from dyno.protocol.peers import Peers
@@ -39,6 +41,7 @@ from dyno.protocol.quarantine import Quarantine
 from dyno.protocol.reaping import Reaping
 from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.ring import Ring
+from dyno.protocol.spares import Spares
 from dyno.wire.members import pack_members
 from dyno.wire.messages import (
     STATUS_OK,
@@ -139,6 +142,15 @@ class Node:
             serving=self._buckets.table.serving,
             why_not=self._buckets.why_not,
         )
+        self.hints = Hints(config=config, replica=self._replica)
+        self.generations = Generations(self._replica)
+        self._handoff = Handoff(
+            config=config,
+            hints=self.hints,
+            replica=self._replica,
+            peers=self._peers,
+            planner=self._planner,
+        )
         self._coordinator = Coordinator(
             me=self.name,
             config=config,
@@ -147,6 +159,14 @@ class Node:
             membership=self.membership,
             read_line=self.read_line,
             planner=self._planner,
+            hints=self.hints,
+            spares=Spares(
+                hints=self.hints,
+                handoff=self._handoff,
+                generations=self.generations,
+                planner=self._planner,
+                peers=self._peers,
+            ),
         )
         self._bulk_reads = BulkReads(
             me=self.name,
@@ -165,9 +185,11 @@ class Node:
             planner=self._planner,
             replica=self._replica,
             copies=self._buckets.table.copies,
+            hints=self.hints,
+            handoff=self._handoff,
+            generations=self.generations,
         )
         self._foresight = Foresight(me=self.name, planner=self._planner)
-        self.generations = Generations(self._replica)
         self.reaping = Reaping(
             me=self.name,
             config=config,
@@ -187,7 +209,7 @@ class Node:
             generations=self.generations,
             is_complete=self._is_complete,
         )
-        self._background: list[Background] = [self.reaping, self.quarantine]
+        self._background: list[Background] = [self._handoff, self.reaping, self.quarantine]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address

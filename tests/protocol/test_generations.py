@@ -5,7 +5,7 @@ from __future__ import annotations
 from dyno.causality.mint import Minter
 from dyno.config import Config
 from dyno.placement.hashing import slot_prefix
-from dyno.protocol.generations import Generations, is_too_old
+from dyno.protocol.generations import Generations
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.replica import Replica
 from dyno.protocol.rows import GENERATIONS
@@ -66,9 +66,3 @@ def test_a_stamp_is_of_the_last_round_reaped_or_agreed_to() -> None:
     commit(replica, engine)
     again = Generations(a_replica(engine))
     assert (again.of(SLOT), again.stamp(SLOT)) == (4, 4)
-
-
-def test_a_hint_from_before_the_last_reaping_is_too_old() -> None:
-    assert is_too_old(3, present=4)
-    assert not is_too_old(4, present=4)
-    assert not is_too_old(5, present=4)

@@ -505,7 +505,10 @@ def test_a_reaping_under_two_numbers_closes_the_link() -> None:
         member.ask(member.reap(slot)._replace(generation=2))
 
 
-def test_a_partition_that_is_not_there_is_nobodys() -> None:
+def test_a_partition_that_is_not_there_closes_the_link() -> None:
     member = Member()
     slot = b"\xff\x00\x03" + bytes(24)
-    assert member.ask(member.reap(slot)) == [Stored(8, STATUS_REFUSED)]
+    with pytest.raises(ValueError):
+        member.ask(member.reap(slot))
+    with pytest.raises(ValueError):
+        member.ask(member.ask_reap(slot))

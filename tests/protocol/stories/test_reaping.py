@@ -91,12 +91,52 @@ def test_without_the_tombstone_the_value_would_come_back(simulate: Simulate) -> 
     sim.run_for(5)
     for name in ("n1", "n2"):
         sim.drop_links(name, "n3")
-    slot, _ = place(sim)
-    for name in ("n1", "n2"):
-        sim.machines[name].engine.write_batch({slot: None}, {})
+        reap_too_early(sim, name)
     sim.heal_all()
     assert sim.run_until(sim.agreed, limit_s=60)
     assert values(User(sim, "n3").get(KEY, r=ALL)) == [b"value"]
+
+
+def reap_too_early(sim: Simulation, name: str) -> None:
+    """Take the record away, and every hint, as if nobody could need them."""
+    slot, _ = place(sim)
+    engine = sim.machines[name].engine
+    hints = [key for key, _ in engine.scan(*rows_of(HINTS), limit=100)[0]]
+    engine.write_batch(dict.fromkeys([slot, *hints]), {})
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_value_that_a_fallback_kept_does_not_outlive_its_tombstone(simulate: Simulate, early: bool) -> None:
+    """An owner is away when the key is written, the fallback that keeps its hint when it is deleted. early:
+    nobody waits for the fallback, and the value is back: so the test could fail."""
+    sim = simulate(5, config=SOON)
+    slot, owners = place(sim)
+    user = User(sim, owners[0])
+    sim.kill(owners[2])
+    sim.run_for(10)
+    token = user.put(KEY, b"value", w=3)
+    (fallback,) = [
+        name for name, m in sim.machines.items() if m.running and m.engine.scan(*rows_of(HINTS), limit=1)[0]
+    ]
+    sim.isolate(fallback)
+    sim.restart(owners[2])
+    sim.run_for(5)
+    user.delete(KEY, token, w=3)
+    sim.run_for(AFTER_S * 5)
+    assert all(on_disk(sim, KEY)[name] for name in owners)
+    assert sim.machines[owners[0]].node.reaping.held_up == f"{fallback} is away"
+    if early:
+        for name in owners:
+            reap_too_early(sim, name)
+    sim.heal_all()
+    assert sim.run_until(sim.agreed, limit_s=60)
+    sim.run_for(2)
+    assert values(user.get(KEY, r=ALL)) == ([b"value"] if early else [])
+    if not early:
+        assert sim.run_until(lambda: is_gone(sim), limit_s=AFTER_S * 4)
+        sim.run_for(AFTER_S * 2)
+        assert user.get(KEY, r=ALL) == Record.EMPTY
+        assert not any(m.engine.scan(*rows_of(HINTS), limit=1)[0] for m in sim.machines.values())
 
 
 def test_a_hint_anywhere_holds_it_up(simulate: Simulate) -> None:
