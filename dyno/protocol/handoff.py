@@ -198,7 +198,6 @@ class Handoff:
             walk = self._walks.get(target)
             if walk is None:
                 walk = self._walks[target] = _Walk(target)
-            walk.dirty = True
             self._pause(walk, now)
             self._settle()
 
@@ -220,10 +219,10 @@ class Handoff:
         out.events.append(("error", text))
 
     def _pause(self, walk: _Walk, now: float) -> None:
-        """After a refusal: what was not handed over is found again from the beginning."""
+        """After a refusal. What was refused comes again in the next walk: one record that the target cannot
+        take, for its own is damaged, must not hold up all others."""
         walk.resumes_at = now + self._retry_s
-        walk.page.clear()
-        walk.onward = b""
+        walk.dirty = True
 
     def _settle(self) -> None:
         self._due_at = min(

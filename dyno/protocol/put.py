@@ -42,6 +42,7 @@ class PutCoordinator:
 
     __slots__ = (
         "_context",
+        "_copies",
         "_cover",
         "_failed",
         "_looks",
@@ -85,6 +86,7 @@ class PutCoordinator:
         self._context = context
         self._me = me
         self._others = [name for name in owners if name != me]
+        self._copies = len(owners)
         self._owns = len(self._others) < len(owners)
         self._needed = needed
         self._primaries = primaries
@@ -96,7 +98,7 @@ class PutCoordinator:
         self._looks = 0
         self._sent: dict[str, bool] = dict.fromkeys(self._others, False)
         self._refusals: dict[str, int] = {}  # owner -> status
-        self._tally = Tally(needed=needed, candidates=len(owners), primaries=primaries)
+        self._tally = Tally(needed=needed, candidates=self._copies, primaries=primaries)
         self._cover: _Cover | None = None  # most writes need none
 
     def start(self, out: Outbox, *, all_live: bool = True) -> None:
@@ -114,7 +116,12 @@ class PutCoordinator:
     def stored(self, node: str, status: int, now: float, out: Outbox) -> bool:
         """A replica has it on disk, or says why not. True: worth asking again after a moment."""
         if node in self._sent or (node == self._me and self._owns):
-            return self._primary_stored(node, status, out)
+            if status == STATUS_OK:  # as nearly all are
+                self._tally.did(node)
+                if not self.finished:
+                    self._judge(out)
+                return False
+            return self._primary_refused(node, status, out)
         cover = self._cover
         if cover is not None and node in cover.asked:
             target = cover.asked.pop(node)
@@ -186,8 +193,10 @@ class PutCoordinator:
         if not self.finished:
             return False
         done = self._tally.yes
-        if self._failed or len(done) == len(self._others) + self._owns:
+        if self._failed or len(done) == self._copies:
             return True
+        if self._cover is None and not self._refusals:
+            return False
         return all(
             name in done or self._is_covered(name) or self._is_hopeless(name)
             for name in (*self._others, *((self._me,) if self._owns else ()))
@@ -208,18 +217,15 @@ class PutCoordinator:
 
     # ── inside ──
 
-    def _primary_stored(self, node: str, status: int, out: Outbox) -> bool:
-        if status == STATUS_OK:
-            self._tally.did(node)
-        elif status == STATUS_RING:
+    def _primary_refused(self, node: str, status: int, out: Outbox) -> bool:
+        if status == STATUS_RING:
             was_sent = self._sent[node]
             self._sent[node] = False
             return was_sent  # if not, it is going to be asked again already
-        else:
-            self._refusals[node] = status
-            self._tally.cannot(node)
-            if not self.finished and status in (STATUS_OVERLOADED, STATUS_STORAGE):
-                self._stand_in_for(node, out)
+        self._refusals[node] = status
+        self._tally.cannot(node)
+        if not self.finished and status in (STATUS_OVERLOADED, STATUS_STORAGE):
+            self._stand_in_for(node, out)
         self._judge(out)
         return False
 
@@ -304,7 +310,7 @@ class PutCoordinator:
         nodes = tuple(did)
         refusals = self._refusals.values()
         if (
-            len(refusals) == len(self._others) + self._owns
+            len(refusals) == self._copies
             and all(status == STATUS_STORAGE for status in refusals)
             and not (self._cover is not None and self._cover.used)
         ):

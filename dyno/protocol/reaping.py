@@ -389,7 +389,11 @@ class Reaping:
         except Refusal as refusal:
             out.replies.append((link, Stored(message.id, refusal.status)))
             return
-        batch.waiters.append(lambda status, now, out: out.replies.append((link, Stored(message.id, status))))
+        batch.waiters.append(partial(self._reaped, link, message.id))
+
+    def _reaped(self, link: int, id: int, status: int, now: float, out: Outbox) -> None:
+        commit = self._replica.commit_number if status == STATUS_OK else 0
+        out.replies.append((link, Stored(id, status, commit)))
 
     # ── both ──
 

@@ -30,7 +30,7 @@ from dyno.protocol.put import PutCoordinator
 from dyno.protocol.reads import RETRY_AFTER_S
 from dyno.protocol.replica import Refusal
 from dyno.protocol.sink import Failure, ReadFirst, invalid, overloaded
-from dyno.wire.messages import STATUS_OK, Put, Store
+from dyno.wire.messages import DEFAULT, STATUS_OK, Put, Store
 from dyno.wire.values import content_size
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class Writes:
         ring = self._planner.ring
         assert ring is not None
         context = token.decode(request.context, cluster=ring.cluster, bucket=request.bucket, key=request.key)
-        primaries = self._planner.primaries(intent.owners, request)
+        primaries = 0 if request.pw == DEFAULT else self._planner.primaries(intent.owners, request)
         if not self._takes_data(sink, out) or not self._planner.meets(intent, needed, primaries, sink, out):
             return
         if not self._has_room(intent, needed, primaries, request.budget_ms, sink, now, out):
@@ -379,18 +379,20 @@ class Writes:
         """A write is under way until it is answered; then it trails until it is settled."""
         if not put.finished:
             return
-        if self._puts.pop(put.id, None) is not None and not put.settled:
+        if put.settled:
+            if self._puts.pop(put.id, None) is None:
+                self._forget(put, out)
+        elif self._puts.pop(put.id, None) is not None:
             self._trailing[put.id] = put
             self._trailing_bytes += put.bytes
             while len(self._trailing) > _TRAILING_MAX or self._trailing_bytes > _TRAILING_BYTES_MAX:
                 self._forget(next(iter(self._trailing.values())), out)
-        elif put.settled:
-            self._forget(put, out)
 
     def _forget(self, put: PutCoordinator, out: Outbox) -> None:
         if self._trailing.pop(put.id, None) is not None:
             self._trailing_bytes -= put.bytes
-            put.give_up(out)
+            if not put.settled:
+                put.give_up(out)
 
     def _next_id(self) -> int:
         self._last_id += 1

@@ -14,6 +14,7 @@ from dyno.wire.messages import STATUS_OK, AskReap, Message, Reap, Store, Stored
 from tests.protocol.node_harness import Driven
 
 AFTER_S = 8.0
+_STEP_S = 0.001
 DEAD_ENTRY = Context.EMPTY.add(Dot(actor(b"start 77", 0), 1))
 OTHER_ENTRY = Context.EMPTY.add(Dot(actor(b"start 78", 0), 1))
 
@@ -46,15 +47,16 @@ class Member(Driven):
     def store(self, key: bytes, slot: bytes, *, dead: Context = DEAD_ENTRY) -> None:
         """A tombstone."""
         record = Record.EMPTY.delete(dead).pack()
-        assert self.ask(Store(1, self.ring.fingerprint, slot, key, record)) == [Stored(1, STATUS_OK)]
+        (stored,) = self.ask(Store(1, self.ring.fingerprint, slot, key, record))
+        assert isinstance(stored, Stored)
+        assert stored.status == STATUS_OK
 
     def wait(self, seconds: float, *, until: type | None = None) -> None:
         """Time goes by as the runner has it: tick by tick. Pings and all that go nowhere."""
         end = self.now + seconds
         while self.now < end:
-            due = self.node.deadline()
-            assert due is not None
-            self.now = min(max(due, self.now), end)
+            due = min(part.deadline() for part in self.node._background)
+            self.now = min(max(due, self.now + _STEP_S), end)
             self.tick()
             if until is not None and any(type(message) is until for _, message in self.out.sends):
                 return

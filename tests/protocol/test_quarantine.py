@@ -8,6 +8,7 @@ from dyno.causality.context import Context
 from dyno.causality.dots import Dot, actor
 from dyno.causality.record import Record
 from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition
+from dyno.protocol.background import part_of
 from dyno.protocol.quarantine import ASK_AGAIN_S, SETTLE_S, VERDICT_S, adds_nothing, row_aside
 from dyno.protocol.replica import Refusal
 from dyno.protocol.rows import ASIDE, DEAD, rows_of
@@ -67,7 +68,8 @@ class Old(Member):
         asked: dict[str, list[Compare]] = {}
         for address, message in self.sent(Compare):
             assert isinstance(message, Compare)
-            asked.setdefault(address[:2], []).append(message)
+            if part_of(message.id) == self.quarantine.number:
+                asked.setdefault(address[:2], []).append(message)
         return asked
 
     def hear(self, *generations: int) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from dyno.causality.record import Record
 from dyno.config import Config
-from dyno.protocol.rows import DEAD, HINTS, rows_of
+from dyno.protocol.rows import ASIDE, DEAD, HINTS, rows_of
 from dyno.simulator.simulation import Simulation
 from dyno.storage.cell import pack_cell
+from dyno.storage.memory import MemoryEngine
 from dyno.wire.messages import ALL
 from tests.protocol.stories.cluster_harness import User, on_disk, slot_of, values
 
@@ -110,7 +111,7 @@ def test_a_value_that_a_fallback_kept_does_not_outlive_its_tombstone(simulate: S
     """An owner is away when the key is written, the fallback that keeps its hint when it is deleted. early:
     nobody waits for the fallback, and the value is back: so the test could fail."""
     sim = simulate(5, config=SOON)
-    slot, owners = place(sim)
+    _, owners = place(sim)
     user = User(sim, owners[0])
     sim.kill(owners[2])
     sim.run_for(10)
@@ -243,3 +244,100 @@ def test_ages_survive_restarts_and_downtime_is_no_age(simulate: Simulate) -> Non
     sim.run_for(AFTER_S * 0.1)
     assert all(on_disk(sim, KEY).values())
     assert sim.run_until(lambda: is_gone(sim), limit_s=AFTER_S)
+
+
+# ── an old copy of a disk ──
+
+
+def disk_of(sim: Simulation, name: str) -> MemoryEngine:
+    return sim.machines[name].engine.copy()
+
+
+def put_back(sim: Simulation, name: str, disk: MemoryEngine) -> None:
+    """The node is started on an old copy of its disk."""
+    sim.kill(name)
+    sim.machines[name].engine = disk
+    sim.restart(name)
+    assert sim.run_until(sim.agreed, limit_s=60)
+
+
+def aside(sim: Simulation, name: str) -> int:
+    return sum(
+        len(key) > len(ASIDE) + 3 for key, _ in sim.machines[name].engine.scan(*rows_of(ASIDE), limit=99)[0]
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("place_of_it", [0, 1, 2])
+def test_an_old_copy_from_before_a_reaping_does_not_bring_the_value_back(
+    simulate: Simulate, place_of_it: int, seed: int
+) -> None:
+    sim = simulate(3, seed=seed, config=SOON)
+    user = User(sim, "n1")
+    token = user.put(KEY, b"value", w=ALL)
+    name = place(sim)[1][place_of_it]
+    old = disk_of(sim, name)
+    user.delete(KEY, token, w=ALL)
+    user.put(b"other", b"there since", w=ALL)
+    assert sim.run_until(lambda: is_gone(sim), limit_s=AFTER_S * 3)
+    sim.run_for(2)
+    put_back(sim, name, old)
+    for reader in sim.machines:
+        assert User(sim, reader).get(KEY, r=2).siblings == ()
+    assert sim.run_until(lambda: aside(sim, name) == 1, limit_s=30)
+    sim.run_for(AFTER_S * 4)
+    for reader in sim.machines:
+        assert User(sim, reader).get(KEY, r=ALL).siblings == ()
+        assert values(User(sim, reader).get(b"other", r=ALL)) == [b"there since"]
+    assert aside(sim, name) == 1, "it is kept for people to look at"
+    assert sim.machines[name].node.quarantine.count == 1
+
+
+def test_an_old_copy_from_after_the_last_reaping_has_nothing_aside(simulate: Simulate) -> None:
+    sim = simulate(3, config=SOON)
+    deleted(sim)
+    assert sim.run_until(lambda: is_gone(sim), limit_s=AFTER_S * 3)
+    user = User(sim, "n1")
+    sim.run_for(2)
+    user.put(KEY, b"value", w=ALL)
+    old = disk_of(sim, "n2")
+    user.put(b"other", b"value", w=ALL)
+    sim.run_for(2)
+    put_back(sim, "n2", old)
+    assert sim.run_until(lambda: not sim.machines["n2"].node._replica.closed, limit_s=30)
+    assert on_disk(sim, KEY)["n2"]
+    assert aside(sim, "n2") == 0
+
+
+def test_without_a_quarantine_an_old_copy_would_bring_the_value_back(simulate: Simulate) -> None:
+    sim = simulate(3, config=SOON)
+    user = User(sim, "n1")
+    token = user.put(KEY, b"value", w=ALL)
+    old = disk_of(sim, "n2")
+    user.delete(KEY, token, w=ALL)
+    assert sim.run_until(lambda: is_gone(sim), limit_s=AFTER_S * 3)
+    sim.run_for(2)
+    sim.kill("n2")
+    sim.machines["n2"].engine = old
+    sim.restart("n2").node.quarantine.begin = lambda now, out: None  # type: ignore[method-assign]
+    assert sim.run_until(sim.agreed, limit_s=60)
+    sim.run_for(AFTER_S * 4)
+    assert values(user.get(KEY, r=ALL)) == [b"value"]
+
+
+def test_what_is_known_elsewhere_leaves_the_quarantine(simulate: Simulate) -> None:
+    """Two keys of one partition: of one the tombstone is reaped, the other is still there."""
+    sim = simulate(3, config=SOON, partitions=1)
+    user = User(sim, "n1")
+    token = user.put(KEY, b"value", w=ALL)
+    user.put(b"kept", b"value", w=ALL)
+    old = disk_of(sim, "n2")
+    user.delete(KEY, token, w=ALL)
+    assert sim.run_until(lambda: is_gone(sim), limit_s=AFTER_S * 3)
+    sim.run_for(2)
+    put_back(sim, "n2", old)
+    assert sim.run_until(lambda: aside(sim, "n2") == 2, limit_s=30)
+    assert sim.run_until(lambda: aside(sim, "n2") == 1, limit_s=60)
+    assert values(user.get(b"kept", r=ALL)) == [b"value"]
+    assert user.get(KEY, r=ALL).siblings == ()
+    assert on_disk(sim, b"kept")["n2"]
