@@ -42,7 +42,8 @@ _DIRECTORY_ID_BYTES = 16
 
 class Lineage:
     """remembered: facts by name, as they are on the disk. copies: as of Recovery. random: for a new id.
-    old_copy: told when this disk turns out to be one, before that goes to the disk."""
+
+    on_old_copy: told, with the time, as soon as this disk turns out to be an old copy."""
 
     def __init__(
         self,
@@ -54,7 +55,6 @@ class Lineage:
         peers: Peers,
         copies: Mapping[bytes, int],
         random: Random,
-        old_copy: Callable[[float, Outbox], None],
     ) -> None:
         self._membership = membership
         self._replica = replica
@@ -62,8 +62,8 @@ class Lineage:
         self._tell_at = math.inf
         self._told_at = -math.inf
         self._random = random
-        self._old_copy = old_copy
         self._number_at_start = replica.commit_number
+        self.on_old_copy: Callable[[float, Outbox], None] = _nobody
         self._renewing = False
         self._inherited = False
         self.commits = Commits(remembered(COMMITS) or b"")
@@ -146,7 +146,6 @@ class Lineage:
             return
         self._renewing = True
         self.recovery.lose()
-        self._old_copy(now, out)
         former = self._membership.me.directory
         directory = self._random.randbytes(_DIRECTORY_ID_BYTES)
         out.events.append(
@@ -158,6 +157,7 @@ class Lineage:
         )
         remember_renewal(directory=directory, former=former, out=out)
         self._replica.keep(out).waiters.append(partial(self._renewed, directory))
+        self.on_old_copy(now, out)
 
     def _renewed(self, directory: bytes, status: int, now: float, out: Outbox) -> None:
         if status == STATUS_OK:
@@ -166,3 +166,7 @@ class Lineage:
             self._membership.renew_directory(directory, now, out)
         else:  # the facts are tried again with the next commit
             self._replica.keep(out).waiters.append(partial(self._renewed, directory))
+
+
+def _nobody(now: float, out: Outbox) -> None:
+    """Nobody else wants to know."""

@@ -154,7 +154,6 @@ class Node:
             peers=self._peers,
             copies=self._buckets.table.copies,
             random=random,
-            old_copy=self._old_copy,
         )
         self._recovery = self._lineage.recovery
         self.hints = Hints(config=config, replica=self._replica)
@@ -236,6 +235,7 @@ class Node:
             generations=self.generations,
             is_complete=self._is_complete,
         )
+        self._lineage.on_old_copy = self.quarantine.begin
         self._background: list[Background] = [self._handoff, self._exchanges, self.reaping, self.quarantine]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
@@ -544,9 +544,6 @@ class Node:
             self._found(name, now, out)
         if out.durable_sends:  # the table of buckets, behind facts that wait
             self._replica.keep(out)
-
-    def _old_copy(self, now: float, out: Outbox) -> None:
-        self.quarantine.begin(now, out)
 
     def _is_complete(self, head: bytes) -> bool:
         return head not in self._replica.closed and not self._recovery.is_weak(head)

@@ -21,17 +21,15 @@ import math
 from collections import deque
 from enum import Enum
 from functools import partial
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from dyno.causality.context import Malformed
-from dyno.causality.record import DotConflict, Record
 from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition, slot_range
+from dyno.protocol.aside import adds_nothing, row_aside
 from dyno.protocol.background import ID_BITS
 from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.replica import Refusal
 from dyno.protocol.rows import ASIDE, DEAD, rows_of
-from dyno.storage.cell import pack_cell, record_of, unpack_cell
+from dyno.storage.cell import record_of
 from dyno.wire.messages import STATUS_OK, Compare, Compared
 
 if TYPE_CHECKING:
@@ -53,7 +51,6 @@ CYCLE_S: Final = 3600.0  # and else
 PAGE_RECORDS: Final = 64
 PAGE_PAUSE_S: Final = 0.005
 _ASKED_MAX: Final = 64
-_DIGEST_BYTES: Final = 8
 
 
 class _Phase(Enum):
@@ -349,30 +346,6 @@ class Quarantine:
         except Refusal:
             self._undecided = True
         return False
-
-
-def adds_nothing(aside: bytes, present: bytes) -> bool:
-    """Whether a record has no value that is not in another, or covered by it. In doubt it adds something."""
-    try:
-        other, record = Record.unpack(aside), Record.unpack(present) if present else Record.EMPTY
-        return record.merge(other).siblings == record.siblings
-    except (Malformed, DotConflict):
-        return False
-
-
-def row_aside(replica: Replica, slot: bytes, cell: bytes) -> tuple[bytes, bytes]:
-    """The row for a cell that is set aside, merged with what is aside there already; beside it, where the two
-    do not fit together, or that one is damaged."""
-    row = ASIDE + slot
-    key, _, record = unpack_cell(cell)
-    try:
-        there = replica.row(row)
-        if there is None or there == cell:
-            return row, cell
-        merged = Record.unpack(record_of(there)).merge(Record.unpack(record))
-    except (Refusal, Malformed, DotConflict):
-        return row + blake2b(cell, digest_size=_DIGEST_BYTES).digest(), cell
-    return row, pack_cell(key, b"", merged.pack())
 
 
 def _heads(replica: Replica) -> list[bytes]:

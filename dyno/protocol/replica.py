@@ -414,15 +414,6 @@ class Replica:
             return one
         return other if other is self._gathering or one is None else one
 
-    def gathers_rows(self, prefix: bytes) -> bool:
-        """Whether any row that begins so is on its way to the disk."""
-        return any(
-            value is not None and key.startswith(prefix)
-            for batch in (self._gathering, self._committing)
-            if batch is not None
-            for key, value in batch.writes.items()
-        )
-
     # ── the disk ──
 
     @property
@@ -452,8 +443,8 @@ class Replica:
         return batch
 
     def committed(self, now: float, out: Outbox, took_s: float | None = None) -> bool:
-        """took_s: how long the disk was at it, None where nobody measures. Gives whether there was a record in
-        it, not facts alone."""
+        """took_s: how long the disk was at it, None where nobody measures. Gives whether it were records, not
+        facts alone."""
         batch = self._committing
         assert batch is not None
         self._committing = None

@@ -9,7 +9,7 @@ from dyno.causality.dots import Dot, actor
 from dyno.causality.record import Record
 from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition
 from dyno.protocol.background import part_of
-from dyno.protocol.quarantine import ASK_AGAIN_S, SETTLE_S, VERDICT_S, adds_nothing, row_aside
+from dyno.protocol.quarantine import ASK_AGAIN_S, SETTLE_S, VERDICT_S
 from dyno.protocol.replica import Refusal
 from dyno.protocol.rows import ASIDE, DEAD, rows_of
 from dyno.storage.cell import pack_cell, record_of
@@ -464,37 +464,3 @@ def test_a_ring_of_which_nothing_is_known_yet_has_no_owners() -> None:
     old.quarantine.begin(old.now, old.out)
     assert old.quarantine.closed == 1
     assert old.asked() == {}
-
-
-# ── two old copies ──
-
-
-def test_what_is_set_aside_twice_is_merged_or_kept_beside_it() -> None:
-    old = Old()
-    replica = old.node._replica
-    _, slot = old.key()
-    one, other = a_value(b"one"), a_value(b"two", 2)
-    cell = pack_cell(b"key", b"", one.pack())
-    assert row_aside(replica, slot, cell) == (ASIDE + slot, cell)
-    old.engine.write_batch({ASIDE + slot: cell}, {})
-    assert row_aside(replica, slot, cell) == (ASIDE + slot, cell)
-    row, merged = row_aside(replica, slot, pack_cell(b"key", b"", other.pack()))
-    assert row == ASIDE + slot
-    assert record_of(merged) == one.merge(other).pack()
-    conflict = pack_cell(b"key", b"", a_value(b"not one").pack())
-    row, value = row_aside(replica, slot, conflict)
-    assert row.startswith(ASIDE + slot)
-    assert len(row) == len(ASIDE) + SLOT_BYTES + 8
-    assert value == conflict
-    old.engine.corrupt(ASIDE + slot)
-    row, _ = row_aside(replica, slot, cell)
-    assert len(row) == len(ASIDE) + SLOT_BYTES + 8
-
-
-def test_in_doubt_it_adds_something() -> None:
-    one, conflict = a_value(b"one").pack(), a_value(b"not one").pack()
-    assert adds_nothing(one, one)
-    assert not adds_nothing(one, conflict)
-    assert not adds_nothing(one, b"")
-    assert not adds_nothing(b"nonsense", one)
-    assert adds_nothing(Record.EMPTY.pack(), b"")

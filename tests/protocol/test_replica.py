@@ -954,15 +954,3 @@ def test_which_of_two_batches_is_committed_last() -> None:
         (committing, committing, committing),
     ):
         assert replica.later(one, other) is later
-
-
-def test_whether_rows_of_a_kind_are_on_their_way_to_the_disk() -> None:
-    replica = Copies().replica
-    assert not replica.gathers_rows(b"kind")
-    replica.write_row(b"kind 1", None)
-    assert not replica.gathers_rows(b"kind"), "it is deleted"
-    replica.write_row(b"kind 2", b"")
-    assert replica.gathers_rows(b"kind")
-    assert replica.take_batch() is not None
-    assert replica.gathers_rows(b"kind")
-    assert not replica.gathers_rows(b"other")
