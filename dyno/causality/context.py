@@ -120,6 +120,24 @@ class Context:
         """The context without its cloud."""
         return Context(self._vector, _NO_CLOUD) if self._cloud else self
 
+    def only(self, actors: Iterable[bytes]) -> Context:
+        """The dots of these actors alone."""
+        wanted = dict.fromkeys(actors)
+        vector = {actor: counter for actor, counter in self._vector.items() if actor in wanted}
+        cloud = {dot: None for dot in self._cloud if dot.actor in wanted}
+        return Context(vector, cloud or _NO_CLOUD)
+
+    def agreed(self, other: Context) -> Context:
+        """The dots of all actors of whom both hold exactly the same."""
+        mine, theirs = _by_actor(self), _by_actor(other)
+        return self.only(actor for actor, dots in mine.items() if theirs.get(actor) == dots)
+
+    def without(self, entries: Context) -> Context:
+        """This context less the dots of every actor of whom `entries` holds exactly the same. Of whom it
+        holds more, or less, nothing is dropped. Returns self where that is nobody."""
+        agreed = _by_actor(self.agreed(entries))
+        return self.only(actor for actor in _by_actor(self) if actor not in agreed) if agreed else self
+
     def pack(self) -> bytes:
         """The canonical bytes: equal contexts have equal bytes. Kept, so asking again is free."""
         if self._packed is None:
@@ -170,6 +188,14 @@ class Context:
 
 _NO_CLOUD: dict[Dot, None] = {}
 Context.EMPTY = Context({}, _NO_CLOUD)
+
+
+def _by_actor(context: Context) -> dict[bytes, tuple[int, ...]]:
+    """What is held of each actor: its count in the vector, then its counters in the cloud."""
+    held: dict[bytes, tuple[int, ...]] = {actor: (counter,) for actor, counter in context._vector.items()}
+    for actor, counter in context._cloud:
+        held[actor] = (*held.get(actor, (0,)), counter)
+    return held
 
 
 def _compacted(vector: dict[bytes, int], dots: Iterable[Dot]) -> Context:

@@ -32,6 +32,7 @@ _HEADER = struct.Struct(">BBII")  # format, kind, bytes of the packed context, n
 _SIBLING = struct.Struct(">16sQ16sI")  # dot, request id, bytes of the value
 _HEADER_BYTES = _HEADER.size
 _SIBLING_BYTES = _SIBLING.size
+_ONE_ENTRY_BYTES = 28  # of a packed context of one actor
 
 _new = tuple.__new__  # half the price of calling the class of a named tuple
 
@@ -83,6 +84,19 @@ class Record:
     def live(self) -> bool:
         """Whether there is any value; if not, the record is a tombstone, or empty."""
         return bool(self.siblings)
+
+    def dead(self) -> Context:
+        """What the context holds of actors of whom no value is live: it only says what must not come back."""
+        if not self.siblings:
+            return self.context
+        live = {sibling.dot.actor: None for sibling in self.siblings}
+        return self.context.only(actor for actor in sorted(self.context.actors()) if actor not in live)
+
+    def forget(self, entries: Context) -> Record:
+        """The record without those of these entries that are dead here and still exactly so (actor by actor).
+        Returns self where none is. A value that was covered by them would be new to it again."""
+        dead = self.dead().agreed(entries)
+        return Record(self.siblings, self.context.without(dead)) if dead else self
 
     def write(self, context: Context, dot: Dot, request: bytes, value: bytes) -> Record:
         """Put a value under a new dot, in the place of exactly those siblings that `context` covers.
@@ -196,6 +210,15 @@ def is_live(packed: bytes) -> bool:
         raise Malformed(f"a packed record cannot have {len(packed)} bytes")
     _, _, _, count = _HEADER.unpack_from(packed)
     return bool(count)
+
+
+def surely_all_live(packed: bytes) -> bool:
+    """Whether no entry of the context is dead, for there is one only and a value; by the header alone, as
+    above."""
+    if len(packed) < _HEADER_BYTES:
+        raise Malformed(f"a packed record cannot have {len(packed)} bytes")
+    _, _, context_bytes, count = _HEADER.unpack_from(packed)
+    return bool(count) and context_bytes == _ONE_ENTRY_BYTES
 
 
 def put_context(caller: Context, before: Context, dot: Dot) -> Context:

@@ -189,13 +189,13 @@ class Exchange:
             for pair in missing:
                 if len(self._runs) >= PARALLEL_MAX:
                     return
-                if pair not in self._runs and self._may_ask(pair[1]):
+                if pair not in self._runs and self._may_begin(pair):
                     self._begin(pair, now, out)
         if self._runs or now < self._next_at:
             return
         self._next_at = now + self._config.exchange_interval_s
         for pair in self._queue:
-            if self._may_ask(pair[1]):
+            if self._may_begin(pair):
                 self._begin(pair, now, out)
                 return
 
@@ -203,8 +203,9 @@ class Exchange:
         run = self._runs[pair] = _Run(pair, now)
         self._go_on(run, now, out)
 
-    def _may_ask(self, node: str) -> bool:
-        return self._peers.can_ask(node) and node not in self._paused
+    def _may_begin(self, pair: Pair) -> bool:
+        head, node = pair
+        return self._peers.can_ask(node) and node not in self._paused and head not in self._replica.closed
 
     def _nodes(self) -> Mapping[str, bool]:
         return {node: True for _, node in self._queue}
@@ -214,6 +215,9 @@ class Exchange:
     def _go_on(self, run: _Run, now: float, out: Outbox) -> None:
         """Take the next step, unless an answer, a disk or the time is waited for."""
         if run.over or run.waits_for:
+            return
+        if run.pair[0] in self._replica.closed:
+            self._forget(run)
             return
         if not run.wanted and run.unwritten:
             run.rests = False
@@ -406,6 +410,9 @@ class Exchange:
         if not self._owns(message.ring, head):
             out.replies.append((link, Compared(message.id, STATUS_RING, False, b"", b"", 0)))
             return
+        if head in self._replica.closed:
+            out.replies.append((link, Compared(message.id, STATUS_OVERLOADED, False, b"", b"", 0)))
+            return
         here = read_stretch(
             self._replica,
             head,
@@ -425,6 +432,9 @@ class Exchange:
         slots = slots_fetched(message)
         if not all(self._owns(message.ring, head) for head in dict.fromkeys(s[:HEAD_BYTES] for s in slots)):
             out.replies.append((link, Fetched(message.id, STATUS_RING, b"")))
+            return
+        if any(slot[:HEAD_BYTES] in self._replica.closed for slot in slots):
+            out.replies.append((link, Fetched(message.id, STATUS_OVERLOADED, b"")))
             return
         items: list[bytes | None] = []
         for copy in self._replica.copies_of(slots, bytes_max=FETCH_BYTES_MAX):

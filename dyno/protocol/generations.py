@@ -4,12 +4,17 @@ Every reaping of dead context entries raises the number at all owners, durably w
 carries a lower number than an owner knows was kept, as a hint or on an old copy of a disk, since before that
 and could bring back what was deleted (docs/design/survival.md, Reaping).
 
-In: the rows of the replica. Out: a number for a slot, 0 where nothing was ever reaped.
+Every member, owner or not, also keeps the number of the last round that it agreed to, for which it kept no
+hint of the (partition, n). A hint is stamped with that, for it came after; so what is kept for an owner while
+a round is under way, or by somebody whom the reaping itself never concerned, is not taken for an old one.
+
+In: the rows of the replica. Out: numbers for a slot, 0 where nothing was ever reaped.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import struct
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dyno.protocol.rows import GENERATIONS, rows_of
 
@@ -19,30 +24,52 @@ if TYPE_CHECKING:
 HEAD_BYTES: Final = 3  # of a slot: partition and n
 
 _PAGE = 10_000
+_NUMBERS = struct.Struct(">QQ")
+
+
+class _Numbers(NamedTuple):
+    reaped: int
+    agreed: int
+
+
+_NONE: Final = _Numbers(0, 0)
 
 
 class Generations:
-    """Read whole at the start: there are as many rows as owned partitions, times the n in use."""
+    """Read whole at the start: there are at most as many rows as partitions, times the n in use."""
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
-        self._numbers: dict[bytes, int] = {}
+        self._numbers: dict[bytes, _Numbers] = {}
         start: bytes | None
         start, end = rows_of(GENERATIONS)
         while start is not None:
             rows, start = replica.rows(start, end, limit=_PAGE)
-            for key, number in rows:
-                if number is not None:
-                    self._numbers[key[len(GENERATIONS) :]] = int.from_bytes(number, "big")
+            for key, numbers in rows:
+                if numbers is not None:
+                    self._numbers[key[len(GENERATIONS) :]] = _Numbers._make(_NUMBERS.unpack(numbers))
 
     def of(self, slot: bytes) -> int:
-        """slot: or whatever begins with partition and n."""
-        return self._numbers.get(slot[:HEAD_BYTES], 0)
+        """Of the last reaping here. slot: or whatever begins with partition and n."""
+        return self._numbers.get(slot[:HEAD_BYTES], _NONE).reaped
+
+    def stamp(self, slot: bytes) -> int:
+        """What a hint carries that is made, or arrives, now: of the last round that was reaped or agreed to
+        here. Whoever keeps a hint for a sender stamps it with the higher of both."""
+        return max(self._numbers.get(slot[:HEAD_BYTES], _NONE))
 
     def rise(self, head: bytes, number: int) -> Batch:
         """A (partition, n), as slots begin, was reaped for the number-th time; the batch to wait for. A lower
         number changes nothing. Raises Refusal."""
-        number = max(number, self.of(head))
-        batch = self._replica.write_row(GENERATIONS + head, number.to_bytes(8, "big"))
-        self._numbers[head] = number
+        known = self._numbers.get(head, _NONE)
+        return self._write(head, known._replace(reaped=max(number, known.reaped)))
+
+    def agree(self, head: bytes, number: int) -> Batch:
+        """This node agrees to the number-th reaping, whatever becomes of it; likewise."""
+        known = self._numbers.get(head, _NONE)
+        return self._write(head, known._replace(agreed=max(number, known.agreed)))
+
+    def _write(self, head: bytes, numbers: _Numbers) -> Batch:
+        batch = self._replica.write_row(GENERATIONS + head, _NUMBERS.pack(*numbers))
+        self._numbers[head] = numbers
         return batch

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dyno.causality.context import Malformed
 from dyno.causality.record import DotConflict, Record
-from dyno.placement.hashing import SLOT_BYTES
+from dyno.protocol.aside import row_aside
 from dyno.protocol.replica import Refusal
-from dyno.protocol.rows import ASIDE, HELD, HINTS, rows_of
+from dyno.protocol.rows import HELD, HINTS, rows_of
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, STATUS_REFUSED
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from dyno.config import Config
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.replica import Batch, Replica
-
-UNKNOWN_GENERATION = (1 << 63) - 1  # of a node that owns nothing of the key, and so cannot know
 
 _GENERATION_BYTES = 8
 _COUNT_BYTES = 8
@@ -76,14 +74,6 @@ class Hints:
 
     def has(self, target: str) -> bool:
         return target in self._held
-
-    def keeps_any_of(self, head: bytes) -> bool:
-        """Whether there is a hint, be it on its way to the disk, of slots that begin so."""
-        for target in self._held:
-            start, end = rows_of_slots(target, head)
-            if self._replica.rows(start, end, limit=1)[0] or self._replica.gathers_rows(start):
-                return True
-        return False
 
     # ── keeping ──
 
@@ -142,11 +132,8 @@ class Hints:
         """The target must not have it, or will never take it: out of the way, but kept. None: it changed."""
         if not self.is_newest(hint):
             return None
-        aside, record = ASIDE + hint.slot, hint.record
-        there = self._replica.row(aside)
-        if there is not None:
-            record = _merge(there, hint.key, record)
-        return self._write(target, hint.row, hint.value, None, {aside: pack_cell(hint.key, b"", record)})
+        aside, cell = row_aside(self._replica, hint.slot, pack_cell(hint.key, b"", hint.record))
+        return self._write(target, hint.row, hint.value, None, {aside: cell})
 
     def drop_damaged(self, target: str, hint: Hint) -> Batch:
         """One that nobody can read any more. How many bytes it had is unknown; they are given back with the
@@ -214,12 +201,6 @@ class Hints:
 
 def _prefix_of(target: str) -> bytes:
     return HINTS + target.encode() + b"\0"
-
-
-def rows_of_slots(target: str, head: bytes) -> tuple[bytes, bytes]:
-    """Where the hints for a target lie whose slots begin so."""
-    start = _prefix_of(target) + head
-    return start, start + b"\xff" * (SLOT_BYTES - len(head) + 1)
 
 
 def _row_of(target: str, slot: bytes) -> bytes:

@@ -39,6 +39,8 @@ from dyno.protocol.overload import ReadLine, answer_to
 from dyno.protocol.peer_requests import PeerRequests
 from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
+from dyno.protocol.quarantine import Quarantine
+from dyno.protocol.reaping import Reaping
 from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.ring import Ring
 from dyno.protocol.spares import Spares
@@ -155,7 +157,7 @@ class Node:
         )
         self._recovery = self._lineage.recovery
         self.hints = Hints(config=config, replica=self._replica)
-        self._generations = Generations(self._replica)
+        self.generations = Generations(self._replica)
         self._handoff = Handoff(
             config=config,
             hints=self.hints,
@@ -176,7 +178,7 @@ class Node:
             spares=Spares(
                 hints=self.hints,
                 handoff=self._handoff,
-                generations=self._generations,
+                generations=self.generations,
                 planner=self._planner,
                 peers=self._peers,
             ),
@@ -202,7 +204,7 @@ class Node:
             weakness=self._recovery,
             hints=self.hints,
             handoff=self._handoff,
-            generations=self._generations,
+            generations=self.generations,
         )
         self._foresight = Foresight(me=self.name, planner=self._planner)
         self._exchanges = Exchange(
@@ -212,9 +214,29 @@ class Node:
             replica=self._replica,
             peers=self._peers,
             recovery=self._recovery,
-            generations=self._generations,
+            generations=self.generations,
         )
-        self._background: list[Background] = [self._handoff, self._exchanges]
+        self.reaping = Reaping(
+            me=self.name,
+            config=config,
+            membership=self.membership,
+            planner=self._planner,
+            peers=self._peers,
+            replica=self._replica,
+            generations=self.generations,
+            is_complete=self._is_complete,
+        )
+        self.quarantine = Quarantine(
+            me=self.name,
+            config=config,
+            planner=self._planner,
+            peers=self._peers,
+            replica=self._replica,
+            generations=self.generations,
+            is_complete=self._is_complete,
+        )
+        self._lineage.on_old_copy = self.quarantine.begin
+        self._background: list[Background] = [self._handoff, self._exchanges, self.reaping, self.quarantine]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
@@ -522,6 +544,9 @@ class Node:
             self._found(name, now, out)
         if out.durable_sends:  # the table of buckets, behind facts that wait
             self._replica.keep(out)
+
+    def _is_complete(self, head: bytes) -> bool:
+        return head not in self._replica.closed and not self._recovery.is_weak(head)
 
     def _found(self, name: str, now: float, out: Outbox) -> None:
         """A node can be asked now, and has said what it knows of this one's commits."""

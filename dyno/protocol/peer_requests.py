@@ -241,7 +241,7 @@ class PeerRequests:
                 message.slot,
                 message.key,
                 message.record,
-                generation=message.generation,
+                generation=max(message.generation, self._generations.stamp(message.slot)),
                 needed=message.needed,
             )
         except Refusal as refusal:

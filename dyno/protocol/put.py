@@ -263,9 +263,7 @@ class PutCoordinator:
     def _ask_next(self, cover: _Cover, target: str, out: Outbox) -> bool:
         """False: there is no fallback left."""
         assert self._spares is not None
-        name = self._spares.ask_next(
-            self._store, target, cover.used, out, owned=self._owns, needed=not self.finished
-        )
+        name = self._spares.ask_next(self._store, target, cover.used, out, needed=not self.finished)
         if name is not None:
             cover.used.append(name)
             cover.asked[name] = target
@@ -287,7 +285,7 @@ class PutCoordinator:
         cover.here[target] = True
         needed = not self._owns and not self.finished
         ended = partial(self._ended_here, target)
-        status = self._spares.keep(self._store, target, ended, owned=self._owns, needed=needed)
+        status = self._spares.keep(self._store, target, ended, needed=needed)
         if status is not None:
             self.kept_here(target, status, out)
 

@@ -30,11 +30,12 @@ from dyno.causality.record import DotConflict, OtherKind, Record, is_live
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
+from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.identity import COMMITS, RECOVERING
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
 from dyno.protocol.requests_seen import RequestsSeen
-from dyno.protocol.rows import is_row
+from dyno.protocol.rows import is_row, rows_of
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.engine import CorruptRecord, Engine, Scanned, Span
 from dyno.wire.messages import (
@@ -123,6 +124,8 @@ class Replica:
         self._committing: Batch | None = None
         self._rests_until: float | None = None
         self._holds_data = not engine.empty()
+        # What nobody may read or write now, by (partition, n) as slots begin (`quarantine`).
+        self.closed: dict[bytes, None] = {}
         self.damaged: dict[bytes, bool] = {}  # slots of which a corrupt record was met
         self.seen = RequestsSeen(engine, window_s=config.retry_window_s, count_max=config.requests_seen_max)
 
@@ -170,10 +173,37 @@ class Replica:
             committing is not None and len(committing.waiters) >= most
         )
 
+    @property
+    def gathers_records(self) -> bool:
+        """Whether the next commit has records or rows to write."""
+        return bool(self._gathering.writes)
+
+    def waits(self, key: bytes) -> bool:
+        """Whether something under exactly this key, a slot or a row, is on its way to the disk."""
+        committing = self._committing
+        return key in self._gathering.writes or (committing is not None and key in committing.writes)
+
+    def holds(self, prefix: bytes) -> bool:
+        """Whether anything is kept, or on its way to the disk, under keys (slots or rows) that begin so; what
+        is on its way out is still there. The last byte of a prefix is below 0xff."""
+        return bool(self._engine.scan(*rows_of(prefix), limit=1)[0] or self.waiting(prefix))
+
+    def waiting(self, prefix: bytes) -> list[bytes]:
+        """Keys that begin so whose values are on their way to the disk."""
+        return [
+            key
+            for batch in (self._gathering, self._committing)
+            if batch is not None
+            for key, value in batch.writes.items()
+            if value is not None and key.startswith(prefix)
+        ]
+
     # ── reading ──
 
     def read(self, slot: bytes) -> tuple[bytes, Batch | None]:
         """The packed record (b"" for none) and the batch to wait for before anyone may be told of it."""
+        if self.closed and slot[:HEAD_BYTES] in self.closed:
+            return b"", None
         for batch in (self._gathering, self._committing):
             if batch is not None and slot in batch.writes:
                 cell = batch.writes[slot]
@@ -192,6 +222,11 @@ class Replica:
             records = self._sound_of(slots, bytes_max=bytes_max)
         if len(records) < len(slots):
             records += [None] * (len(slots) - len(records))
+        if self.closed:
+            records = [
+                None if slot[:HEAD_BYTES] in self.closed else record
+                for slot, record in zip(slots, records, strict=True)
+            ]
         for batch in (self._gathering, self._committing):
             if batch is not None and batch.writes:
                 waiting = batch.writes
@@ -205,6 +240,8 @@ class Replica:
         behind the hash `after`, and the hash of the last one, b"" when there are no more.
 
         What is still on its way to the disk is not in it, and need not be: nobody was told of it yet."""
+        if prefix[:HEAD_BYTES] in self.closed:
+            return pack_entries([]), b""
         span = listing_span(prefix, after, limit)
         items, onward = self._engine.scan(span.start, span.end, limit=span.limit)
         end = b"" if onward is None else items[-1][0][-HASH_BYTES:]
@@ -231,7 +268,8 @@ class Replica:
 
     def newest_copy(self, slot: bytes) -> tuple[bytes, bytes] | None:
         """Key and record, be they on the disk or on their way there; None where there is none. Raises Refusal
-        where it is corrupt."""
+        where it is corrupt, or closed."""
+        self._check_open(slot)
         cell = self._newest(slot)[0]
         if cell is None:
             return None
@@ -247,6 +285,7 @@ class Replica:
 
     def merge(self, slot: bytes, key: bytes, incoming: bytes) -> Batch | None:
         """Merge a record that another node sent. None: it was all here and on the disk already."""
+        self._check_open(slot)
         cell, batch = self._newest(slot)
         if cell is None:
             theirs = _unpack(incoming)  # strict: what passes is canonical already
@@ -346,6 +385,25 @@ class Replica:
         if dot not in self.seen.dots(slot, request):
             self.seen.note(self._gathering.seen, slot, request, dot)
 
+    def forget(self, slot: bytes, entries: Context) -> Batch | None:
+        """Drop those of these entries of the record's context that are dead and still exactly so, and the
+        record itself where nothing is left of it; the batch to wait for. None: no entry is so. A note that
+        goes with it, or lacks its count in the context, makes the next mint open a new epoch."""
+        cell, _ = self._newest(slot)
+        if cell is None:
+            return None
+        key, note, packed = unpack_cell(cell)
+        record = _unpack(packed)
+        left = record.forget(entries)
+        if left is record:
+            return None
+        if left.siblings or left.context:
+            self._store(slot, key, note, left.pack())
+        else:
+            self._admit(len(key))
+            self._gathering.writes[slot] = None
+        return self._gathering
+
     def heal(self, slot: bytes, key: bytes, record: bytes) -> Batch | None:
         """Write a record over one that is corrupt on the disk, or merge it with what is there by now."""
         try:
@@ -405,15 +463,6 @@ class Replica:
         if one is self._gathering or other is None:
             return one
         return other if other is self._gathering or one is None else one
-
-    def gathers_rows(self, prefix: bytes) -> bool:
-        """Whether any row that begins so is on its way to the disk."""
-        return any(
-            value is not None and key.startswith(prefix)
-            for batch in (self._gathering, self._committing)
-            if batch is not None
-            for key, value in batch.writes.items()
-        )
 
     # ── the disk ──
 
@@ -516,7 +565,13 @@ class Replica:
                 break
         return records
 
+    def _check_open(self, slot: bytes) -> None:
+        if self.closed and slot[:HEAD_BYTES] in self.closed:
+            text = "it is being found out how old this copy is"
+            raise Refusal(STATUS_OVERLOADED, text, is_news=False)
+
     def _own(self, slot: bytes) -> tuple[Record, Note | None]:
+        self._check_open(slot)
         cell, _ = self._newest(slot)
         if cell is None:
             return Record.EMPTY, None

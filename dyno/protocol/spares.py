@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, TypeAlias
 
-from dyno.protocol.hints import UNKNOWN_GENERATION
 from dyno.protocol.replica import Refusal
 from dyno.wire.messages import STATUS_OK, StoreHint
 
@@ -43,21 +42,20 @@ class Spares:
         return self._planner.is_live(name)
 
     def ask_next(
-        self, store: Store, target: str, used: Collection[str], out: Outbox, *, owned: bool, needed: bool
+        self, store: Store, target: str, used: Collection[str], out: Outbox, *, needed: bool
     ) -> str | None:
         """The fallback that is asked to keep this for the target; None when there is none. used: those that
-        are asked for this write already. owned: whether this node owns the key. needed: whether the write
-        counts on it."""
+        are asked for this write already. needed: whether the write counts on it."""
         for name in self._planner.fallbacks(store.slot):
             if name not in used and self._peers.can_ask(name):
                 id, ring, slot, key, record = store
-                generation = self._generation(slot, owned=owned)
+                generation = self._generations.stamp(slot)
                 hint = StoreHint(id, ring, slot, key, record, target, generation, needed)
                 self._peers.send(name, hint, out)
                 return name
         return None
 
-    def keep(self, store: Store, target: str, ended: Ended, *, owned: bool, needed: bool) -> int | None:
+    def keep(self, store: Store, target: str, ended: Ended, *, needed: bool) -> int | None:
         """Keep it here. None: `ended` is told how that went; else the status at once."""
         try:
             batch = self._hints.keep(
@@ -65,7 +63,7 @@ class Spares:
                 store.slot,
                 store.key,
                 store.record,
-                generation=self._generation(store.slot, owned=owned),
+                generation=self._generations.stamp(store.slot),
                 needed=needed,
             )
         except Refusal as refusal:
@@ -75,6 +73,3 @@ class Spares:
         batch.waiters.append(ended)
         self._handoff.kept(target, batch)
         return None
-
-    def _generation(self, slot: bytes, *, owned: bool) -> int:
-        return self._generations.of(slot) if owned else UNKNOWN_GENERATION

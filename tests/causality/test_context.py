@@ -220,3 +220,37 @@ def assert_malformed_or_canonical(data: bytes) -> None:
 def test_a_context_knows_whoever_has_a_first_dot_in_it():
     context = Context.EMPTY.add(Dot(b"a" * 16, 1)).add(Dot(b"b" * 16, 2))
     assert [context.knows(who * 16) for who in (b"a", b"b", b"c")] == [True, False, False]
+
+
+# ── entries, actor by actor ─────────────────────────────────────────────────────────────────────────────
+
+
+@given(dot_lists, st.lists(st.sampled_from([A, B, C])))
+@quick
+def test_only_some_actors_are_their_dots_alone(added: list[Dot], actors: list[bytes]):
+    part = context(*added).only(actors)
+    assert covered(part) == {dot for dot in added if dot.actor in actors}
+    assert Context.unpack(packed_anew(part)) == part
+
+
+@given(dot_lists, dot_lists)
+@quick
+def test_entries_go_actor_by_actor_and_only_where_both_hold_the_same(mine: list[Dot], theirs: list[Dot]):
+    one, other = context(*mine), context(*theirs)
+    same = {
+        who
+        for who in (A, B, C)
+        if {d for d in mine if d.actor == who} == {d for d in theirs if d.actor == who}
+    }
+    assert covered(one.agreed(other)) == {dot for dot in mine if dot.actor in same}
+    left = one.without(other)
+    assert covered(left) == {dot for dot in mine if dot.actor not in same}
+    assert Context.unpack(packed_anew(left)) == left
+    assert one.agreed(other) == other.agreed(one)
+
+
+def test_a_context_that_loses_nothing_is_itself():
+    whole = context(Dot(A, 1), Dot(A, 2), Dot(B, 3))
+    assert whole.without(context(Dot(A, 1), Dot(B, 3), Dot(B, 4))) is whole
+    assert whole.without(Context.EMPTY) is whole
+    assert whole.without(whole) == Context.EMPTY

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from dyno.causality.context import Context, Malformed
 from dyno.causality.dots import Dot, actor, dot_of_request
-from dyno.causality.record import DotConflict, OtherKind, Record, Sibling, is_live, put_context
+from dyno.causality.record import (
+    DotConflict,
+    OtherKind,
+    Record,
+    Sibling,
+    is_live,
+    put_context,
+    surely_all_live,
+)
 
 NAMES = {actor(name.encode() * 8, 0): name for name in "abc"}
 ACTORS = {name: who for who, name in NAMES.items()}
@@ -480,3 +488,59 @@ def test_a_record_of_another_kind_is_told_from_a_damaged_one():
         with pytest.raises(Malformed) as caught:
             Record.unpack(damaged)
         assert type(caught.value) is Malformed
+
+
+# ── dead entries ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_entries_are_dead_where_their_actor_has_no_live_value():
+    key = Key()
+    key.put("v1", at="a")
+    key.put("v2", at="b", context=seen(a=1))
+    key.put("v3", at="b")
+    assert shown(key.record) == "b1:v2 b2:v3 | a:1 b:2"
+    assert key.record.dead() == seen(a=1)
+    deleted = key.record.delete(seen(a=1, b=2))
+    assert deleted.dead() == seen(a=1, b=2)
+    assert Record.EMPTY.dead() == Context.EMPTY
+
+
+def test_forgetting_takes_exactly_the_entries_that_are_still_so():
+    key = Key()
+    key.put("v1", at="a")
+    key.put("v2", at="b", context=seen(a=1))
+    assert shown(key.record.forget(seen(a=1))) == "b1:v2 | b:1"
+    assert key.record.forget(seen(a=2)) is key.record
+    assert key.record.forget(seen(b=1)) is key.record, "a live value keeps its actor's entry"
+    assert key.record.delete(seen(a=1, b=1)).forget(seen(a=1, b=1)) == Record.EMPTY
+
+
+def test_dots_out_of_order_are_entries_too():
+    deleted = Record.EMPTY.delete(context("a1", "a3"))
+    assert deleted.forget(context("a1")) is deleted
+    assert deleted.forget(context("a3")) is deleted
+    assert deleted.forget(context("a1", "a3")) == Record.EMPTY
+
+
+def test_what_was_forgotten_is_known_again_by_a_merge_with_who_did_not():
+    deleted = Record.EMPTY.delete(seen(a=2))
+    assert deleted.forget(seen(a=2)).merge(deleted) == deleted
+
+
+def test_a_value_that_comes_after_its_entry_was_forgotten_is_back():
+    key = Key()
+    key.put("v1", at="a")
+    old = key.record
+    forgotten = old.delete(seen(a=1)).forget(seen(a=1))
+    assert shown(forgotten.merge(old)) == "a1:v1 | a:1"
+
+
+def test_the_header_alone_tells_where_surely_nothing_is_dead():
+    key = Key()
+    key.put("v1", at="a")
+    assert surely_all_live(key.record.pack())
+    assert not surely_all_live(key.record.delete(seen(a=1)).pack())
+    key.put("v2", at="b")
+    assert not surely_all_live(key.record.pack()), "that takes a look inside"
+    with pytest.raises(Malformed):
+        surely_all_live(b"short")

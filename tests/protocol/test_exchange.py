@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dyno.config import Config
+from dyno.config import COPIES, Config
 from dyno.placement.hashing import slot_partition
 from dyno.protocol import exchange
 from dyno.protocol.exchange import (
@@ -520,3 +520,42 @@ def test_an_answer_to_nothing_is_dropped() -> None:
         Compared(5, STATUS_OK, True, b"", b"", 0),
     ):
         n1.exchange.answer("n2", answer, 0.0, Outbox())
+
+
+# ── what is closed ──
+
+
+def close(owner: Owner) -> None:
+    for head in {pair[0]: None for pair in owner.recovery.pairs()}:
+        owner.replica.closed[head] = None
+
+
+def test_what_is_closed_is_compared_by_nobody_before_it_is_open() -> None:
+    owners = recovering("n1", "n2")
+    slot = owners.n1.write(b"mine")
+    owners.n2.write(b"yours")
+    owners.commit()
+    close(owners.n1)
+    owners.run(4 * ROUND_S + 2 * RETRY_AFTER_S)
+    assert not equal(owners)
+    assert len(owners.answers) <= PARALLEL_MAX, "to what was asked before it was closed"
+    partition = slot_partition(slot)
+    asked = owners.n1.serve(Compare(9, FINGERPRINT, partition, COPIES, b"", b"", b""))
+    assert asked == Compared(9, STATUS_OVERLOADED, False, b"", b"", 0)
+    owners.n1.replica.closed.clear()
+    owners.run(4 * ROUND_S + 2 * RETRY_AFTER_S)
+    assert equal(owners)
+
+
+def test_what_is_closed_in_the_middle_of_an_exchange_ends_it() -> None:
+    owners = recovering("n1", "n2")
+    owners.n1.write(b"mine")
+    slot = owners.n2.write(b"yours")
+    owners.commit()
+    owners.n1.tick(0.0)
+    close(owners.n1)
+    owners.run(1.0)
+    assert not equal(owners)
+    assert len(owners.n2.records()) == 1, "nothing of it was sent"
+    fetched = owners.n1.serve(Fetch(9, FINGERPRINT, slot))
+    assert fetched == Fetched(9, STATUS_OVERLOADED, b"")

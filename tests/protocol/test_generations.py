@@ -51,3 +51,18 @@ def test_a_damaged_number_is_none() -> None:
     commit(replica, engine)
     engine.corrupt(GENERATIONS + HEAD)
     assert Generations(a_replica(engine)).of(SLOT) == 0
+
+
+def test_a_stamp_is_of_the_last_round_reaped_or_agreed_to() -> None:
+    engine = MemoryEngine()
+    replica = a_replica(engine)
+    generations = Generations(replica)
+    assert generations.stamp(SLOT) == 0
+    generations.agree(HEAD, 3)
+    generations.agree(HEAD, 2)  # another leader's, who did not know
+    assert (generations.of(SLOT), generations.stamp(SLOT)) == (0, 3)
+    generations.rise(HEAD, 4)
+    assert (generations.of(SLOT), generations.stamp(SLOT)) == (4, 4)
+    commit(replica, engine)
+    again = Generations(a_replica(engine))
+    assert (again.of(SLOT), again.stamp(SLOT)) == (4, 4)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from dyno.protocol.hints import UNKNOWN_GENERATION
 from dyno.protocol.replica import Refusal
 from dyno.protocol.rows import ASIDE
 from dyno.storage.cell import record_of
@@ -55,7 +54,7 @@ def test_two_hints_for_one_slot_and_target_are_merged_into_one() -> None:
 
 def test_a_merged_hint_has_the_lower_generation_of_the_two() -> None:
     kept = Kept()
-    kept.keep("b", 1, ONE, generation=UNKNOWN_GENERATION)
+    kept.keep("b", 1, ONE, generation=9)
     kept.keep("b", 1, OTHER, generation=3)
     kept.keep("b", 1, ONE, generation=5)
     kept.commit()
@@ -267,15 +266,3 @@ def test_what_is_set_aside_is_no_hint_any_more_and_not_lost() -> None:
     cell = kept.engine.get(ASIDE + a_slot(1))
     assert cell is not None
     assert values(record_of(cell)) == [b"one", b"other"]
-
-
-def test_whether_anything_of_a_partition_is_kept() -> None:
-    kept = Kept()
-    head, other = a_slot(1)[:3], a_slot(1, partition=2)[:3]
-    assert not kept.hints.keeps_any_of(head)
-    kept.keep("b", 1, ONE)
-    assert kept.hints.keeps_any_of(head), "on its way to the disk"
-    assert not kept.hints.keeps_any_of(other)
-    kept.commit()
-    assert kept.hints.keeps_any_of(head)
-    assert not kept.hints.keeps_any_of(other)

@@ -421,7 +421,7 @@ def test_what_was_kept_since_before_the_last_reaping_does_not_come_back() -> Non
     driven = three()
     (slot,) = driven.node.slots_read_by(a_get())
     ring = driven.node.membership.fingerprint
-    driven.node._generations.rise(slot[:3], 2)
+    driven.node.generations.rise(slot[:3], 2)
     driven.commit()
     assert driven.ask(HandOver(1, ring, slot, KEY, a_record(), 1)) == [Stored(1, STATUS_REAPED)]
     assert driven.ask(Read(2, ring, slot)) == [ReadAnswer(2, STATUS_OK, b"")]

@@ -907,6 +907,97 @@ def test_a_record_that_is_no_record_is_not_written_over() -> None:
     assert caught.value.status == STATUS_REFUSED
 
 
+# ── forgetting dead entries ──
+
+
+def seen(count: int, by: int = 1) -> Context:
+    return a_record(*[b"x"] * count, by=by).context
+
+
+def test_forgetting_all_that_a_record_is_takes_it_out_of_the_engine() -> None:
+    copies = Copies()
+    copies.replica.merge(SLOT, KEY, Record.EMPTY.delete(seen(2)).pack())
+    copies.commit()
+    copies.wait(copies.replica.forget(SLOT, seen(2)))
+    assert copies.record() == Record.EMPTY
+    copies.commit()
+    assert copies.told == [STATUS_OK]
+    assert copies.engine.get(SLOT) is None
+
+
+def test_forgetting_keeps_values_note_and_what_has_changed() -> None:
+    copies = Copies()
+    copies.put()
+    mine = copies.record()
+    copies.replica.merge(SLOT, KEY, Record.EMPTY.delete(seen(2).union(seen(1, by=2))).pack())
+    copies.commit()
+    assert copies.replica.forget(SLOT, seen(2).union(seen(2, by=2))) is not None
+    copies.commit()
+    cell = copies.engine.get(SLOT)
+    assert cell is not None
+    key, note, packed = unpack_cell(cell)
+    assert (key, len(note)) == (KEY, 24)
+    assert Record.unpack(packed) == Record(mine.siblings, mine.context.union(seen(1, by=2)))
+
+
+def test_there_is_nothing_to_forget_of_a_record_that_is_not_there_or_has_changed() -> None:
+    copies = Copies()
+    assert copies.replica.forget(SLOT, seen(1)) is None
+    copies.replica.merge(SLOT, KEY, Record.EMPTY.delete(seen(2)).pack())
+    assert copies.replica.forget(SLOT, seen(1)) is None
+
+
+def test_a_mint_after_its_count_was_forgotten_opens_another_epoch() -> None:
+    copies = Copies()
+    copies.put()
+    first = copies.record()
+    copies.replica.delete(SLOT, KEY, context=first.context, read=b"")
+    assert copies.replica.forget(SLOT, first.context) is not None
+    copies.put()
+    (sibling,) = copies.record().siblings
+    assert sibling.dot.actor != first.siblings[0].dot.actor
+
+
+def test_a_count_that_comes_back_after_it_was_forgotten_is_not_used_again() -> None:
+    copies = Copies()
+    copies.put()
+    first = copies.record()
+    copies.replica.merge(SLOT, KEY, a_record(b"another").pack())
+    copies.replica.delete(SLOT, KEY, context=first.context, read=b"")
+    copies.replica.forget(SLOT, first.context)
+    copies.put(b"second")
+    copies.replica.merge(SLOT, KEY, Record.EMPTY.delete(first.context).pack())
+    copies.put(b"third")
+    dots = [sibling.dot for sibling in copies.record().siblings]
+    assert len(dots) == len(set(dots)) == 3
+    assert first.siblings[0].dot not in dots
+
+
+def test_a_full_batch_takes_no_forgetting() -> None:
+    copies = Copies(batch_count_max=1)
+    copies.replica.merge(SLOT, KEY, Record.EMPTY.delete(seen(2)).pack())
+    copies.commit()
+    copies.put(slot=b"another slot")
+    with pytest.raises(Refusal):
+        copies.replica.forget(SLOT, seen(2))
+
+
+def test_what_is_held_and_what_waits_is_told_by_prefix() -> None:
+    copies = Copies()
+    assert not copies.replica.holds(b"slot")
+    assert not copies.replica.gathers_records
+    copies.put()
+    assert copies.replica.gathers_records
+    assert copies.replica.holds(b"slot")
+    assert copies.replica.waiting(b"slot") == [SLOT]
+    assert copies.replica.waits(SLOT)
+    assert not copies.replica.waits(b"slot")
+    assert copies.replica.take_batch() is not None
+    assert copies.replica.waits(SLOT)
+    assert copies.replica.waiting(b"slot") == [SLOT]
+    assert copies.replica.waiting(b"other") == []
+
+
 # ── corrupt records, and copies for others ──
 
 
@@ -1028,15 +1119,3 @@ def test_which_of_two_batches_is_committed_last() -> None:
         (committing, committing, committing),
     ):
         assert replica.later(one, other) is later
-
-
-def test_whether_rows_of_a_kind_are_on_their_way_to_the_disk() -> None:
-    replica = Copies().replica
-    assert not replica.gathers_rows(b"kind")
-    replica.write_row(b"kind 1", None)
-    assert not replica.gathers_rows(b"kind"), "it is deleted"
-    replica.write_row(b"kind 2", b"")
-    assert replica.gathers_rows(b"kind")
-    assert replica.take_batch() is not None
-    assert replica.gathers_rows(b"kind")
-    assert not replica.gathers_rows(b"other")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dyno.protocol.hints import UNKNOWN_GENERATION
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.spares import Spares
 from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, HandOver, Store, StoreHint
@@ -22,11 +21,11 @@ class Falling:
         self.target = next(name for name in self.plan.owners if name != "a")
         self.told: list[int] = []
 
-    def ask_next(self, *used: str, owned: bool = True) -> str | None:
-        return self.spares.ask_next(self.store, self.target, used, self.at.out, owned=owned, needed=True)
+    def ask_next(self, *used: str) -> str | None:
+        return self.spares.ask_next(self.store, self.target, used, self.at.out, needed=True)
 
     def keep(self, *, needed: bool = True) -> int | None:
-        return self.spares.keep(self.store, self.target, self._tell, owned=True, needed=needed)
+        return self.spares.keep(self.store, self.target, self._tell, needed=needed)
 
     def _tell(self, status: int, now: float, out: Outbox) -> None:
         self.told.append(status)
@@ -54,12 +53,18 @@ def test_the_dead_and_those_without_a_link_are_passed_over() -> None:
     assert not others or not falling.spares.is_live(others[0])
 
 
-def test_who_owns_nothing_of_the_key_does_not_know_how_often_it_was_reaped() -> None:
+def test_a_hint_is_stamped_with_the_last_round_of_reaping_that_was_agreed_to_here() -> None:
     falling = Falling()
-    falling.ask_next(owned=False)
+    falling.spares._generations.agree(falling.store.slot[:3], 4)
+    falling.ask_next()
     ((_, hint),) = falling.at.sent(StoreHint)
     assert isinstance(hint, StoreHint)
-    assert hint.generation == UNKNOWN_GENERATION
+    assert hint.generation == 4
+    falling.keep()
+    falling.at.commit()
+    ((_, handed),) = falling.at.sent(HandOver)
+    assert isinstance(handed, HandOver)
+    assert handed.generation == 4
 
 
 def test_what_is_kept_here_is_told_of_when_it_is_on_the_disk_and_handed_over_when_it_can_be() -> None:
