@@ -41,6 +41,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "status": (
         "dyno status",
         "dyno status --json --node 127.0.0.1:7102",
+        "dyno status --wait-drained",
     ),
     "bucket create": (
         "dyno bucket create sessions -n 2 -r one -w one",

@@ -31,12 +31,12 @@ from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import COORDINATED, Coordinator
 from dyno.protocol.foresight import Foresight
 from dyno.protocol.overload import ReadLine, answer_to
+from dyno.protocol.overview import Overview, members_of
 from dyno.protocol.peer_requests import PeerRequests
 from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
 from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.ring import Ring
-from dyno.wire.members import pack_members
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_RING,
@@ -58,7 +58,6 @@ from dyno.wire.messages import (
     HintsHeld,
     Introduce,
     ListKeys,
-    Members,
     Propose,
     Proposed,
     PushPull,
@@ -164,7 +163,9 @@ class Node:
             copies=self._buckets.table.copies,
         )
         self._foresight = Foresight(me=self.name, planner=self._planner)
-        self._background: list[Background] = []
+        self._background: list[Background] = [
+            Overview(me=self.name, config=config, membership=self.membership, peers=self._peers, held=dict),
+        ]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
@@ -471,12 +472,7 @@ class Node:
         self._settle(now, out)
 
     def _members(self, link: int, message: AskMembers, now: float, out: Outbox) -> None:
-        membership = self.membership
-        packed = pack_members(membership.table.members())
-        answer = Members(
-            message.id, membership.cluster, membership.partitions, membership.fingerprint, packed
-        )
-        out.replies.append((link, answer))
+        out.replies.append((link, members_of(self.membership, message.id)))
 
     def _get(self, link: int, message: Get, now: float, out: Outbox) -> None:
         if message.forwarded:

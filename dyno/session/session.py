@@ -201,9 +201,16 @@ class Session:
         """Ends with a dict of the properties of all created buckets, by name."""
         return self.begin(self.requests.buckets(timeout=timeout, now=now), now, out)
 
-    def status(self, *, timeout: float | None = None, now: float, out: SessionOutbox) -> Call:
-        """Ends with the dict of `dyno status --json`, as one node sees the cluster now."""
-        return self.begin(self.requests.status(timeout=timeout, now=now), now, out)
+    def status(
+        self, *, timeout: float | None = None, delay: float = 0.0, now: float, out: SessionOutbox
+    ) -> Call:
+        """Ends with the dict of `dyno status --json`, as one node sees the cluster now. delay: seconds to
+        wait before it is asked."""
+        return self.begin(self.requests.status(timeout=timeout, now=now), now, out, delay=delay)
+
+    def members(self, *, timeout: float, now: float, out: SessionOutbox) -> Call:
+        """Ends when a node has told the members, with how many partitions there are."""
+        return self.begin(self.requests.members(timeout=timeout, now=now), now, out)
 
     def begin(self, call: Call, now: float, out: SessionOutbox, *, delay: float = 0.0) -> Call:
         """Raises Overloaded when too many are under way."""

@@ -70,6 +70,7 @@ async def test_using_a_client_that_is_not_open_says_how_to_open_it(serving):
             carts.delete("k"),
             carts.update("k", len),
             client.status(),
+            client.hints_drained(),
         ):
             with pytest.raises(dyno.InvalidRequest, match="not open"):
                 await use
@@ -83,6 +84,7 @@ async def test_using_a_client_that_is_not_open_says_how_to_open_it(serving):
             carts.delete("k"),
             carts.update("k", len),
             client.status(),
+            client.hints_drained(),
         ):
             with pytest.raises(dyno.InvalidRequest, match="is closed"):
                 await use
@@ -180,6 +182,26 @@ async def test_status_lists_the_members(serving, a_node):
             status = await client.status(timeout=2)
     assert [member["name"] for member in status["members"]] == ["n1", "n2"]
     assert sum(member["share"] for member in status["members"]) == pytest.approx(1)
+
+
+async def test_hints_are_waited_for(serving):
+    async with serving("n1") as one, serving("n2") as two, dyno.connect(one.address) as client:
+        one.others, two.others = [two], [one]
+        await client.hints_drained()
+        two.held = {"n1": 2}
+        seen = []
+
+        def drain(backlog):
+            seen.append(str(backlog))
+            two.held = {"n1": 2 - len(seen)}
+
+        await client.hints_drained(timeout=60, told=drain)
+        assert seen == ["2 hints wait for n1", "1 hint waits for n1"]
+        two.held = {"n1": 3}
+        with pytest.raises(dyno.RequestTimeout, match="3 hints wait for n1"):
+            await client.hints_drained(0.3)
+        with pytest.raises(dyno.InvalidRequest, match="timeout"):
+            await client.hints_drained(-1)
 
 
 async def test_calls_go_on_when_a_node_comes_back(serving, a_node):

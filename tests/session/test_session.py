@@ -19,6 +19,7 @@ from dyno.wire.messages import (
     QUORUM,
     AskBuckets,
     AskMembers,
+    AskStatus,
     Buckets,
     CreateBucket,
     Done,
@@ -99,10 +100,10 @@ def test_status_is_asked_elsewhere_when_a_link_breaks_or_a_node_refuses(world):
     call = world.status()
     ((address, _),) = world.sent()
     world.down(address)
-    ((other, again),) = [(a, m) for a, m in world.sent(AskMembers) if m.id == call.id]
+    ((other, again),) = [(a, m) for a, m in world.sent(AskStatus) if m.id == call.id]
     world.hear(other, world.failed(again, "overloaded"))
     world.advance(0.1)
-    assert [m.id for _, m in world.sent(AskMembers) if m.id] == [call.id]
+    assert [m.id for _, m in world.sent(AskStatus)] == [call.id]
 
 
 def test_a_call_can_be_delayed(world):
