@@ -43,6 +43,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "dyno status --json --node 127.0.0.1:7102",
         "dyno status --wait-drained",
     ),
+    "explain": (
+        "dyno explain fruit apple",
+        "dyno explain fruit apple --json",
+    ),
     "bucket create": (
         "dyno bucket create sessions -n 2 -r one -w one",
         "dyno bucket create ledger -n 5 -w all",

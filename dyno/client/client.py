@@ -126,6 +126,16 @@ class Client:
                 told(drained.backlog)
 
     @enable_ki_protection
+    async def explain(self, bucket: str, key: str | bytes, *, timeout: float | None = None) -> dict[str, Any]:
+        """What every node holds of a key, in the shape of `dyno explain --json`: for people and for tests.
+        Values are decoded; docs/operating.md has the fields."""
+        runner = self.runner
+        await checkpoint_if_cancelled()
+        call = runner.session.explain(bucket, key, timeout=timeout, now=current_time(), out=runner.out)
+        explanation: dict[str, Any] = await runner.outcome(call)
+        return explanation
+
+    @enable_ki_protection
     async def create_bucket(
         self,
         name: str,

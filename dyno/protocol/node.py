@@ -29,6 +29,7 @@ from dyno.protocol.buckets import BucketKeeper
 from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import COORDINATED, Coordinator
+from dyno.protocol.explain import Examiner, Explainer
 from dyno.protocol.foresight import Foresight
 from dyno.protocol.overload import ReadLine, answer_to
 from dyno.protocol.overview import Overview, members_of
@@ -165,6 +166,14 @@ class Node:
         self._foresight = Foresight(me=self.name, planner=self._planner)
         self._background: list[Background] = [
             Overview(me=self.name, config=config, membership=self.membership, peers=self._peers, held=dict),
+            Explainer(
+                me=self.name,
+                config=config,
+                membership=self.membership,
+                peers=self._peers,
+                planner=self._planner,
+                examiner=Examiner(me=self.name, replica=self._replica),
+            ),
         ]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1

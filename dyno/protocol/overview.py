@@ -70,7 +70,7 @@ class Overview:
     def answer(self, node: str, message: Any, now: float, out: Outbox) -> None:
         """Raises ProtocolError for what is no answer of this node."""
         if not isinstance(message, HintsHeld):
-            raise ProtocolError(f"a {type(message).__name__} says nothing of hints")
+            raise ProtocolError(f"a {type(message).__name__} is no answer about hints")
         survey = self._round
         if survey is None or message.id != survey.id or node not in survey.owing:
             return

@@ -17,7 +17,7 @@ from dyno.errors import InvalidRequest
 from dyno.session import buckets, options
 from dyno.session.calls import REQUEST_BYTES, Call
 from dyno.wire import values
-from dyno.wire.messages import AskBuckets, AskMembers, AskStatus, Delete, Get, ListKeys, Put
+from dyno.wire.messages import AskBuckets, AskMembers, AskStatus, Delete, Explain, Get, ListKeys, Put
 from dyno.wire.pages import PAGE_KEYS_MAX
 
 if TYPE_CHECKING:
@@ -183,6 +183,12 @@ class Requests:
 
     def buckets(self, *, timeout: float | None, now: float) -> Call:
         return self._question(AskBuckets(self.next_id()), timeout, now)
+
+    def explain(self, bucket: str, key: str | bytes, *, timeout: float | None, now: float) -> Call:
+        seconds = self.seconds(timeout)
+        name, data = options.bucket_name(bucket), options.key_bytes(key)
+        request = Explain(self.next_id(), name, data, options.budget_ms(seconds), False)
+        return Call(request.id, request, bucket=b"", deadline=now + seconds, weight=REQUEST_BYTES)
 
     def status(self, *, timeout: float | None, now: float) -> Call:
         return self._question(AskStatus(self.next_id()), timeout, now)

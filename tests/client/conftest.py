@@ -17,6 +17,7 @@ from dyno.causality.context import Context
 from dyno.causality.dots import Dot
 from dyno.causality.record import Record, put_context
 from dyno.placement.hashing import Keyspace, bucket_id
+from dyno.wire.explanations import HEARD, Explanation, Report, absent, pack_explanation, view_of
 from dyno.wire.hints import Held, pack_hints, rows_of
 from dyno.wire.link import LinkCodec
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members
@@ -29,6 +30,8 @@ from dyno.wire.messages import (
     CreateBucket,
     Delete,
     Done,
+    Explain,
+    Explained,
     Failed,
     Found,
     FoundMany,
@@ -113,6 +116,12 @@ class FakeNode:
                 return Buckets(request.id, pack(self.buckets.values()))
             case ListKeys():
                 return self._list(request)
+            case Explain():
+                record = self.records.get((request.bucket, request.key))
+                copy = view_of(record.pack()) if record else absent()
+                report = Report(self.name, HEARD, views=(copy,))
+                explanation = Explanation(0, 3, (self.name,), (), (report,))
+                return Explained(request.id, pack_explanation(explanation))
             case AskMembers() | AskStatus():
                 members = pack_members(node.member() for node in (self, *self.others))
                 hints = b""

@@ -72,6 +72,8 @@ CALLS = {
     "delete": lambda client, **options: client.bucket("b").delete("victim", **options),
     "update": lambda client, **options: update(client.bucket("b"), **options),
     "status": lambda client, **options: client.status(**options),
+    "hints_drained": lambda client, **options: client.hints_drained(**options),
+    "explain": lambda client, **options: client.explain("carts", "victim", **options),
 }
 
 

@@ -71,6 +71,7 @@ async def test_using_a_client_that_is_not_open_says_how_to_open_it(serving):
             carts.update("k", len),
             client.status(),
             client.hints_drained(),
+            client.explain("carts", "k"),
         ):
             with pytest.raises(dyno.InvalidRequest, match="not open"):
                 await use
@@ -85,6 +86,7 @@ async def test_using_a_client_that_is_not_open_says_how_to_open_it(serving):
             carts.update("k", len),
             client.status(),
             client.hints_drained(),
+            client.explain("carts", "k"),
         ):
             with pytest.raises(dyno.InvalidRequest, match="is closed"):
                 await use
@@ -182,6 +184,18 @@ async def test_status_lists_the_members(serving, a_node):
             status = await client.status(timeout=2)
     assert [member["name"] for member in status["members"]] == ["n1", "n2"]
     assert sum(member["share"] for member in status["members"]) == pytest.approx(1)
+
+
+async def test_what_is_held_of_a_key_is_explained(serving):
+    async with serving() as node, dyno.connect(node.address) as client:
+        await client.bucket("carts").put("k", {"milk": 1})
+        explained = await client.explain("carts", "k")
+        assert explained["replicas"][0]["copy"]["siblings"][0]["value"] == {"milk": 1}
+        never = await client.explain("carts", b"never", timeout=2)
+        assert never["replicas"][0]["copy"]["state"] == "absent"
+        for bucket, key in (("", "k"), ("carts", ""), ("carts", 1)):
+            with pytest.raises(dyno.InvalidRequest):
+                await client.explain(bucket, key)
 
 
 async def test_hints_are_waited_for(serving):

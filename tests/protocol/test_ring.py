@@ -134,3 +134,13 @@ def test_what_was_found_out_before_is_found_again_and_bounded() -> None:
         assert ring.places(plan.slot, key, plan.owners[0])
     assert len(ring._recent) <= 16_384
     assert len(ring._sound) <= 16_384
+
+
+def test_the_preference_list_goes_on_behind_the_owners() -> None:
+    ring = a_ring("a", "b", "c", "d", "e")
+    plan = ring.plan("bucket", b"key")
+    assert sorted((*plan.owners, *ring.fallbacks(plan.slot))) == ["a", "b", "c", "d", "e"]
+    wide = ring.plan("bucket", b"key", 4)
+    assert ring.fallbacks(wide.slot) == ring.fallbacks(plan.slot)[1:]
+    assert ring.fallbacks(wide.slot) is ring.fallbacks(wide.slot), "kept"
+    assert a_ring("a", "b").fallbacks(a_ring("a", "b").plan("bucket", b"key").slot) == ()

@@ -1,0 +1,104 @@
+"""What a cluster tells of one key, and of its hints, with nodes down, cut off and damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dyno.causality.record import Record
+from dyno.protocol.explain import EXPLAIN_S
+from dyno.protocol.overview import ROUND_S
+from dyno.simulator.simulation import Simulation
+from dyno.storage.cell import record_of
+from dyno.wire.explanations import CORRUPT, HEARD, HELD, SILENT, UNREACHABLE, Explanation, unpack_explanation
+from dyno.wire.hints import Held, unpack_hints
+from dyno.wire.messages import AskStatus, Explain, Explained, Members
+from tests.protocol.stories.cluster_harness import User, slot_of
+
+Simulate = Callable[..., Simulation]
+KEY = b"key"
+
+
+def explain(user: User, key: bytes = KEY) -> Explanation:
+    answer = user.ask(Explain(user._next_id(), user.bucket, key, 5000, False))
+    assert isinstance(answer, Explained), answer
+    return unpack_explanation(answer.report)
+
+
+def hints(user: User) -> list[Held]:
+    answer = user.ask(AskStatus(user._next_id()))
+    assert isinstance(answer, Members), answer
+    return unpack_hints(answer.hints)
+
+
+def states(explanation: Explanation) -> dict[str, Any]:
+    return {
+        report.node: report.views[0].state if report.reach == HEARD else -report.reach
+        for report in explanation.reports
+    }
+
+
+def test_every_node_tells_the_same(simulate: Simulate) -> None:
+    sim = simulate(5)
+    User(sim, "n1").put(KEY, b"\x01")
+    sim.run_for(1.0)
+    told = [explain(User(sim, name)) for name in sim.machines]
+    assert all(each == told[0] for each in told)
+    _, owners = slot_of(sim, KEY)
+    assert sorted(told[0].owners) == sorted(owners)
+    assert sorted((*told[0].owners, *told[0].fallbacks)) == sorted(sim.machines)
+    assert states(told[0]) == dict.fromkeys(told[0].owners, HELD)
+    assert len({report.views for report in told[0].reports}) == 1
+
+
+def test_a_key_that_was_never_written(simulate: Simulate) -> None:
+    sim = simulate(5)
+    explanation = explain(User(sim, "n1"))
+    assert all(report.views[0].state == 0 for report in explanation.reports)
+    assert [report.node for report in explanation.reports] == list(explanation.owners)
+
+
+def test_a_replica_that_missed_a_delete_is_told_from_the_others(simulate: Simulate) -> None:
+    sim = simulate(3)
+    user = User(sim, "n1")
+    user.put(KEY, b"\x01", w=3)
+    slot, _ = slot_of(sim, KEY)
+    sim.machines["n3"].kill()
+    user.delete(KEY)
+    explanation = explain(user)
+    assert states(explanation)["n3"] in (-UNREACHABLE, -SILENT)
+    views = {report.node: report.views for report in explanation.reports if report.views}
+    assert [view.values for name in ("n1", "n2") for view in views[name]] == [0, 0]
+    record = Record.unpack(_record_on(sim, "n3", slot))
+    assert record.live
+
+
+def test_a_node_that_is_cut_off_is_waited_for_no_longer_than_stated(simulate: Simulate) -> None:
+    sim = simulate(3)
+    user = User(sim, "n1")
+    user.put(KEY, b"\x01", w=3)
+    sim.cut("n1", "n3")
+    before = sim.now
+    assert states(explain(user))["n3"] == -SILENT
+    assert sim.now - before < EXPLAIN_S + 0.2
+    before = sim.now
+    assert hints(user) == [Held("n1", "", 0), Held("n2", "", 0)]
+    assert sim.now - before < ROUND_S + 0.2
+    sim.heal_all()
+    sim.run_for(5.0)
+    assert [row.holder for row in hints(user)] == ["n1", "n2", "n3"]
+
+
+def test_a_damaged_copy_is_said_to_be_so(simulate: Simulate) -> None:
+    sim = simulate(3)
+    user = User(sim, "n1")
+    user.put(KEY, b"\x01", w=3)
+    slot, _ = slot_of(sim, KEY)
+    sim.machines["n2"].engine.corrupt(slot)
+    assert states(explain(user))["n2"] == CORRUPT
+
+
+def _record_on(sim: Simulation, name: str, slot: bytes) -> bytes:
+    cell = sim.machines[name].engine.get(slot)
+    assert cell is not None
+    return record_of(cell)
