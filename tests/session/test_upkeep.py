@@ -272,6 +272,15 @@ def test_status_is_the_cluster_as_a_node_sees_it_now(world):
     assert call.result["cluster"] == world.CLUSTER.hex()
 
 
+def test_the_members_alone_are_asked_without_their_hints(world):
+    call = world.session.members(timeout=1, now=world.now, out=world.out)
+    ((address, message),) = world.sent()
+    assert message == AskMembers(call.id)
+    world.hear(address, world.members("n1", "n2", "n3", id=call.id))
+    assert world.finished() == [call]
+    assert call.result == 64
+
+
 def test_hints_say_nothing_new_of_the_members(world):
     told = world.members("n1", "n2", "n3")
     world.hear("n1:7101", told._replace(hints=pack_hints([Held("n1", "n2", 3)])))
