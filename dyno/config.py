@@ -61,6 +61,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     write_delay_max_s: Seconds = 0.5  # expected until the commit of a client's write; more is Overloaded
     read_delay_max_s: Seconds = 0.25  # likewise before a slow disk; peers have three times both
 
+    # ── surviving (docs/design/survival.md) ──
+    fallback_after_s: Seconds = 0.2  # an owner that has not stored a write by then gets a hint at a fallback
+    hints_bytes_max: Bytes = 1 << 30  # hints beyond those that writes counted on
+    handoff_rate_bytes_max: Bytes = 16 << 20  # per second, of hints handed over by one node
+    handoff_retry_s: Seconds = 1.0  # after a target refused
+    exchange_interval_s: Seconds = 0.25  # between two comparisons of a node that lacks nothing
+    exchange_rate_bytes_max: Bytes = 4 << 20  # per second, of records fetched and sent by them
+    retry_window_s: Seconds = 60.0  # how long a write is known by its request id
+    reap_after_s: Annotated[float, msgspec.Meta(ge=0.001, le=10**8)] = 3 * 86_400.0  # dead context entries
+
     # ── buckets ──
     buckets_max: Annotated[int, msgspec.Meta(ge=1, le=BUCKETS_MAX)] = 1000  # more are not created
 

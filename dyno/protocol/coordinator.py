@@ -23,6 +23,7 @@ from dyno.wire.messages import (
     STATUS_OVERLOADED,
     Delete,
     Done,
+    Explained,
     Failed,
     Found,
     Get,
@@ -30,6 +31,7 @@ from dyno.wire.messages import (
     ListKeys,
     Put,
     ReadAnswer,
+    Recalled,
     ScanAnswer,
     Stored,
 )
@@ -45,7 +47,9 @@ if TYPE_CHECKING:
     from dyno.protocol.sink import Sink
 
 Request: TypeAlias = Get | Put | Delete | ListKeys
-Answer: TypeAlias = ReadAnswer | ScanAnswer | Stored | Found | Done | Listed | Failed
+Answer: TypeAlias = ReadAnswer | ScanAnswer | Stored | Recalled | Found | Done | Listed | Failed | Explained
+
+COORDINATED = (Stored, ReadAnswer, ScanAnswer, Recalled, Found, Done, Listed, Failed, Explained)
 
 
 class Coordinator:
@@ -120,7 +124,7 @@ class Coordinator:
             self.writes.answer(node, message, now, out)
         elif isinstance(message, ReadAnswer | ScanAnswer):
             self.reads.answer(node, message, now, out)
-        else:
+        elif not isinstance(message, Recalled):
             forwarding = self._forwardings.get(message.id)
             if forwarding is not None:
                 forwarding.answer(node, message, out)

@@ -18,15 +18,17 @@ Nothing here raises for what a remote did: it is answered with a refusal, or rep
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from dyno.errors import Code
 from dyno.protocol import handshake
+from dyno.protocol.background import part_of
 from dyno.protocol.bucket_register import BUCKETS
 from dyno.protocol.buckets import BucketKeeper
 from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.claim import Claim
-from dyno.protocol.coordinator import Coordinator
+from dyno.protocol.coordinator import COORDINATED, Coordinator
 from dyno.protocol.foresight import Foresight
 from dyno.protocol.overload import ReadLine, answer_to
 from dyno.protocol.peer_requests import PeerRequests
@@ -36,6 +38,7 @@ from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.ring import Ring
 from dyno.wire.members import pack_members
 from dyno.wire.messages import (
+    STATUS_OK,
     STATUS_RING,
     Admit,
     AskBuckets,
@@ -43,28 +46,27 @@ from dyno.wire.messages import (
     AskJoin,
     AskMembers,
     Assent,
+    Compared,
     CreateBucket,
     Delete,
-    Done,
+    Examined,
     Failed,
-    Found,
+    Fetched,
     Get,
     GetMany,
     Hello,
+    HintsHeld,
     Introduce,
-    Listed,
     ListKeys,
     Members,
     Propose,
     Proposed,
     PushPull,
     Put,
-    ReadAnswer,
     ReadManyAnswer,
+    Reapable,
     Refuse,
     Reject,
-    ScanAnswer,
-    Stored,
     SwapBuckets,
     Withdrawn,
 )
@@ -75,14 +77,24 @@ if TYPE_CHECKING:
 
     from dyno.causality.mint import Minter
     from dyno.config import Config
+    from dyno.protocol.background import Background
     from dyno.protocol.buckets import BucketRequest
-    from dyno.protocol.coordinator import Answer
     from dyno.protocol.membership import Membership
     from dyno.protocol.outbox import Outbox
     from dyno.storage.engine import Engine, Span
     from dyno.wire.messages import Datagram, Message
 
 _START_ID_BYTES = 8
+# By which requests under a node's own ids are answered.
+_ANSWERS = (
+    *COORDINATED,
+    ReadManyAnswer,
+    Compared,
+    Fetched,
+    Reapable,
+    HintsHeld,
+    Examined,
+)
 _EXCHANGE_INTERVAL_S = 0.2  # how often one peer is asked for its ring because we disagree
 
 
@@ -152,6 +164,8 @@ class Node:
             copies=self._buckets.table.copies,
         )
         self._foresight = Foresight(me=self.name, planner=self._planner)
+        self._background: list[Background] = []
+        self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
         self._refusals: dict[str, str] = {}  # by address
@@ -223,6 +237,8 @@ class Node:
         if self._peers.up(hello.name, address):
             self._coordinator.link_up(hello.name, out)
             self._buckets.link_up(hello.name, out)
+            for part in self._background:
+                part.link_up(hello.name, now, out)
         self._settle(now, out)
 
     def refused(self, address: str, refuse: Refuse, now: float, out: Outbox) -> None:
@@ -249,8 +265,7 @@ class Node:
         name = self._peers.down(address)
         self.membership.link_down(address, now, out)
         if name is not None:
-            self._bulk_reads.lost(name, now, out)
-            self._coordinator.link_down(name, out)
+            self._lost(name, now, out)
         self._settle(now, out)
 
     # ── messages ──
@@ -281,16 +296,17 @@ class Node:
 
     def answer(self, address: str, message: Message, now: float, out: Outbox) -> None:
         """An answer on an outbound link. Raises ValueError as `receive` does."""
-        if isinstance(
-            message, ReadManyAnswer | ReadAnswer | ScanAnswer | Stored | Found | Done | Listed | Failed
-        ):
+        if isinstance(message, _ANSWERS):
             name = self._peers.name_at(address)
             if name is not None:
                 if _is_about_the_ring(message):
                     self._exchange(name, address, now, out)
-                if isinstance(message, ReadManyAnswer):
+                part = self._part.get(part_of(message.id))
+                if part is not None:
+                    part.answer(name, message, now, out)
+                elif isinstance(message, ReadManyAnswer):
                     self._bulk_reads.answer(name, message, now, out)
-                else:
+                elif isinstance(message, COORDINATED):
                     self._coordinator.answer(name, message, now, out)
         elif isinstance(message, Introduce | Assent | Reject | PushPull):
             self.membership.answer(address, message, now, out)
@@ -338,6 +354,9 @@ class Node:
         if deadline is not None and deadline <= now:
             self._buckets.tick(now, out)
             self._settle(now, out)
+        for part in self._background:
+            if part.deadline() <= now:
+                part.tick(now, out)
 
     def deadline(self) -> float | None:
         if not self._claim.free:
@@ -350,6 +369,10 @@ class Node:
             self._buckets.deadline(),
         ):
             if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        for part in self._background:
+            at = part.deadline()
+            if at != math.inf and (earliest is None or at < earliest):
                 earliest = at
         return earliest
 
@@ -366,6 +389,7 @@ class Node:
             Delete: coordinate,
             ListKeys: coordinate,
             **self._peer_requests.doors(),
+            **{kind: door for part in self._background for kind, door in part.doors().items()},
             AskMembers: self._members,
             AskJoin: join,
             Admit: join,
@@ -408,15 +432,25 @@ class Node:
             )
             self._bulk_reads.replan(now, out)
             self._coordinator.replan(ring, out)
+            for part in self._background:
+                part.replan(now, out)
         lost, found = self._peers.place({m.name: m.address for m in members if m.name != self.name})
         for name in lost:
-            self._bulk_reads.lost(name, now, out)
-            self._coordinator.link_down(name, out)
+            self._lost(name, now, out)
         for name in found:
             self._coordinator.link_up(name, out)
             self._buckets.link_up(name, out)
+            for part in self._background:
+                part.link_up(name, now, out)
         if out.durable_sends:  # the table of buckets, behind facts that wait
             self._replica.keep(out)
+
+    def _lost(self, name: str, now: float, out: Outbox) -> None:
+        """A node that could be asked cannot be asked any more."""
+        self._bulk_reads.lost(name, now, out)
+        self._coordinator.link_down(name, out)
+        for part in self._background:
+            part.link_down(name, now, out)
 
     def _replan_buckets(self, now: float, out: Outbox) -> None:
         changed = self._buckets.table.changed[:]
@@ -462,10 +496,8 @@ class Node:
             self._settle(now, out)
 
 
-def _is_about_the_ring(answer: ReadManyAnswer | Answer) -> bool:
+def _is_about_the_ring(answer: Message) -> bool:
     """Whether the other node plans with another ring than ours, or knows other buckets."""
     if isinstance(answer, Failed):
         return answer.code == Code.RING
-    return (
-        isinstance(answer, ReadManyAnswer | ReadAnswer | ScanAnswer | Stored) and answer.status == STATUS_RING
-    )
+    return getattr(answer, "status", STATUS_OK) == STATUS_RING

@@ -28,8 +28,9 @@ from dyno.errors import InvalidRequest
 from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
+from dyno.protocol.rows import is_row
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
-from dyno.storage.engine import CorruptRecord, Engine, Span
+from dyno.storage.engine import CorruptRecord, Engine, Scanned, Span
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
@@ -69,7 +70,7 @@ class Batch:
     __slots__ = ("bytes", "meta", "replies", "sends", "taken_at", "waiters", "writes")
 
     def __init__(self) -> None:
-        self.writes: dict[bytes, bytes] = {}
+        self.writes: dict[bytes, bytes | None] = {}  # cells by slot, and rows; None deletes
         self.meta: dict[str, bytes] = {}
         self.bytes = 0
         self.waiters: list[Waiter] = []
@@ -126,7 +127,10 @@ class Replica:
         """Whether a record of a bucket, given by its id, is on its way to the disk."""
         batches = (self._gathering, self._committing)
         return any(
-            slot_bucket(slot) == bucket for batch in batches if batch is not None for slot in batch.writes
+            slot_bucket(slot) == bucket and not is_row(slot)
+            for batch in batches
+            if batch is not None
+            for slot in batch.writes
         )
 
     def stores(self, bucket: bytes, n: int, partition: int) -> bool:
@@ -154,7 +158,8 @@ class Replica:
         """The packed record (b"" for none) and the batch to wait for before anyone may be told of it."""
         for batch in (self._gathering, self._committing):
             if batch is not None and slot in batch.writes:
-                return record_of(batch.writes[slot]), batch
+                cell = batch.writes[slot]
+                return b"" if cell is None else record_of(cell), batch
         cell = self._committed(slot)
         return (b"", None) if cell is None else (record_of(cell), None)
 
@@ -250,7 +255,29 @@ class Replica:
         batch.replies += out.durable_replies[: max(0, _DURABLE_MAX - len(batch.replies))]
         out.durable_replies.clear()
 
+    # ── rows beside the records ──
+
+    def row(self, key: bytes) -> bytes | None:
+        """The newest, be it on the disk or on its way there. Raises Refusal where it is corrupt."""
+        return self._newest(key)[0]
+
+    def rows(self, start: bytes, end: bytes, *, limit: int) -> Scanned:
+        """A page of what is on the disk, as `Engine.scan` gives it."""
+        return self._engine.scan(start, end, limit=limit)
+
+    def write_row(self, key: bytes, value: bytes | None) -> Batch:
+        """Write a row (`rows`), or delete it, with the next commit: the batch to wait for. A commit that
+        fails takes it along, as it does records. Raises Refusal."""
+        self._admit(len(key) + len(value or b""))
+        self._gathering.writes[key] = value
+        return self._gathering
+
     # ── the disk ──
+
+    @property
+    def commit_number(self) -> int:
+        """That of the last commit."""
+        return self._engine.commit_number
 
     def delay_s(self, now: float) -> float:
         """How long it will probably take until what is written now is on the disk; 0.0 where that need not
@@ -355,14 +382,18 @@ class Replica:
         return record, Note.unpack(note) if note else None
 
     def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes) -> None:
+        self._admit(len(record) + len(key))
+        self._gathering.writes[slot] = pack_cell(key, note, record)
+
+    def _admit(self, size: int) -> None:
+        """Make room for so many bytes in the gathering batch. Raises Refusal."""
         if self._rests_until is not None:
             raise Refusal(STATUS_STORAGE, "the disk refused the last writes", is_news=False)
         batch = self._gathering
-        size = len(record) + len(key) + _CELL_OVERHEAD_BYTES
+        size += _CELL_OVERHEAD_BYTES
         if batch.bytes + size > self._batch_bytes_max or len(batch.writes) >= self._gathers_max:
             raise Refusal(STATUS_OVERLOADED, "too many writes wait for the disk", is_news=False)
         batch.bytes += size
-        batch.writes[slot] = pack_cell(key, note, record)
 
 
 def listing_span(prefix: bytes, after: bytes, limit: int) -> Span:

@@ -108,6 +108,7 @@ class Requests:
                 self._random.randbytes(REQUEST_ID_BYTES),
                 options.budget_ms(seconds),
                 False,
+                False,
             ),
         )
         weight = REQUEST_BYTES + len(encoded) + len(given)

@@ -78,6 +78,23 @@ LINK: Final[Registry[Message]] = Registry(
         45: messages.Withdrawn,
         46: messages.AskFate,
         47: messages.SwapBuckets,
+        26: messages.StoreHint,
+        27: messages.HandOver,
+        28: messages.Recall,
+        29: messages.Recalled,
+        48: messages.Compare,
+        49: messages.Compared,
+        50: messages.Fetch,
+        51: messages.Fetched,
+        52: messages.AskReap,
+        53: messages.Reapable,
+        54: messages.Reap,
+        55: messages.AskHints,
+        56: messages.HintsHeld,
+        57: messages.Explain,
+        58: messages.Explained,
+        59: messages.Examine,
+        60: messages.Examined,
     }
 )
 

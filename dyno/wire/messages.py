@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeAlias
 DEFAULT = 1 << 16  # the bucket's own
 QUORUM = DEFAULT + 1  # n // 2 + 1
 ALL = DEFAULT + 2  # n
+STRICT = DEFAULT + 3  # of pr and pw alone: as many as r, or w
 
 PROTOCOL_VERSION = 1
 
@@ -48,6 +49,8 @@ class Hello(NamedTuple):
     directory: bytes
     start: bytes
     capabilities: str
+    commit: int = 0  # the number of the speaker's last commit
+    seen: int = 0  # by who answers: the highest commit number known of the other's directory
 
 
 class Refuse(NamedTuple):
@@ -95,7 +98,8 @@ class GetMany(NamedTuple):
 
 class Put(NamedTuple):
     """value: the encoded user value. context: a token (causality.token) or b"". conditional: if_context was
-    given, and `context` is it. request: 16 bytes, drawn by the session, the same for every retry."""
+    given, and `context` is it. request: 16 bytes, drawn by the session, the same for every retry. again: it
+    was sent before and may have been done."""
 
     id: int
     bucket: str
@@ -108,6 +112,7 @@ class Put(NamedTuple):
     request: bytes
     budget_ms: int
     forwarded: bool
+    again: bool = False
 
 
 class Delete(NamedTuple):
@@ -204,6 +209,7 @@ class Members(NamedTuple):
     partitions: int
     ring: int
     members: bytes
+    hints: bytes = b""  # packed (wire.hints): how many hints which node keeps for which
 
 
 class CreateBucket(NamedTuple):
@@ -280,10 +286,12 @@ class Store(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Sent once the replica's disk has it (fsync), or with the reason why it does not."""
+    """Sent once the replica's disk has it (fsync), or with the reason why it does not. commit: the number of
+    a commit that has it, 0 without."""
 
     id: int
     status: int
+    commit: int = 0
 
 
 class Scan(NamedTuple):
@@ -308,11 +316,179 @@ class ScanAnswer(NamedTuple):
     end: bytes
 
 
+class StoreHint(NamedTuple):
+    """Keep a record for the owner `target`, who cannot take it now; answered with Stored. generation: how
+    often the (partition, n) was reaped, as far as the sender knows. needed: the write counts on it."""
+
+    id: int
+    ring: int
+    slot: bytes
+    key: bytes
+    record: bytes
+    target: str
+    generation: int
+    needed: bool
+
+
+class HandOver(NamedTuple):
+    """A hint for the one it was kept for: like Store, but refused when it is older than the last reaping of
+    its (partition, n). Answered with Stored."""
+
+    id: int
+    ring: int
+    slot: bytes
+    key: bytes
+    record: bytes
+    generation: int
+
+
+class Recall(NamedTuple):
+    """Do you know this write?"""
+
+    id: int
+    ring: int
+    slot: bytes
+    request: bytes
+
+
+class Recalled(NamedTuple):
+    """actor, counter: the dot of the write, b"" and 0 if it is not known. record: the replica's, if it is,
+    on its disk."""
+
+    id: int
+    status: int
+    actor: bytes
+    counter: int
+    record: bytes
+
+
 STATUS_OK = 0
 STATUS_RING = 1  # another ring, or a member is joining; nothing was done
 STATUS_OVERLOADED = 2  # a bound was reached; nothing was done
 STATUS_STORAGE = 3  # the disk said no, or the record is corrupt
 STATUS_REFUSED = 4  # the record contradicts ours (one dot, two values) or is malformed
+STATUS_WEAK = 5  # the record of a copy that is not complete again yet
+STATUS_REAPED = 6  # older than what was reaped since; it must not come back
+
+
+# ── between nodes: exchanges, reaping, what there is (docs/design/survival.md) ──────────────────────────
+
+
+class Compare(NamedTuple):
+    """Compare a stretch of one (partition, n) of which both are owners: the slots behind `after` up to and
+    with `end` (b"": to the end of the partition). digest: over what the asker has there."""
+
+    id: int
+    ring: int
+    partition: int
+    copies: int
+    after: bytes
+    end: bytes
+    digest: bytes
+
+
+class Compared(NamedTuple):
+    """entries: b"" when the digests are equal, else packed slots and digests of what is here, up to and with
+    `end`. generation: how often the (partition, n) was reaped here."""
+
+    id: int
+    status: int
+    equal: bool
+    entries: bytes
+    end: bytes
+    generation: int
+
+
+class Fetch(NamedTuple):
+    """The records of these slots, with their keys. slots: engine keys, one after another."""
+
+    id: int
+    ring: int
+    slots: bytes
+
+
+class Fetched(NamedTuple):
+    """entries: a row (wire.rows) with two items for each slot, in their order: key and record; two nulls for
+    one that has to be asked for again (corrupt, or too much for one answer), two b"" where there is none."""
+
+    id: int
+    status: int
+    entries: bytes
+
+
+class AskReap(NamedTuple):
+    """May these entries be dropped? candidates: packed (protocol.reaping)."""
+
+    id: int
+    ring: int
+    partition: int
+    copies: int
+    candidates: bytes
+
+
+class Reapable(NamedTuple):
+    """agreed: those of the candidates that may, as far as the answering node is concerned. reason: why not,
+    for people."""
+
+    id: int
+    status: int
+    agreed: bytes
+    reason: str
+
+
+class Reap(NamedTuple):
+    """Drop them; answered with Stored. generation: what it is after this."""
+
+    id: int
+    ring: int
+    partition: int
+    copies: int
+    generation: int
+    agreed: bytes
+
+
+class AskHints(NamedTuple):
+    id: int
+
+
+class HintsHeld(NamedTuple):
+    """hints: packed (wire.hints): what the answering node keeps."""
+
+    id: int
+    hints: bytes
+
+
+class Explain(NamedTuple):
+    """A client's question: what does every owner hold of this key? forwarded, as ever."""
+
+    id: int
+    bucket: str
+    key: bytes
+    budget_ms: int
+    forwarded: bool
+
+
+class Explained(NamedTuple):
+    """report: packed (wire.explanations)."""
+
+    id: int
+    report: bytes
+
+
+class Examine(NamedTuple):
+    """What do you hold under this slot, as a copy and as hints?"""
+
+    id: int
+    ring: int
+    slot: bytes
+
+
+class Examined(NamedTuple):
+    """report: packed (wire.explanations), of one node."""
+
+    id: int
+    status: int
+    report: bytes
 
 
 # ── between nodes: membership over TCP ─────────────────────────────────────────────────────────────────
@@ -458,8 +634,10 @@ class Gossip(NamedTuple):
     gossip: bytes
 
 
-ClientRequest: TypeAlias = Get | GetMany | Put | Delete | ListKeys | AskMembers | CreateBucket | AskBuckets
-ClientAnswer: TypeAlias = Found | FoundMany | Done | Listed | Failed | Members | Buckets
+ClientRequest: TypeAlias = (
+    Get | GetMany | Put | Delete | ListKeys | AskMembers | CreateBucket | AskBuckets | Explain
+)
+ClientAnswer: TypeAlias = Found | FoundMany | Done | Listed | Failed | Members | Buckets | Explained
 PeerMessage: TypeAlias = (
     Read
     | ReadAnswer
@@ -480,6 +658,21 @@ PeerMessage: TypeAlias = (
     | Withdrawn
     | AskFate
     | SwapBuckets
+    | StoreHint
+    | HandOver
+    | Recall
+    | Recalled
+    | Compare
+    | Compared
+    | Fetch
+    | Fetched
+    | AskReap
+    | Reapable
+    | Reap
+    | AskHints
+    | HintsHeld
+    | Examine
+    | Examined
 )
 Datagram: TypeAlias = Ping | Ack | PingRequest | Gossip
 Message: TypeAlias = Hello | Refuse | ClientRequest | ClientAnswer | PeerMessage

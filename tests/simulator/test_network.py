@@ -310,7 +310,7 @@ def test_arrivals_cuts_and_ends_are_in_the_trace() -> None:
     world.kernel.run_for(5)
     told = [line[14:].split(maxsplit=3)[3] for line in world.trace.story(10).splitlines()]
     assert told == [
-        "Stored(id=0, status=0)",
+        "Stored(id=0, status=0, commit=0)",
         "the cable is cut",
         "the cable is whole again",
         "closed: enough",

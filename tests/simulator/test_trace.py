@@ -56,7 +56,7 @@ def test_a_story_tells_who_said_what_to_whom_and_when() -> None:
         (4.0, "n1", "n2", Read(8, 9, b"")),
     )
     assert trace.story(10).splitlines() == [
-        "    1.000000  n1 → n2                  Stored(id=1, status=0)",
+        "    1.000000  n1 → n2                  Stored(id=1, status=0, commit=0)",
         "    2.250000  n1                       info: founded a cluster",
         f"    3.000000  n2 → n1                  ReadAnswer(id=7, status=0, record={'00' * 12}…[20])",
         "    4.000000  n1 → n2                  Read(id=8, ring=9)",

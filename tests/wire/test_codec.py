@@ -48,7 +48,7 @@ def test_messages_come_through_a_frame_equal_and_in_order(sent):
 
 
 def test_a_message_on_the_wire():
-    assert frame(Stored(id=7, status=1)) == b"\0\0\0\x04" + b"\x83\x0f\x07\x01"
+    assert frame(Stored(id=7, status=1)) == b"\0\0\0\x05" + b"\x84\x0f\x07\x01\0"
 
 
 def test_every_message_has_one_number_and_none_is_forgotten():
@@ -74,7 +74,7 @@ def test_a_piece_is_no_message():
 
 def test_a_float_where_an_int_belongs_is_refused():
     with pytest.raises(ProtocolError, match=r"Stored.status must be int, not float"):
-        decode_frame_body(cbor2.dumps([15, 1, 1.0]))
+        decode_frame_body(cbor2.dumps([15, 1, 1.0, 0]))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_float_where_an_int_belongs_is_refused():
 def test_what_is_no_field_is_refused(field):
     """Empty containers, null, undefined, a simple value, a lone break, a float, a negative int, a bool."""
     with pytest.raises(ProtocolError):
-        decode_frame_body(b"\x83\x0f\x01" + field)
+        decode_frame_body(b"\x84\x0f\x01\0" + field)
 
 
 @given(st.binary(max_size=100))

@@ -1,0 +1,51 @@
+"""What a node does by itself, beside the requests of clients: hand over hints, compare copies, reap.
+
+Every such part is a machine with the same verbs, so that the node need not know what it is about. Its own
+requests to other nodes carry ids from `number << ID_BITS` on, by which their answers find their way back to
+it; the coordinator's ids lie below all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from dyno.protocol.outbox import Outbox
+
+ID_BITS: Final = 56
+
+
+class Background(Protocol):
+    """number: 1..255, of this part alone."""
+
+    number: int
+
+    def doors(self) -> Mapping[type, Callable[..., None]]:
+        """Who takes a request of which class: (inbound link, message, now, out)."""
+        ...
+
+    def answer(self, node: str, message: Any, now: float, out: Outbox) -> None:
+        """An answer to a request of this part; one that is late or doubled means nothing."""
+        ...
+
+    def link_up(self, node: str, now: float, out: Outbox) -> None:
+        """A node can be asked now."""
+        ...
+
+    def link_down(self, node: str, now: float, out: Outbox) -> None: ...
+
+    def replan(self, now: float, out: Outbox) -> None:
+        """The ring is another one now."""
+        ...
+
+    def tick(self, now: float, out: Outbox) -> None: ...
+
+    def deadline(self) -> float:
+        """Infinity for none."""
+        ...
+
+
+def part_of(id: int) -> int:
+    """The number of the part that asked under this id; 0: the coordinator."""
+    return id >> ID_BITS

@@ -1,0 +1,53 @@
+"""How often a (partition, n) was reaped here: it only rises, and a restart knows it."""
+
+from __future__ import annotations
+
+from dyno.causality.mint import Minter
+from dyno.config import Config
+from dyno.placement.hashing import slot_prefix
+from dyno.protocol.generations import Generations
+from dyno.protocol.outbox import Outbox
+from dyno.protocol.replica import Replica
+from dyno.protocol.rows import GENERATIONS
+from dyno.storage.memory import MemoryEngine
+
+HEAD = slot_prefix(b"", 7, 3)
+SLOT = slot_prefix(b"\1" * 8, 7, 3) + bytes(16)
+
+
+def a_replica(engine: MemoryEngine) -> Replica:
+    return Replica(engine=engine, minter=Minter(bytes(8)), config=Config())
+
+
+def commit(replica: Replica, engine: MemoryEngine) -> None:
+    batch = replica.take_batch()
+    assert batch is not None
+    engine.write_batch(batch.writes, batch.meta)
+    replica.committed(0.0, Outbox())
+
+
+def test_what_was_never_reaped_is_at_zero() -> None:
+    assert Generations(a_replica(MemoryEngine())).of(SLOT) == 0
+
+
+def test_a_number_rises_and_survives() -> None:
+    engine = MemoryEngine()
+    replica = a_replica(engine)
+    generations = Generations(replica)
+    batch = generations.rise(HEAD, 2)
+    assert GENERATIONS + HEAD in batch.writes
+    assert generations.of(SLOT) == 2
+    generations.rise(HEAD, 1)  # doubled, or late
+    assert generations.of(SLOT) == 2
+    commit(replica, engine)
+    assert Generations(a_replica(engine)).of(SLOT) == 2
+    assert Generations(a_replica(engine)).of(slot_prefix(b"", 8, 3)) == 0
+
+
+def test_a_damaged_number_is_none() -> None:
+    engine = MemoryEngine()
+    replica = a_replica(engine)
+    Generations(replica).rise(HEAD, 2)
+    commit(replica, engine)
+    engine.corrupt(GENERATIONS + HEAD)
+    assert Generations(a_replica(engine)).of(SLOT) == 0
