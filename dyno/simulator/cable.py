@@ -8,6 +8,7 @@ connection that gives up. A datagram that is lost is lost.
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -41,17 +42,40 @@ class Quality(NamedTuple):
     bytes_per_s: float = BYTES_PER_S
 
 
-class Cable:
-    """held: what connections would carry, while it is cut, as (send, end, what, bytes); None while it is
-    whole."""
+class Waiting(NamedTuple):
+    """Something that a connection could not send yet, with its size in bytes."""
 
-    __slots__ = ("_free_at", "_least", "_narrow", "_plain", "_quality", "_random", "_roll", "_span", "held")
+    send: Callable[[End, Any, int], None]
+    end: End
+    what: Any
+    size: int
+
+
+class Cable:
+    """held: what connections would carry, while it is cut; None while it is whole. queue: what stands in line
+    for a narrow cable. lines: changes whenever that line does not go on as planned. clear: whether what is
+    sent leaves at once."""
+
+    __slots__ = (
+        "_held",
+        "_least",
+        "_plain",
+        "_quality",
+        "_random",
+        "_roll",
+        "_span",
+        "clear",
+        "lines",
+        "narrow",
+        "queue",
+    )
 
     def __init__(self, quality: Quality, random: Random) -> None:
-        self.held: list[tuple[Callable[[End, Any, int], None], End, Any, int]] | None = None
+        self.queue: deque[Waiting] = deque()
+        self.lines = 0
+        self._held: list[Waiting] | None = None
         self._random = random
         self._roll = random.random
-        self._free_at = 0.0
         self.quality = quality
 
     @property
@@ -63,22 +87,29 @@ class Cable:
         self._quality = quality
         self._least, most = quality.latency_s
         self._span = most - self._least
-        self._narrow = quality.bytes_per_s < BYTES_PER_S
-        self._plain = not (quality.spikes or quality.loss or self._narrow)
+        self._plain = not (quality.spikes or quality.loss)
+        self.narrow = quality.bytes_per_s < BYTES_PER_S
+        self.clear = self._held is None and not self.narrow
+
+    @property
+    def held(self) -> list[Waiting] | None:
+        return self._held
+
+    @held.setter
+    def held(self, held: list[Waiting] | None) -> None:
+        self._held = held
+        self.clear = held is None and not self.narrow
 
     # ── connections ──
 
-    def frame_s(self, size: int, now: float) -> float:
-        """Until a frame of a connection is there; infinite when it never gets through."""
+    def frame_s(self) -> float:
+        """Until a frame of a connection that left is there; infinite when it never gets through."""
         seconds = self._least + self._span * self._roll()
-        if self._plain:
-            return seconds
-        return seconds + self._spike_s() + self._queue_s(size, now) + self._again_s(_RETRANSMIT_S)
-
-    def large_s(self, size: int) -> float:
-        """Until a message is there that travels in pieces, between which others find room."""
-        seconds = self._least + self._span * self._roll() + size / self._quality.bytes_per_s
         return seconds if self._plain else seconds + self._spike_s() + self._again_s(_RETRANSMIT_S)
+
+    def transmission_s(self, size: int) -> float:
+        """Until the last byte has left."""
+        return size / self._quality.bytes_per_s
 
     def dial_s(self) -> float:
         """Until the first packet of a connection is there; infinite when it never gets through."""
@@ -87,18 +118,19 @@ class Cable:
 
     # ── datagrams ──
 
-    def datagram_s(self, size: int, now: float) -> list[float]:
+    def datagram_s(self, size: int) -> list[float]:
         """Until it is there, once for every time that it arrives."""
         quality = self._quality
         seconds = self._least + self._span * self._roll()
-        if not (quality.duplicates or quality.strays or not self._plain):
+        if self._plain and not (quality.duplicates or quality.strays or self.narrow):
             return [seconds]
         if quality.loss and self._roll() < quality.loss:
             return []
-        if self._narrow:
-            if self._free_at - now > _QUEUE_S:
+        if self.narrow:
+            ahead_s = self.transmission_s(sum(waiting.size for waiting in self.queue))
+            if ahead_s > _QUEUE_S:
                 return []
-            seconds += self._queue_s(size, now)
+            seconds += ahead_s + self.transmission_s(size)
         arrivals = [seconds + self._spike_s() + self._stray_s()]
         if quality.duplicates and self._roll() < quality.duplicates:
             arrivals.append(seconds + self._spike_s() + self._stray_s())
@@ -115,13 +147,6 @@ class Cable:
     def _stray_s(self) -> float:
         strays = self._quality.strays
         return STRAY_S * self._roll() if strays and self._roll() < strays else 0.0
-
-    def _queue_s(self, size: int, now: float) -> float:
-        """Behind all that waits for a narrow cable already, and its own bytes."""
-        if not self._narrow:
-            return 0.0
-        self._free_at = max(self._free_at, now) + size / self._quality.bytes_per_s
-        return self._free_at - now
 
     def _again_s(self, pause: float) -> float:
         """A packet that is lost is sent again after a pause that doubles."""

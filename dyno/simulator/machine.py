@@ -121,7 +121,7 @@ class Machine:
         self._process.stop()
 
     def kill(self, *, commits: bool | None = None, after_effects: int = 0) -> None:
-        """after_effects: how many more messages, datagrams, links and batches for the disk it still sees to."""
+        """after_effects: how many more messages, datagrams, links and batches for the disk it sees to."""
         assert self._process is not None
         self._process.kill(commits=commits, after_effects=after_effects)
 

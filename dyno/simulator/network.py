@@ -24,7 +24,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dyno.config import CHUNK_BYTES, DATAGRAM_BYTES_MAX
-from dyno.simulator.cable import LATENCY_S, STALL_MAX_S, Cable, Quality
+from dyno.simulator.cable import LATENCY_S, STALL_MAX_S, Cable, Quality, Waiting
 from dyno.wire import datagram as datagrams
 from dyno.wire.codec import LINK
 from dyno.wire.link import LinkCodec
@@ -195,7 +195,7 @@ class Network:
 
     def set_quality(self, source: str, target: str, quality: Quality) -> None:
         self._own[source, target] = quality
-        self._cable(source, target).quality = quality
+        self._requalify_one((source, target), self._cable(source, target))
 
     @property
     def common_quality(self) -> Quality:
@@ -220,6 +220,7 @@ class Network:
         cable = self._cable(source, target)
         if cable.held is None:
             cable.held = []
+            self._line_up(cable, list(cable.queue))
             self._trace.note(self._kernel.now, source, target, "the cable is cut")
 
     def heal(self, source: str, target: str) -> None:
@@ -231,7 +232,7 @@ class Network:
             for send, end, what, size in held:
                 end.unsent_bytes = 0
                 end.stalls += end.stalls % 2
-                send(end, what, size)
+                self._send(end, send, what, size)
 
     def drop(self, one: str, other: str) -> None:
         """Break every connection between two machines; both sides hear of it now."""
@@ -320,7 +321,7 @@ class Network:
                 self._flush_large(end, messages)
                 return
             size += bytes_
-        if end.cable.held is None:
+        if end.cable.clear:
             self._send_frame(end, messages, size)
         else:
             self._send(end, self._send_frame, messages, size)
@@ -332,7 +333,10 @@ class Network:
         for message in messages:
             size = _size(message)
             if size > CHUNK_BYTES:
-                self._send(end, self._send_large, [message], size)
+                if end.cable.held is None:
+                    self._send_large(end, [message], size)  # nothing stands in line behind it
+                else:
+                    self._send(end, self._send_large, [message], size)
 
     def close(self, end: End, reason: str) -> None:
         """The owner of an end is done with it; the other end hears of it. Idempotent."""
@@ -341,12 +345,33 @@ class Network:
             self._send(end, self._send_close, reason, 0)
 
     def _send(self, end: End, send: Callable[[End, Any, int], None], what: object, size: int) -> None:
-        held = end.cable.held
-        if held is None:
+        cable = end.cable
+        if cable.clear:
             send(end, what, size)
+        elif cable.held is not None:
+            self._hold_back(cable.held, Waiting(send, end, what, size))
+        else:
+            cable.queue.append(Waiting(send, end, what, size))
+            if len(cable.queue) == 1:
+                self._transmit(cable)
+
+    def _transmit(self, cable: Cable) -> None:
+        """The first in line before a narrow cable begins to leave."""
+        seconds = cable.transmission_s(cable.queue[0].size)
+        self._kernel.after(seconds, self._transmitted, cable, cable.lines)
+
+    def _transmitted(self, cable: Cable, line: int) -> None:
+        if cable.lines != line:
             return
-        held.append((send, end, what, size))
-        end.unsent_bytes += size
+        send, end, what, size = cable.queue.popleft()
+        send(end, what, size)
+        if cable.queue:
+            self._transmit(cable)
+
+    def _hold_back(self, held: list[Waiting], waiting: Waiting) -> None:
+        end = waiting.end
+        held.append(waiting)
+        end.unsent_bytes += waiting.size
         if not end.stalls % 2:
             end.stalls += 1
             self._kernel.after(self._stall_max_s, self._stalled, end, end.stalls)
@@ -357,8 +382,8 @@ class Network:
         self._sent += 1
         if self._sent % CODEC_EVERY == 0:
             _check_codec(messages)
-        now, other = self._kernel.now, end.other
-        at = other.next_arrival(now + end.cable.frame_s(size, now))
+        other = end.other
+        at = other.next_arrival(self._kernel.now + end.cable.frame_s())
         if at < math.inf:
             self._kernel.at(at, self._arrive, other, messages, size)
         else:
@@ -368,16 +393,16 @@ class Network:
         self._sent += 1
         if self._sent % CODEC_EVERY == 0:
             _check_codec(messages)
-        other = end.other
-        at = other.next_bulk_arrival(self._kernel.now + end.cable.large_s(size))
+        other, cable = end.other, end.cable
+        at = other.next_bulk_arrival(self._kernel.now + cable.frame_s() + cable.transmission_s(size))
         if at < math.inf:
             self._kernel.at(at, self._arrive, other, messages, size)
         else:
             self._give_up(end)
 
     def _send_close(self, end: End, reason: str, size: int) -> None:
-        now, other = self._kernel.now, end.other
-        at = other.last_arrival(now + end.cable.frame_s(size, now))
+        other = end.other
+        at = other.last_arrival(self._kernel.now + end.cable.frame_s())
         if at < math.inf:
             self._kernel.at(at, self._hang_up, other, reason)
         else:
@@ -426,9 +451,11 @@ class Network:
     def _break(self, end: End, reason: str) -> None:
         """Both sides hear of it now; what was held back for either is dropped."""
         for side in (end, end.other):
-            held = side.cable.held
-            if held:
-                side.cable.held = [waiting for waiting in held if waiting[1] is not side]
+            cable = side.cable
+            if cable.held:
+                cable.held = [waiting for waiting in cable.held if waiting.end is not side]
+            if cable.queue:
+                self._line_up(cable, [waiting for waiting in cable.queue if waiting.end is not side])
         self._hang_up(end, reason)
         self._hang_up(end.other, reason)
 
@@ -456,7 +483,7 @@ class Network:
         if self._sent % CODEC_EVERY == 0:
             decoded = datagrams.decode(cluster, datagrams.encode(cluster, message))
             assert decoded == message, f"{message} came out of the codec as {decoded}"
-        for seconds in cable.datagram_s(DATAGRAM_BYTES_MAX, self._kernel.now):
+        for seconds in cable.datagram_s(DATAGRAM_BYTES_MAX):
             self._kernel.after(seconds, self._datagram, source, target, cluster, message)
 
     def _datagram(self, source: str, target: str, cluster: bytes, message: Datagram) -> None:
@@ -482,7 +509,19 @@ class Network:
 
     def _requalify(self) -> None:
         for way, cable in self._cables.items():
-            cable.quality = self._own.get(way, self._common)
+            self._requalify_one(way, cable)
+
+    def _requalify_one(self, way: tuple[str, str], cable: Cable) -> None:
+        cable.quality = self._own.get(way, self._common)
+        if cable.queue:
+            self._line_up(cable, list(cable.queue))
+
+    def _line_up(self, cable: Cable, line: list[Waiting]) -> None:
+        """A line before a cable begins anew: at once, where it is not narrow any more."""
+        cable.queue.clear()
+        cable.lines += 1
+        for send, end, what, size in line:
+            self._send(end, send, what, size)
 
     def _waits(self, machine: str, action: Callable[..., None], *args: Any) -> bool:
         """Whether a machine's process handles nothing now; the action then waits until it does."""

@@ -155,6 +155,11 @@ class Simulation:
         machine.start()
         return machine
 
+    def scrap(self, name: str) -> None:
+        """The machine is off for good, and its disk with it."""
+        self.cut_power(name)
+        del self.machines[name]
+
     def client(self, *nodes: str, timeout: float = 5.0) -> Client:
         """A client on a machine of its own (client-1, client-2, …) that knows these nodes' addresses."""
         self._clients += 1
@@ -274,6 +279,10 @@ class Simulation:
 
     # ── cables ──
 
+    @property
+    def network(self) -> Network:
+        return self._network
+
     def cut(self, one: str, other: str) -> None:
         """Both directions. Connections stall until `heal`, as TCP's do, and those that have something to say
         give up after `stall_max_s`; dials and datagrams are lost."""
@@ -287,6 +296,9 @@ class Simulation:
     def heal(self, one: str, other: str) -> None:
         self._network.heal(one, other)
         self._network.heal(other, one)
+
+    def heal_one_way(self, source: str, target: str) -> None:
+        self._network.heal(source, target)
 
     def isolate(self, name: str) -> None:
         """Cut a machine off all others that are there now."""
