@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from functools import partial
 from random import Random
+from traceback import extract_tb
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from dyno.config import COPIES, Config
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dyno.simulator.client import Pending
+    from dyno.simulator.machine import Machine
     from dyno.simulator.trace import What
 
 # Of every node, unless somebody asks for others: what takes minutes or days in the field takes seconds.
@@ -46,15 +48,20 @@ KEYS: Final = 36
 WIDE: Final = "wide"  # a bucket with more copies than others, where there are nodes for that
 WIDE_COPIES: Final = 5
 WIDE_EVERY: Final = 4  # one key in so many is in it
+PLAIN: Final = "plain"
+KEY_NAMES: Final = tuple(
+    Key(WIDE if number % WIDE_EVERY == WIDE_EVERY - 1 else PLAIN, f"k{number}") for number in range(KEYS)
+)
 
 LOAD_AFTER_S: Final = 5.0  # goes on so long after the faults have ended
 AGREE_WITHIN_S: Final = 60.0  # of the end of all faults: one ring, all links
 SETTLE_WITHIN_S: Final = 60.0  # of that: owners equal, nothing left
 REPAIR_S: Final = 2.0  # for what the last reads repair
 READ_LIMIT_S: Final = 60.0  # more than any session takes
+CALLS_SHOWN: Final = 6  # of an error's traceback
 LEFT_MAX: Final = 64  # items of a container in a node that nobody wants anything of
 # Caches with a bound of their own, and what a node remembers on purpose.
-_KEPT: Final = ("Ring._recent", "_sound", "_table", "membership")
+_KEPT: Final = ("Ring._recent", "_sound", "_table", "membership", "_patience")
 
 
 class Plan(Protocol):
@@ -79,7 +86,12 @@ class Outcome(NamedTuple):
     faults: Mapping[str, int]
 
 
-def run(
+class Played(NamedTuple):
+    outcome: Outcome
+    history: History
+
+
+def play(
     seed: int,
     *,
     faults: Callable[[Simulation, float], Plan],
@@ -87,25 +99,41 @@ def run(
     hours: float = HOURS,
     holders_lost: int = 0,
     listener: Callable[[float, str, str, What], object] | None = None,
-) -> Outcome:
-    """faults: begins the plan that lasts until a given second. holders_lost: how many holders of one write
-    may lose their disk by it. listener: hears every event."""
+    progress: Callable[[float], object] | None = None,
+) -> Played:
+    """One run. faults: begins the plan that lasts until a given second. holders_lost: how many holders of one
+    write may lose their disk by it. listener: hears every event. progress: told once in a simulated second
+    what share of the load is over."""
     scenario = Scenario(seed, nodes=nodes, listener=listener)
-    plan = faults(scenario.sim, scenario.sim.now + hours * 3600)
-    scenario.load(hours * 3600)
-    plan.end()
-    scenario.load(LOAD_AFTER_S)
-    ending = scenario.settle(holders_lost=holders_lost)
-    history = scenario.history
-    return Outcome(
+    history, seconds = scenario.history, hours * 3600
+    plan = faults(scenario.sim, scenario.sim.now + seconds)
+    try:
+        scenario.load(seconds, progress)
+        plan.end()
+        scenario.load(LOAD_AFTER_S)
+        ending = scenario.settle(holders_lost=holders_lost)
+        violations = checkers.check(history, ending)
+    except Exception as error:  # noqa: BLE001 - a machine of ours gave up, and this seed shows how
+        violations = [Violation("crashed", None, scenario.sim.now, _where(error))]
+    outcome = Outcome(
         seed,
         scenario.sim.digest(),
-        tuple(checkers.check(history, ending)),
+        tuple(violations),
         len(history.operations),
         sum(one.writes and one.acknowledged for one in history.operations),
         scenario.sim.now,
         dict(plan.counts),
     )
+    return Played(outcome, history)
+
+
+def _where(error: Exception) -> str:
+    """The error and the calls that led to it, in one line."""
+    calls = "; ".join(
+        f"{frame.filename.rpartition('/dyno/')[2]}:{frame.lineno} {frame.name}"
+        for frame in extract_tb(error.__traceback__)[-CALLS_SHOWN:]
+    )
+    return f"{type(error).__name__}: {error} (in {calls})"
 
 
 class Scenario:
@@ -125,11 +153,8 @@ class Scenario:
         names = list(self.sim.machines)
         self._judge = self.sim.client(*names)
         self._judge.create_bucket(WIDE, n=WIDE_COPIES)
-        self.keys = [
-            Key(WIDE if number % WIDE_EVERY == WIDE_EVERY - 1 else "plain", f"k{number}")
-            for number in range(KEYS)
-        ]
-        copies = {"plain": min(COPIES, nodes), WIDE: min(WIDE_COPIES, nodes)}
+        self.keys = KEY_NAMES
+        copies = {PLAIN: min(COPIES, nodes), WIDE: min(WIDE_COPIES, nodes)}
         membership = self.sim.machines[names[0]].node.membership
         self.history = History(cluster=membership.cluster, copies=copies)
         ring = Ring(
@@ -138,7 +163,7 @@ class Scenario:
             partitions=membership.partitions,
             fingerprint=membership.fingerprint,
         )
-        copies_of = {"plain": COPIES, WIDE: WIDE_COPIES}
+        copies_of = {PLAIN: COPIES, WIDE: WIDE_COPIES}
         self._plans = {
             key: ring.plan(key.bucket, key.key.encode(), copies_of[key.bucket]) for key in self.keys
         }
@@ -153,10 +178,14 @@ class Scenario:
         client = self.sim.client(*self.sim.machines, timeout=TIMEOUT_S)
         return User(client, self.history, self.keys, self._random)
 
-    def load(self, seconds: float) -> None:
-        """Calls come for so long, each from any of the users."""
-        until = self.sim.now + seconds
+    def load(self, seconds: float, progress: Callable[[float], object] | None = None) -> None:
+        """Calls come for so long, each from any of the users. progress: as of `play`."""
+        since = told_at = self.sim.now
+        until = since + seconds
         while True:
+            if progress is not None and self.sim.now >= told_at + 1:
+                told_at = self.sim.now
+                progress((told_at - since) / seconds)
             pause = self._random.expovariate(CALLS_PER_S)
             if self.sim.now + pause > until:
                 self.sim.run_for(until - self.sim.now)
@@ -195,7 +224,7 @@ class Scenario:
 
     def _is_silent(self) -> bool:
         return not any(user.busy for user in self.users) and not any(
-            machine.node.busy for machine in self.sim.machines.values()
+            machine.node.busy for machine in self._running().values()
         )
 
     def _read_all(self) -> dict[Key, Operation]:
@@ -219,7 +248,7 @@ class Scenario:
 
     def _copies(self, slot: bytes) -> dict[str, bytes]:
         copies = {}
-        for name, machine in self.sim.machines.items():
+        for name, machine in self._running().items():
             try:
                 cell = machine.engine.get(slot)
             except CorruptRecord:
@@ -227,12 +256,18 @@ class Scenario:
             copies[name] = b"" if cell is None else record_of(cell)
         return copies
 
+    def _running(self) -> dict[str, Machine]:
+        """Where each node runs, by its name; two machines may have claimed it."""
+        return {machine.birth.name: machine for machine in self.sim.machines.values() if machine.running}
+
     def _left(self) -> list[str]:
-        left = []
-        for name, machine in self.sim.machines.items():
-            if not machine.running:
-                left.append(f"{name} does not run: {machine.ended}")
-                continue
+        running = self._running()
+        left = [
+            f"{machine.birth.name} does not run: {machine.ended}"
+            for machine in self.sim.machines.values()
+            if machine.birth.name not in running
+        ]
+        for name, machine in running.items():
             if machine.node.busy:
                 left.append(f"{name} still works on a client's request")
             for path, length in census(machine.node).items():

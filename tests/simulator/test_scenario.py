@@ -8,7 +8,7 @@ import pytest
 
 from dyno.simulator import checkers
 from dyno.simulator.history import DELETE, GET, NOT_DONE, OK, PUT, UNKNOWN, UPDATE
-from dyno.simulator.scenario import KEYS, Scenario, run
+from dyno.simulator.scenario import KEYS, Scenario, play
 from dyno.wire.messages import Store
 from tests.simulator.mishaps import KINDS, Mishaps
 
@@ -19,20 +19,20 @@ HALF_A_MINUTE = 1 / 120
 
 
 def test_a_run_with_faults_passes_and_tells_what_it_did() -> None:
-    outcome = run(3, faults=Mishaps, hours=HALF_A_MINUTE)
+    outcome, history = play(3, faults=Mishaps, hours=HALF_A_MINUTE)
     assert outcome.violations == ()
     assert outcome.seed == 3
     assert outcome.simulated_s > 35
-    assert outcome.operations > 1500
+    assert outcome.operations == len(history.operations) > 1500
     assert 500 < outcome.acknowledged < outcome.operations
     assert list(outcome.faults) == list(KINDS)
     assert sum(outcome.faults.values()) > 3
 
 
 def test_the_same_seed_is_the_same_run() -> None:
-    first, again = (run(4, faults=Mishaps, hours=HALF_A_MINUTE) for _ in range(2))
+    first, again = (play(4, faults=Mishaps, hours=HALF_A_MINUTE).outcome for _ in range(2))
     assert first == again
-    assert run(5, faults=Mishaps, hours=HALF_A_MINUTE).digest != first.digest
+    assert play(5, faults=Mishaps, hours=HALF_A_MINUTE).outcome.digest != first.digest
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 3])
@@ -44,7 +44,7 @@ def test_a_small_cluster_passes(nodes: int) -> None:
             if nodes > 1:
                 super()._plan()
 
-    assert run(1, faults=Calm, nodes=nodes, hours=HALF_A_MINUTE).violations == ()
+    assert play(1, faults=Calm, nodes=nodes, hours=HALF_A_MINUTE).outcome.violations == ()
 
 
 def test_users_do_everything_that_there_is() -> None:
@@ -104,6 +104,6 @@ def test_what_does_not_run_in_the_end_is_told() -> None:
 
 def test_a_listener_hears_everything() -> None:
     heard: list[What] = []
-    run(9, faults=Mishaps, hours=0.0005, listener=lambda now, source, target, what: heard.append(what))
+    play(9, faults=Mishaps, hours=0.0005, listener=lambda now, source, target, what: heard.append(what))
     assert any(isinstance(what, Store) for what in heard)
     assert any(isinstance(what, str) for what in heard)
