@@ -37,6 +37,7 @@ COMMANDS = {
     "bucket create": "dyno.cli.bucket:create",
     "bucket list": "dyno.cli.bucket:list_",
     "bench": "dyno.cli.bench.command:bench",
+    "simulate": "dyno.cli.simulate.command:simulate",
 }
 GROUPS = {"bucket": "Create buckets with properties of their own, and list them."}
 

@@ -56,4 +56,9 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "dyno bench",
         "dyno bench --workload b --clients 256 --seconds 30",
     ),
+    "simulate": (
+        "dyno simulate",
+        "dyno simulate --seed 7 --story plain/k0",
+        "dyno simulate --seeds 100 --hours 0.02 --nodes 3",
+    ),
 }

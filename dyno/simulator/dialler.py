@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from random import Random
 
     from dyno.config import Config
-    from dyno.simulator.kernel import Kernel
     from dyno.simulator.network import End, Network
     from dyno.wire.messages import Message
 
@@ -33,8 +32,9 @@ class _Peer:
 
 
 class Dialler:
-    """hello: what this node says first. up(address, hello), down(address), refused(address, refuse) and
-    answers(address, messages), which raises ValueError for what is no answer."""
+    """hello: what this node says first. after(seconds, action, …): the process's timers. up(address, hello),
+    down(address), refused(address, refuse) and answers(address, messages), which raises ValueError for what
+    is no answer."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Dialler:
         machine: str,
         hello: Callable[[], Hello],
         config: Config,
-        kernel: Kernel,
+        after: Callable[..., None],
         network: Network,
         random: Random,
         up: Callable[[str, Hello], None],
@@ -53,7 +53,7 @@ class Dialler:
         self._machine = machine
         self._hello = hello
         self._config = config
-        self._kernel = kernel
+        self._after = after
         self._network = network
         self._random = random
         self._up = up
@@ -111,7 +111,7 @@ class Dialler:
                 self._pause(address, peer)
 
         self._network.dial(self._machine, address, on_connected=connected, on_failed=failed)
-        self._kernel.after(self._config.handshake_timeout_s, failed, "no hello in time")
+        self._after(self._config.handshake_timeout_s, failed, "no hello in time")
 
     def _first_messages(self, end: End, messages: Sequence[Message]) -> None:
         address = self._address_of[end]
@@ -163,7 +163,7 @@ class Dialler:
         pause = min(config.reconnect_max_s, config.reconnect_min_s * 2 ** min(peer.failures, 16))
         peer.failures += 1
         peer.attempt += 1
-        self._kernel.after(pause * (0.5 + self._random.random()), self._redial, address, peer, peer.attempt)
+        self._after(pause * (0.5 + self._random.random()), self._redial, address, peer, peer.attempt)
 
     def _redial(self, address: str, peer: _Peer, attempt: int) -> None:
         if peer.attempt == attempt:

@@ -8,14 +8,16 @@ Everything that happens at one instant of one arrival is one turn.
 
 In: a node that was not started, and the machine that it runs on. Out: frames, datagrams and commits. A
 process ends by `stop` (says goodbye, finishes its commits), by `kill` (what is in memory is lost, and of a
-commit under way the dice say whether the disk had it), or by the node's own will. `ended` says why.
+commit under way the dice say whether the disk had it; it may come between any two effects of a turn), or by
+the node's own will. `ended` says why. While it is *paused* it handles nothing: what comes waits in the
+machine's kernel, timers ring late, and the disk finishes what it was given.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dyno.errors import StorageFailed
 from dyno.protocol.outbox import Outbox
@@ -24,7 +26,7 @@ from dyno.storage.engine import StorageBroken, StorageFull
 from dyno.wire.messages import Hello
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from random import Random
 
     from dyno.protocol.node import Node
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from dyno.wire.messages import Datagram, Message, Refuse
 
 COMMIT_S: Final = (0.0005, 0.004)  # least and most that a commit takes
+_TIMER_SLACK_S: Final = 1e-6  # a clock that is not true shows a time a little later than reckoned
 
 
 class _Waiting(NamedTuple):
@@ -48,7 +51,7 @@ class _Waiting(NamedTuple):
 
 
 class Process:
-    """ended: why it is no more, or None while it runs."""
+    """ended: why it is no more, or None while it runs. paused: whether it handles nothing."""
 
     def __init__(
         self,
@@ -62,8 +65,11 @@ class Process:
     ) -> None:
         self.node = node
         self.ended: str | None = None
+        self.paused = False
         self._machine = machine
-        self._name = node.name
+        self._name = machine.name
+        self._clock = machine.clock
+        self._engine = machine.engine
         self._kernel = kernel
         self._network = network
         self._trace = trace
@@ -72,6 +78,9 @@ class Process:
         self._wake_at = math.inf
         self._settling = False
         self._stopping = False
+        self._late: list[tuple[Callable[..., None], tuple[Any, ...]]] = []  # what rang during a pause
+        self._effects_left: int | None = None  # until it is killed
+        self._kill_commits: bool | None = None
         self._committing: Batch | None = None
         self._reading: deque[_Waiting] = deque()
         self._inbound: dict[int, End] = {}
@@ -81,7 +90,7 @@ class Process:
             machine=self._name,
             hello=node.hello,
             config=machine.config,
-            kernel=kernel,
+            after=self._after,
             network=network,
             random=random,
             up=self._link_up,
@@ -94,23 +103,50 @@ class Process:
 
     def start(self) -> None:
         self._network.listen(self._machine.address, self)
-        self.node.start(self._kernel.now, self._out)
+        self.node.start(self._clock.now, self._out)
         self._settle()
 
     def stop(self) -> None:
         """Begin a clean end: no new links, a goodbye, what is on its way to the disk. Ends by itself then."""
+        if self.paused:
+            self._late.append((self.stop, ()))
+            return
         self._network.listen(self._machine.address, None)
         self._stopping = True
-        self.node.stop(self._kernel.now, self._out)
+        self.node.stop(self._clock.now, self._out)
         self._settle()
 
-    def kill(self, *, commits: bool | None = None) -> None:
-        """At once. commits: whether the disk was done with a commit under way and just could not say so any
-        more; None lets the dice decide."""
+    def kill(self, *, commits: bool | None = None, after_effects: int = 0) -> None:
+        """At once, or after so many more effects: messages, datagrams, links, batches that the disk gets.
+        commits: whether the disk was done with a commit under way and just could not say so any more; None
+        lets the dice decide."""
+        if self.ended is not None:
+            return
+        if after_effects:
+            self._effects_left, self._kill_commits = after_effects, commits
+            return
         done = self._random.random() < 0.5 if commits is None else commits
         if self._committing is not None and done:
             self._write(self._committing)
         self._end("killed")
+
+    def pause(self) -> None:
+        if self.ended is None and not self.paused:
+            self.paused = True
+            self._trace.note(self._kernel.now, self._name, "", "paused")
+            self._network.hold(self._name)
+
+    def resume(self) -> None:
+        """Handle all that came meanwhile, then all timers that should have rung."""
+        if not self.paused:
+            return
+        self.paused = False
+        self._trace.note(self._kernel.now, self._name, "", "goes on")
+        self._network.release(self._name)
+        late, self._late = self._late, []
+        for action, args in late:
+            if self.ended is None:
+                action(*args)
 
     def _end(self, reason: str) -> None:
         if self.ended is None:
@@ -120,6 +156,20 @@ class Process:
             self._dialler.close("the process ended")
             for end in self._number_of:
                 self._network.close(end, "the process ended")
+            if self.paused:
+                self.paused = False
+                self._network.release(self._name)
+
+    # ── its timers ──
+
+    def _after(self, seconds: float, action: Callable[..., None], *args: Any) -> None:
+        self._kernel.after(seconds, self._ring, action, args)
+
+    def _ring(self, action: Callable[..., None], args: tuple[Any, ...]) -> None:
+        if self.paused:
+            self._late.append((action, args))
+        elif self.ended is None:
+            action(*args)
 
     def is_linked(self, address: str) -> bool:
         """Whether an outbound link is up."""
@@ -151,7 +201,7 @@ class Process:
         self._network.flush(end)
 
     def _requests(self, end: End, messages: Sequence[Message]) -> None:
-        number, now, out = self._number_of[end], self._kernel.now, self._out
+        number, now, out = self._number_of[end], self._clock.now, self._out
         receive = self.node.receive if not self._machine.seconds_per_read else self._receive_slowly
         try:
             for message in messages:
@@ -177,16 +227,14 @@ class Process:
             self._read_on()
 
     def _read_on(self) -> None:
-        self._kernel.after(self._machine.seconds_per_read * self._reading[0].records, self._read_next)
+        self._after(self._machine.seconds_per_read * self._reading[0].records, self._read_next)
 
     def _read_next(self) -> None:
-        if self.ended is not None:
-            return
         number, waiting, records, until = self._reading.popleft()
-        message = self.node.read_line.leave(waiting, until, self._kernel.now, records=records)
+        message = self.node.read_line.leave(waiting, until, self._clock.now, records=records)
         if message is not None:
             try:
-                self.node.receive(number, message, self._kernel.now, self._out)
+                self.node.receive(number, message, self._clock.now, self._out)
             except ValueError as error:
                 end = self._inbound.get(number)
                 if end is not None:
@@ -204,27 +252,27 @@ class Process:
 
     def receive_datagram(self, source: str, cluster: bytes, message: Datagram) -> None:
         if cluster == self.node.membership.cluster:
-            self.node.receive_datagram(source, message, self._kernel.now, self._out)
+            self.node.receive_datagram(source, message, self._clock.now, self._out)
             self._settle()
 
     # ── outbound links ──
 
     def _link_up(self, address: str, hello: Hello) -> None:
-        self.node.link_up(address, hello, self._kernel.now, self._out)
+        self.node.link_up(address, hello, self._clock.now, self._out)
         self._settle()
 
     def _link_down(self, address: str) -> None:
         if self.ended is None:
-            self.node.link_down(address, self._kernel.now, self._out)
+            self.node.link_down(address, self._clock.now, self._out)
             self._settle()
 
     def _refused(self, address: str, refuse: Refuse) -> None:
-        self.node.refused(address, refuse, self._kernel.now, self._out)
+        self.node.refused(address, refuse, self._clock.now, self._out)
         self._settle()
 
     def _answers(self, address: str, messages: Sequence[Message]) -> None:
         """Raises ValueError for what is no answer."""
-        now, answer, out = self._kernel.now, self.node.answer, self._out
+        now, answer, out = self._clock.now, self.node.answer, self._out
         try:
             for message in messages:
                 answer(address, message, now, out)
@@ -234,21 +282,19 @@ class Process:
     # ── the disk ──
 
     def _commit(self, batch: Batch, took_s: float) -> None:
-        if self.ended is not None:
-            return
         self._committing = None
         error = self._write(batch)
         if error is None:
-            self.node.committed(self._kernel.now, self._out, took_s)
+            self.node.committed(self._clock.now, self._out, took_s)
         elif isinstance(error, StorageFull):
-            self.node.commit_failed(str(error), self._kernel.now, self._out)
+            self.node.commit_failed(str(error), self._clock.now, self._out)
         else:  # what became of the batch nobody knows, so nobody is told anything
             self._out.stop = str(StorageFailed(f"the disk failed, and this node stops: {error}"))
         self._settle()
 
     def _write(self, batch: Batch) -> Exception | None:
         try:
-            self._machine.engine.write_batch(batch.writes, batch.meta)
+            self._engine.write_batch(batch.writes, batch.meta)
         except (StorageFull, StorageBroken) as error:
             return error
         return None
@@ -256,33 +302,45 @@ class Process:
     # ── the end of a turn ──
 
     def _settle(self) -> None:
-        if self._settling:
+        if self._settling or self.ended is not None:
             return  # carrying out something closed a link, of which the node heard: the turn goes on
         self._settling = True
         node, out = self.node, self._out
-        while out:
-            self._deliver()
+        while out and self.ended is None:
+            if self._effects_left is None:
+                self._deliver()
+            else:
+                self._deliver_singly()
         self._settling = False
-        if self._committing is None and (batch := node.take_batch(self._kernel.now)) is not None:
-            self._committing = batch
-            least, most = self._machine.commit_s
-            seconds = least + (most - least) * self._random.random()
-            seconds += self._machine.seconds_per_record * len(batch.writes)
-            self._kernel.after(seconds, self._commit, batch, seconds)
+        if self.ended is not None or (self._committing is None and not self._hand_over()):
+            return
         if out.stop is not None:
             self._end(out.stop)
         elif self._stopping and self._committing is None:
             self._end("stopped")
         else:
-            self._set_alarm()
+            deadline = node.deadline()
+            if deadline is not None and deadline < self._wake_at:
+                self._wake_at = deadline
+                self._kernel.at(self._clock.true_time(deadline), self._wake, deadline)
+
+    def _hand_over(self) -> bool:
+        """The disk gets the next batch, if there is one. Whether this process lives on."""
+        batch = self.node.take_batch(self._clock.now)
+        if batch is None:
+            return True
+        self._committing = batch
+        least, most = self._machine.commit_s
+        seconds = least + (most - least) * self._random.random()
+        seconds += self._machine.seconds_per_record * len(batch.writes)
+        self._after(seconds, self._commit, batch, seconds)
+        return self._effects_left is None or not self._did_one()
 
     def _deliver(self) -> None:
         """Once through the outbox; what it leads to may fill it again."""
-        out, now = self._out, self._kernel.now
+        out = self._out
         if out.events:
-            events, out.events = out.events, []
-            for level, text in events:
-                self._trace.note(now, self._name, "", f"{level}: {text}")
+            self._tell_events()
         if out.disconnect:
             disconnect, out.disconnect = out.disconnect, []
             for address in disconnect:
@@ -299,33 +357,83 @@ class Process:
             for address, message in datagrams:
                 self._network.send_datagram(self._name, address, cluster, message)
 
+    def _tell_events(self) -> None:
+        events, self._out.events = self._out.events, []
+        for level, text in events:
+            self._trace.note(self._kernel.now, self._name, "", f"{level}: {text}")
+
     def _send(self) -> None:
         """Everything for one link goes in one frame; what is for a link that is gone is dropped."""
         out = self._out
         dirty: dict[End, None] = {}
-        replies, out.replies = out.replies, []
-        for number, reply in replies:
-            end = self._inbound.get(number)
-            if end is not None:
-                end.queue.append(reply)
-                dirty[end] = None
-        sends, out.sends = out.sends, []
-        for address, request in sends:
-            end = self._dialler.end_at(address)
-            if end is not None:
-                end.queue.append(request)
-                dirty[end] = None
+        if out.replies:
+            replies, out.replies = out.replies, []
+            for number, reply in replies:
+                end = self._inbound.get(number)
+                if end is not None:
+                    end.queue.append(reply)
+                    dirty[end] = None
+        if out.sends:
+            sends, out.sends = out.sends, []
+            for address, request in sends:
+                end = self._dialler.end_at(address)
+                if end is not None:
+                    end.queue.append(request)
+                    dirty[end] = None
         for end in dirty:
             self._network.flush(end)
 
-    def _set_alarm(self) -> None:
-        deadline = self.node.deadline()
-        if deadline is not None and deadline < self._wake_at:
-            self._wake_at = deadline
-            self._kernel.at(deadline, self._wake, deadline)
-
     def _wake(self, at: float) -> None:
-        if self.ended is None and at == self._wake_at:
-            self._wake_at = math.inf
-            self.node.tick(self._kernel.now, self._out)
-            self._settle()
+        if at != self._wake_at or self.ended is not None:
+            return
+        if self.paused:
+            self._late.append((self._wake, (at,)))
+            return
+        now = self._clock.now
+        if now < at:  # by a rounding, or the clock runs slower since
+            later = max(self._clock.true_time(at), self._kernel.now + _TIMER_SLACK_S)
+            self._kernel.at(later, self._wake, at)
+            return
+        self._wake_at = math.inf
+        self.node.tick(now, self._out)
+        self._settle()
+
+    # ── a turn that it does not survive ──
+
+    def _deliver_singly(self) -> None:
+        """As `_deliver`, one effect after the other, until that which is its last."""
+        self._tell_events()
+        for effect, args in self._effects():
+            effect(*args)
+            if self._did_one():
+                return
+
+    def _effects(self) -> list[tuple[Callable[..., None], tuple[Any, ...]]]:
+        """All of the outbox, which is empty then."""
+        out, cluster = self._out, self.node.membership.cluster
+        effects: list[tuple[Callable[..., None], tuple[Any, ...]]] = [
+            *((self._dialler.disconnect, (address,)) for address in out.disconnect),
+            *((self._dialler.connect, (address,)) for address in out.connect),
+            *((self._send_one, (self._inbound.get(number), reply)) for number, reply in out.replies),
+            *((self._send_one, (self._dialler.end_at(address), ask)) for address, ask in out.sends),
+            *(
+                (self._network.send_datagram, (self._name, address, cluster, message))
+                for address, message in out.datagrams
+            ),
+        ]
+        for done in (out.disconnect, out.connect, out.replies, out.sends, out.datagrams):
+            done.clear()
+        return effects
+
+    def _send_one(self, end: End | None, message: Message) -> None:
+        if end is not None:
+            end.queue.append(message)
+            self._network.flush(end)
+
+    def _did_one(self) -> bool:
+        """Whether that effect was its last."""
+        assert self._effects_left is not None
+        self._effects_left -= 1
+        if self._effects_left == 0:
+            self.kill(commits=self._kill_commits)
+        return self.ended is not None

@@ -5,12 +5,13 @@ BLAKE2b over all of it, which tells two runs apart that differ in a single bit, 
 event, for whoever has to find out why a test failed.
 
 Events are hashed as flat CBOR, many at a time, for that costs about a microsecond each. Only the last
-`kept` are kept for the story.
+`kept` are kept for the story. Whoever has to see all of them as they happen, listens.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -27,12 +28,13 @@ _BYTES_SHOWN: Final = 12
 
 
 class Trace:
-    """kept: how many events the story can tell of."""
+    """kept: how many events the story can tell of. listeners: told of every event, as `note` is."""
 
-    __slots__ = ("_events", "_fields", "_hash", "count")
+    __slots__ = ("_events", "_fields", "_hash", "count", "listeners")
 
     def __init__(self, *, kept: int) -> None:
         self.count = 0
+        self.listeners: list[Callable[[float, str, str, What], object]] = []
         self._events: deque[tuple[float, str, str, What]] = deque(maxlen=kept)
         self._fields: list[object] = []
         self._hash = blake2b(digest_size=_DIGEST_BYTES)
@@ -41,6 +43,8 @@ class Trace:
         """An event at the time at which it took effect: a message when it arrived."""
         self.count += 1
         self._events.append((now, source, target, what))
+        for listen in self.listeners:
+            listen(now, source, target, what)
         fields = self._fields
         if isinstance(what, str):
             fields += (now, source, target, what)
@@ -59,17 +63,17 @@ class Trace:
     def story(self, events: int) -> str:
         """The last so many events, one per line, long bytes cut short."""
         skipped = max(0, len(self._events) - events)
-        lines = [
-            f"{now:12.6f}  {source + ' → ' + target if target else source:<24} {_shown(what)}"
-            for at, (now, source, target, what) in enumerate(self._events)
-            if at >= skipped
-        ]
-        return "\n".join(lines)
+        return "\n".join(line(*event) for at, event in enumerate(self._events) if at >= skipped)
 
     def _hash_fields(self) -> None:
         # Where a row is cut depends on the run alone, so equal runs are cut alike.
         self._hash.update(dumps(self._fields))
         self._fields.clear()
+
+
+def line(now: float, source: str, target: str, what: What) -> str:
+    """An event for people."""
+    return f"{now:12.6f}  {source + ' → ' + target if target else source:<24} {_shown(what)}"
 
 
 def _shown(what: What) -> str:

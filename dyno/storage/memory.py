@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from typing import Self
 
 from dyno.storage.checksum import CHECKSUM_BYTES, seal, unseal
 from dyno.storage.engine import (
@@ -92,9 +93,9 @@ class MemoryEngine(Engine):
         damaged[byte % len(damaged)] ^= 1
         self._records[key] = bytes(damaged)
 
-    def copy(self) -> MemoryEngine:
+    def copy(self) -> Self:
         """All that is committed, damage included, as an engine of its own, neither full nor failing."""
-        other = MemoryEngine()
+        other = type(self)()
         other.commit_number = self.commit_number
         other._records = dict(self._records)
         other._meta = dict(self._meta)

@@ -28,6 +28,7 @@ def test_the_commands_of_this_step() -> None:
         "bucket create",
         "bucket list",
         "bench",
+        "simulate",
     ]
 
 

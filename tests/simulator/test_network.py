@@ -231,7 +231,7 @@ def test_a_cut_holds_connections_up_until_it_is_healed() -> None:
     world.a.send(LARGE)
     world.a.send(SMALL[1])
     world.b.send(SMALL[2])
-    world.kernel.run_for(100)
+    world.kernel.run_for(14)
     assert world.network.cuts() == [("a", "b")]
     assert messages(world.a) == [SMALL[2]]  # the other direction has a cable of its own
     assert not world.b.heard
@@ -249,7 +249,7 @@ def test_an_end_that_closes_behind_a_cut_is_noticed_when_it_is_healed() -> None:
     world.connect()
     world.network.cut("a", "b")
     world.network.close(world.a.ends[0], "died")
-    world.kernel.run_for(100)
+    world.kernel.run_for(14)
     assert not world.b.closed
     world.network.heal("a", "b")
     world.kernel.run_for(10)
