@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES, KEY_BYTES_MAX
+from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES, COPIES_MAX, KEY_BYTES_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import (
     Keyspace,
@@ -105,6 +105,18 @@ class Ring:
                 return False
             _keep(self._sound, slot, key, key)
         return name in self._owners_of(slot)
+
+    def owns(self, slot: bytes, name: str) -> bool:
+        """Whether a node owns what is kept under a slot, or under all slots that begin so. Raises ValueError
+        for one that can be nobody's."""
+        return name in self.owners(slot)
+
+    def owners(self, slot: bytes) -> tuple[str, ...]:
+        """Of a slot, or of all that begin so, in preference order. Raises ValueError for a slot that can be
+        nobody's."""
+        if slot_partition(slot) >= self._keyspace.partitions or not 1 <= slot_copies(slot) <= COPIES_MAX:
+            raise ValueError(f"a slot of partition {slot_partition(slot)} and n={slot_copies(slot)}")
+        return self._owners_of(slot)
 
     def fallbacks(self, slot: bytes) -> tuple[str, ...]:
         """Where the preference list goes on behind the owners: who stands in for them, in order."""

@@ -12,6 +12,7 @@ from dyno.protocol.outbox import Outbox
 from dyno.wire.messages import (
     ALL,
     STATUS_OK,
+    STRICT,
     Delete,
     Done,
     Found,
@@ -123,7 +124,7 @@ def test_a_request_for_others_of_whom_nobody_can_be_reached_is_over_at_once() ->
     at = At(names="abcde")
     for name in "bcde":
         at.cut(name)
-    at.ask(a_put(9, key=not_owned(at)))
+    at.ask(a_put(9, key=not_owned(at), pw=1))
     failure = at.failure()
     assert (failure.message, failure.indeterminate) == ("no owner of the key can be reached", False)
     assert not at.coordinator.busy
@@ -277,7 +278,7 @@ def test_a_request_for_others_is_not_begun_when_too_few_of_them_live() -> None:
     at = At(names="abcde")
     key = not_owned(at)
     at.members.dead = list(at.ring.plan("bucket", key).owners[:2])
-    at.ask(a_get(key=key))
+    at.ask(a_get(key=key)._replace(pr=STRICT))
     assert at.failure().message.startswith("2 owners of the key are needed, 1 of 3 are alive; dead: ")
     assert at.out.sends == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -42,7 +43,9 @@ class Results:
     found_: list[tuple[bytes, list[str]]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
-    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
+    def found(
+        self, record: bytes, answered: list[str], now: float, out: Outbox, fallbacks: Sequence[str] = ()
+    ) -> None:
         self.found_.append((record, answered))
 
     def failed(self, failure: Failure, out: Outbox) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -30,7 +31,7 @@ class Results:
     done_: list[tuple[bytes, list[str]]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
 
-    def done(self, context: bytes, answered: list[str], out: Outbox) -> None:
+    def done(self, context: bytes, answered: list[str], out: Outbox, fallbacks: Sequence[str] = ()) -> None:
         self.done_.append((context, list(answered)))
 
     def failed(self, failure: Failure, out: Outbox) -> None:
@@ -118,16 +119,17 @@ def test_the_disk_at_hand_is_one_of_many() -> None:
     assert writing.sink.done_ == [(b"context", ["b", "c"])]
 
 
-def test_what_comes_after_the_answer_means_nothing() -> None:
+def test_after_the_answer_a_write_goes_on_but_nothing_more_is_said_of_it() -> None:
     writing = Writing(w=1)
+    writing.sent()
     writing.stored("a")
     assert not writing.stored("b")
-    assert not writing.stored("c", STATUS_RING)
-    writing.put.lost("c")
-    writing.sent()
-    writing.put.retry("c", writing.out)
+    assert writing.stored("c", STATUS_RING)
+    writing.put.lost("c", writing.out)
     writing.put.expire(writing.out)
-    assert writing.sent() == ""
+    assert not writing.put.settled
+    writing.stored("c")
+    assert writing.put.settled
     assert len(writing.sink.done_) == 1
     assert not writing.sink.failures
 
@@ -189,7 +191,7 @@ def test_a_node_without_a_link_gets_it_when_the_link_is_up() -> None:
 def test_a_record_whose_answer_was_lost_with_the_link_is_sent_again() -> None:
     writing = Writing(w=3)
     writing.sent()
-    writing.put.lost("b")
+    writing.put.lost("b", writing.out)
     writing.put.retry("b", writing.out)
     assert writing.sent() == "b"
 
@@ -200,7 +202,7 @@ def test_who_has_answered_gets_nothing_again() -> None:
     writing.stored("b")
     writing.stored("c", STATUS_STORAGE)
     for node in "abc":
-        writing.put.lost(node)
+        writing.put.lost(node, writing.out)
         writing.put.retry(node, writing.out)
     assert writing.sent() == ""
 

@@ -68,7 +68,7 @@ def test_a_replica_that_missed_a_delete_is_told_from_the_others(simulate: Simula
     explanation = explain(user)
     assert states(explanation)["n3"] in (-UNREACHABLE, -SILENT)
     views = {report.node: report.views for report in explanation.reports if report.views}
-    assert [view.values for name in ("n1", "n2") for view in views[name]] == [0, 0]
+    assert [views[name][0].values for name in ("n1", "n2")] == [0, 0]
     record = Record.unpack(_record_on(sim, "n3", slot))
     assert record.live
 
@@ -87,6 +87,24 @@ def test_a_node_that_is_cut_off_is_waited_for_no_longer_than_stated(simulate: Si
     sim.heal_all()
     sim.run_for(5.0)
     assert [row.holder for row in hints(user)] == ["n1", "n2", "n3"]
+
+
+def test_a_hint_is_shown_until_it_is_handed_over(simulate: Simulate) -> None:
+    sim = simulate(5)
+    _, owners = slot_of(sim, KEY)
+    gone, asked = owners[0], User(sim, owners[1])
+    sim.machines[gone].kill()
+    asked.put(KEY, b"\x01")
+    explanation = explain(asked)
+    keepers = {r.node: r.views[1:] for r in explanation.reports if len(r.views) > 1}
+    assert list(keepers) == list(explanation.fallbacks[:1])
+    ((hint,),) = keepers.values()
+    assert (hint.target, hint.values) == (gone, 1)
+    assert [row for row in hints(asked) if row.target] == [Held(explanation.fallbacks[0], gone, 1)]
+    sim.restart(gone)
+    sim.run_until(lambda: not any(row.target for row in hints(asked)), limit_s=30.0)
+    assert [row for row in hints(asked) if row.target] == []
+    assert states(explain(asked)) == dict.fromkeys(explanation.owners, HELD)
 
 
 def test_a_damaged_copy_is_said_to_be_so(simulate: Simulate) -> None:
