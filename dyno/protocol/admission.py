@@ -9,7 +9,8 @@ two that are joining under one name the higher record wins, for one of them must
 
 The data rule: whoever assents refuses data from then on, until the joiner is seated or gave up; so a joiner
 with everybody's assent takes its place in a cluster that is empty on every member. A member that holds
-data assents only to a directory that sits in its ring already.
+data assents only to whom the ring has room for as it is: a directory that sits there already, or a new one
+that takes over the seat of its name, with the same zone and weight. Nobody's data waits for that one.
 
 Checks under way are bounded by CHECKS_MAX; past it, come again.
 """
@@ -34,7 +35,7 @@ _PINGS = 4  # in one probe timeout, for some get lost
 
 _DATA = (
     "the cluster holds data: until data can move to new nodes, they can only join while it is empty; "
-    "a node that was a member comes back with its own data directory"
+    "a node that was a member comes back under its own name, with its data directory or a new one"
 )
 
 
@@ -157,8 +158,12 @@ class Admission:
 
     def _settle(self, request: _Request, now: float, out: Outbox) -> None:
         """No live process has the name."""
-        if self._roster.refuses_for_data(request.newcomer):
-            self._reject(request, "data", _DATA, out)
+        newcomer = request.newcomer
+        seated = self._roster.table.seated(newcomer.name)
+        if isinstance(request.message, AskJoin) and seated is not None:
+            newcomer = newcomer._replace(seat=seated.seat)  # as it will ask to be admitted
+        if self._roster.refuses_for_data(newcomer):
+            self._reject(request, "data", _DATA if seated is None else _other_place(seated, newcomer), out)
         elif isinstance(request.message, AskJoin):
             self._introduce(request, out)
         else:
@@ -220,3 +225,11 @@ class Admission:
 
     def _reject(self, request: _Request, code: str, text: str, out: Outbox) -> None:
         self._roster.replies(out).append((request.link, Reject(request.message.id, code, text)))
+
+
+def _other_place(seated: Member, newcomer: Member) -> str:
+    return (
+        f"the cluster holds data, so {seated.name} keeps its place in it, with zone {seated.zone!r} and "
+        f"weight {seated.weight}, not zone {newcomer.zone!r} and weight {newcomer.weight}: "
+        f"start it with those it had"
+    )

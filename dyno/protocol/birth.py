@@ -1,7 +1,8 @@
 """From an engine and the user's words to a node that can run.
 
-What a directory is born with never changes: its id, the node's name, zone and weight (until the ring can
-change, other words for them are refused). What it remembers beyond that is the membership's (`identity`).
+What a directory is born with never changes: the node's name, zone and weight (until the ring can change,
+other words for them are refused), and its id, unless it turns out to be an old copy of itself. What
+it remembers beyond that is the membership's (`identity`).
 Every process start draws a new start id.
 
 In: an engine that is open, the words, a Random for all that is drawn. Out: a node, not started yet. Raises
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dyno.causality.dots import START_BYTES
 from dyno.causality.mint import Minter
 from dyno.errors import ConfigurationError
-from dyno.protocol.identity import remembered
+from dyno.protocol.identity import DIRECTORY, FORMER, remembered
 from dyno.protocol.membership import Membership
 from dyno.protocol.node import Node
 from dyno.wire.members import ALIVE, JOINING, Member
@@ -73,6 +74,7 @@ def node_on(engine: Engine, birth: Birth, *, config: Config, random: Random) -> 
             config=config,
             random=random,
             holds_data=holds_data,
+            former=engine.get_meta(FORMER) or b"",
         ),
         engine=engine,
         minter=Minter(start),
@@ -83,13 +85,13 @@ def node_on(engine: Engine, birth: Birth, *, config: Config, random: Random) -> 
 
 
 def _directory_id(engine: Engine, birth: Birth, random: Random) -> bytes:
-    """The id that the directory was born with; checks the words that were fixed then."""
+    """The id of the directory; checks the words that were fixed when it was born."""
     words = {"name": birth.name, "zone": birth.zone, "weight": repr(birth.weight)}
-    directory = engine.get_meta("directory")
+    directory = engine.get_meta(DIRECTORY)
     if directory is None:
         directory = random.randbytes(_ID_BYTES)
         facts = {word: value.encode() for word, value in words.items()}
-        engine.write_batch({}, {"directory": directory, **facts})
+        engine.write_batch({}, {DIRECTORY: directory, **facts})
         return directory
     for word, value in words.items():
         born = (engine.get_meta(word) or b"").decode()

@@ -185,7 +185,7 @@ class Creations:
         if self._stopping or not membership.joined:
             reason = "is stopping" if self._stopping else "has not joined a cluster yet"
             return Failure(Code.RING, f"{register.me} {reason}")
-        if membership.admitting:
+        if membership.letting_in:
             names = ", ".join(membership.joining())
             return Failure(Code.RING, f"creating waits until {names} has joined the cluster")
         if name in self._under_way or (held is not None and not register.is_abandoned(held)):
@@ -241,7 +241,7 @@ class Creations:
 
     def _advance(self, creation: Creation, now: float, out: Outbox) -> None:
         register = self._register
-        if register.membership.admitting or register.members() != creation.members:
+        if register.membership.letting_in or register.members() != creation.members:
             self._withdraw(creation, Failure(Code.RING, "the members changed meanwhile"), out)
         elif creation.phase is Phase.LOOKING:
             creation.phase = Phase.RESERVING

@@ -162,7 +162,7 @@ class Reservations:
         membership = register.membership
         if not membership.joined or membership.fingerprint != ring or register.is_abandoned(entry):
             return BUSY, f"{register.me} sees another ring"
-        if membership.admitting:
+        if membership.letting_in:
             return BUSY, f"{register.me} is letting {', '.join(membership.joining())} in"
         if held is not None and held.is_created:
             return BUSY, f"{register.me} knows bucket {entry.name!r} as created"

@@ -22,6 +22,7 @@ from dyno.errors import Code, InvalidRequest
 from dyno.placement.hashing import slot_bucket
 from dyno.protocol.patience import Patience
 from dyno.protocol.read_groups import Groups
+from dyno.protocol.recovery import SOUND
 from dyno.protocol.sink import Failure, LinkSink, invalid
 from dyno.wire.messages import (
     GET_MANY_KEYS_MAX,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from dyno.protocol.overload import ReadLine
     from dyno.protocol.peers import Peers
     from dyno.protocol.planner import Planner
+    from dyno.protocol.recovery import Weakness
     from dyno.protocol.replica import Replica
 
 _new = tuple.__new__  # half the price of calling the class of a named tuple
@@ -53,7 +55,8 @@ Singly: TypeAlias = Callable[[int, Get, str, float, "Outbox"], None]
 
 class BulkReads:
     """All reads of one node that are still plain. read_line: before its own disk. singly: takes the others.
-    elsewhere: how many requests are under way there, which count towards `requests_max` as well."""
+    elsewhere: how many requests are under way there, which count towards `requests_max` as well. weakness: of
+    this node's copies; weak ones are not plain."""
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class BulkReads:
         read_line: ReadLine,
         singly: Singly,
         elsewhere: Callable[[], int],
+        weakness: Weakness = SOUND,
     ) -> None:
         self.pending = 0  # keys that are being read
         self.held_bytes = 0  # of the records of this node that wait for those of others
@@ -77,6 +81,7 @@ class BulkReads:
         self._read_line = read_line
         self._singly = singly
         self._elsewhere = elsewhere
+        self._weakness = weakness
         self._patience = Patience(hedge_after_s=config.hedge_after_s, most_s=config.get_timeout_s / 4)
         self._last_id = 0
         self._gathered: list[tuple[int, Get]] = []
@@ -262,12 +267,15 @@ class BulkReads:
 
     def _read_here(self, many: _Many | None, slots: list[bytes]) -> list[bytes | None]:
         """A GetMany makes a node hold no more than fits its answer, by however many rounds it is read."""
-        if many is None:
-            return self._replica.read_many(slots, bytes_max=READ_MANY_BYTES_MAX)
-        if many.room <= 0:
+        if many is not None and many.room <= 0:
             return [None] * len(slots)
-        records = self._replica.read_many(slots, bytes_max=many.room)
-        many.room -= sum(len(record) for record in records if record is not None)
+        room = READ_MANY_BYTES_MAX if many is None else many.room
+        records = self._replica.read_many(slots, bytes_max=room)
+        if self._weakness.doubtful:
+            is_weak = self._weakness.is_weak
+            records = [None if is_weak(s) else r for s, r in zip(slots, records, strict=True)]
+        if many is not None:
+            many.room -= sum(len(record) for record in records if record is not None)
         return records
 
     def _room(self) -> int:

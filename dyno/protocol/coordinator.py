@@ -17,6 +17,7 @@ from dyno.protocol.forward import Forwarding
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.planner import Intent
 from dyno.protocol.reads import Reads
+from dyno.protocol.recovery import SOUND
 from dyno.protocol.replica import Refusal
 from dyno.protocol.sink import Failure, LinkSink, invalid, overloaded
 from dyno.protocol.substitute import Substitute
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.peers import Peers
     from dyno.protocol.planner import Planner
+    from dyno.protocol.recovery import Weakness
     from dyno.protocol.replica import Replica
     from dyno.protocol.ring import Plan, Ring
     from dyno.protocol.sink import Sink
@@ -71,6 +73,7 @@ class Coordinator:
         hints: Hints,
         spares: Spares,
         read_line: ReadLine | None = None,
+        weakness: Weakness = SOUND,
     ) -> None:
         self.reads = Reads(
             me=me,
@@ -79,6 +82,7 @@ class Coordinator:
             peers=peers,
             planner=planner,
             read_line=ReadLine(config) if read_line is None else read_line,
+            weakness=weakness,
             hints=hints,
         )
         self.writes = Writes(

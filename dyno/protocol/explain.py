@@ -55,8 +55,8 @@ EXPLAINS_MAX: Final = 64  # under way at once on one node
 
 class Examiner:
     """What this node holds under a slot. kept: the hints for a slot, as (for whom, packed record or None for
-    a damaged one). weak: whether the copy of a slot's (partition, n) is not complete again yet. compared_s:
-    how many seconds ago it was last compared with another owner's, None where that is not known."""
+    a damaged one). weak: whether the copy of a slot's (partition, n) is not complete again yet. compared_at:
+    when it was last compared with another owner's, None where that is not known."""
 
     def __init__(
         self,
@@ -65,13 +65,13 @@ class Examiner:
         replica: Replica,
         kept: Callable[[bytes], Sequence[tuple[str, bytes | None]]] = lambda slot: (),
         weak: Callable[[bytes], bool] = lambda slot: False,
-        compared_s: Callable[[bytes, float], float | None] = lambda slot, now: None,
+        compared_at: Callable[[bytes], float | None] = lambda slot: None,
     ) -> None:
         self._me = me
         self._replica = replica
         self._kept = kept
         self._weak = weak
-        self._compared_s = compared_s
+        self._compared_at = compared_at
 
     def report(self, slot: bytes, now: float) -> Report:
         """Of what is on the disk; what is on its way there nobody was told of yet."""
@@ -80,8 +80,8 @@ class Examiner:
         for _, cell in cells:
             copy = view_of(None if cell is None else record_of(cell))
         hints = [view_of(record, target) for target, record in self._kept(slot)[:HINTS_SHOWN_MAX]]
-        since = self._compared_s(slot, now)
-        compared_ms = 0 if since is None else 1 + int(max(since, 0.0) * 1000)
+        at = self._compared_at(slot)
+        compared_ms = 0 if at is None else 1 + int(max(now - at, 0.0) * 1000)
         return Report(self._me, HEARD, self._weak(slot), compared_ms, (copy, *hints))
 
 

@@ -4,10 +4,13 @@ The node at hand reads its own copy, and R - 1 others are asked; a further owner
 answer, and one more whenever an answer is late (hedged reads: Dean, Barroso, The Tail at Scale, 2013). Where
 too few owners live, can be reached or speak, fallbacks are asked, which answer with what they keep of the key
 as hints; their "nothing" is an answer, too. They count towards R and never towards PR. An overloaded owner is
-no reason to ask them: it would hide what it has. Equal
-bytes are answered without being decoded. Different ones are merged, the merge is answered and sent to those
-that were behind (read repair, Dynamo §5). Owners that were asked but answer after the verdict are compared
-too.
+no reason to ask them: it would hide what it has. An owner that is not complete again yet says so
+(`recovery`): its answer is merged with the others, but counts as a fallback's would, and only where too few
+complete owners are left.
+
+Equal bytes are answered without being decoded. Different ones are merged, the merge is answered and sent to
+those that were behind (read repair, Dynamo §5). Owners that were asked but answer after the verdict are
+compared too.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from dyno.protocol.peers import Peers
 from dyno.protocol.quorum import Tally, Verdict
 from dyno.protocol.replica import Refusal, Replica
 from dyno.protocol.sink import Failure, ReadSink
-from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, STATUS_RING, Read, Scan, Store
+from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, STATUS_RING, STATUS_WEAK, Read, Scan, Store
 
 _RETRY_AFTER_S = 0.1  # where owners are overloaded: they answer at once, so this is a pause for them
 
@@ -40,6 +43,7 @@ class GetCoordinator:
         "_asked",
         "_dead",
         "_fallbacks",
+        "_incomplete",
         "_key",
         "_late",
         "_me",
@@ -52,6 +56,7 @@ class GetCoordinator:
         "_replica",
         "_sink",
         "_tally",
+        "_weak",
         "answered",
         "began",
         "deadline",
@@ -103,6 +108,8 @@ class GetCoordinator:
         self._patience_s = patience_s
         self._tally = Tally(needed=needed, candidates=len(owners), primaries=primaries)
         self._overloaded = False  # whether an owner said so
+        self._weak: dict[str, bytes] = {}  # answers that do not count yet
+        self._incomplete: dict[str, bool] = {}  # owners whose answers are weak
 
     def start(self, out: Outbox) -> None:
         """Ask the others; `answer` for `me` follows as soon as its own copy is read."""
@@ -116,6 +123,10 @@ class GetCoordinator:
         self._asked[node] = False
         if status == STATUS_OK:
             self._take(node, record, out)
+        elif status == STATUS_WEAK:
+            self._weak[node] = record
+            self._incomplete[node] = True
+            self._tally.cannot(node)
         elif node not in self._owners:
             pass  # a fallback that cannot answer is not asked again
         elif status != STATUS_RING:
@@ -123,7 +134,7 @@ class GetCoordinator:
             self._tally.cannot(node)
         if not self.answered:
             self._judge(now, out)
-        elif status == STATUS_OK:
+        elif status in (STATUS_OK, STATUS_WEAK):
             self._repair(out)
         return status == STATUS_RING and node in self._owners and not self.answered
 
@@ -162,7 +173,12 @@ class GetCoordinator:
             self.answered = True
             self._sink.failed(Failure(Code.RING, "the ring changed during the read"), out)
 
-    def expire(self, out: Outbox) -> None:
+    def expire(self, now: float, out: Outbox) -> None:
+        if self.answered:
+            return
+        if self._weak:
+            self._count_the_weak(out)
+            self._judge(now, out)
         if not self.answered:
             self._fail(out, " in time")
 
@@ -179,7 +195,11 @@ class GetCoordinator:
 
     def _take(self, node: str, record: bytes, out: Outbox) -> None:
         self._answers[node] = record
-        if node in self._owners:
+        self._count(node)
+
+    def _count(self, node: str) -> None:
+        """An owner that is complete counts as a primary, any other node towards R alone."""
+        if node in self._owners and node not in self._incomplete:
             self._tally.did(node)
         else:
             self._tally.stood_in(node)
@@ -236,6 +256,8 @@ class GetCoordinator:
         return Read(self.id, self.ring, self.slot)
 
     def _judge(self, now: float, out: Outbox) -> None:
+        if self._weak and self._sound_left() < self._needed:
+            self._count_the_weak(out)
         if self._fallbacks:
             self._tally.may_stand_in = self._may_stand_in()
         verdict = self._tally.verdict
@@ -246,6 +268,19 @@ class GetCoordinator:
             self._fail(out, "")
         else:
             self._ask_more(out)
+
+    def _sound_left(self) -> int:
+        """How many owners have answered, or may, that are complete."""
+        return len(self._tally.yes) + sum(
+            self._asked.get(node, False) or (self._may_be_asked(node) and self._peers.can_ask(node))
+            for node in self._owners
+        )
+
+    def _count_the_weak(self, out: Outbox) -> None:
+        """Too few others can answer."""
+        weak, self._weak = self._weak, {}
+        for node, record in weak.items():
+            self._take(node, record, out)
 
     def _may_stand_in(self) -> int:
         """How many fallbacks more may answer."""
@@ -258,7 +293,10 @@ class GetCoordinator:
             text = f"the copies on {', '.join(self._answers)} contradict each other"
             self._sink.failed(Failure(Code.STORAGE, text, self._needed), out)
             return
-        self._sink.found(merged, list(self._answers), now, out, self._tally.stand_ins)
+        stand_ins = self._tally.stand_ins
+        if self._incomplete:
+            stand_ins = [node for node in stand_ins if node not in self._owners]
+        self._sink.found(merged, list(self._answers), now, out, stand_ins)
         self._spread(merged, out)
 
     def _fail(self, out: Outbox, how: str) -> None:
@@ -266,6 +304,8 @@ class GetCoordinator:
         nodes = tuple(self._answers)
         silent = ", ".join(name for name in self._owners if name not in self._answers)
         text = f"{len(nodes)} of {self._needed} needed nodes answered the read{how}; no answer from {silent}"
+        if self._incomplete:
+            text += f"; not complete again yet: {', '.join(self._incomplete)}"
         if self._overloaded:
             text += ", some of which are overloaded"
             failure = Failure(Code.OVERLOADED, text, self._needed, nodes, retry_after_s=_RETRY_AFTER_S)
@@ -275,12 +315,13 @@ class GetCoordinator:
 
     def _merged(self, out: Outbox) -> bytes | None:
         """One record out of all answers; None where a dot has two values (already reported)."""
-        first, *others = self._answers.values()
+        answers = self._answers | self._weak if self._weak else self._answers
+        first, *others = answers.values()
         if all(other == first for other in others):
             return first
         merged: Record | None = None
         try:
-            for packed in self._answers.values():
+            for packed in answers.values():
                 if packed:
                     record = Record.unpack(packed)
                     merged = record if merged is None else merged.merge(record)
@@ -298,10 +339,10 @@ class GetCoordinator:
     def _spread(self, merged: bytes, out: Outbox) -> None:
         """Read repair: send the merge to those whose answer was behind it. No answer is wanted. Fallbacks
         keep what they were given."""
-        for node, record in self._answers.items():
+        for node, record in (*self._answers.items(), *self._weak.items()):
             if record == merged or node not in self._owners:
                 continue
-            self._answers[node] = merged
+            (self._answers if node in self._answers else self._weak)[node] = merged
             if node == self._me:
                 try:
                     self._replica.merge(self.slot, self._key, merged)

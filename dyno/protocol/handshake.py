@@ -23,9 +23,11 @@ class Self(NamedTuple):
     start: bytes
     cluster: bytes
     partitions: int
+    commit: int = 0  # the number of its last
 
 
-def hello_of(me: Self) -> Hello:
+def hello_of(me: Self, *, seen: int = 0) -> Hello:
+    """seen: the highest commit number known of the other side's directory from before its present start."""
     return Hello(
         PROTOCOL_LOW,
         PROTOCOL_VERSION,
@@ -36,6 +38,8 @@ def hello_of(me: Self) -> Hello:
         me.directory,
         me.start,
         "",
+        me.commit,
+        seen,
     )
 
 

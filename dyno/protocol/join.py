@@ -2,14 +2,17 @@
 
     ASKING       AskJoin to every seed, again and again     Introduce → ADMITTING
                                                             Reject name, data → STOPPED
-    ADMITTING    Admit to every member known, dead ones     all assented → SEATED
-                 too, and to all that they know of          Reject name, data → WITHDRAWING
+    ADMITTING    Admit to every member known, and to all    all assented → SEATED
+                 that they know of                          Reject name, data → WITHDRAWING
     WITHDRAWING  tell all that were asked                   told, or tired of it → STOPPED
 
 Whoever assents takes no data until the joiner is seated, so the cluster is empty everywhere at that moment;
 and a node that is not known to the joiner yet is joining itself and must ask a member that names the joiner
 to it. An assent counts for one data directory: a member that lost its own is asked again. What is unanswered
 is repeated, so lost, doubled and late messages do no harm; every answer of one round carries its id.
+
+Dead members have to assent as well, but for one that takes over the seat of its own name: that leaves the
+ring as it is, so the cluster may hold data and go on. It *inherits* what it does not have, and knows it.
 
 In go the answers of outbound links and the time; out go requests, and what a restart must know.
 """
@@ -20,9 +23,10 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from dyno.config import PARTITIONS_MAX
-from dyno.protocol.identity import CLUSTER_ID_BYTES, remember_stamp
+from dyno.protocol.identity import CLUSTER_ID_BYTES, remember_loss, remember_stamp
+from dyno.protocol.member_table import same_place
 from dyno.protocol.roster import COUNT_MAX
-from dyno.wire.members import ALIVE, JOINING, LEAVING, LEFT, LIVENESS_NAMES, NORMAL, Member, pack_member
+from dyno.wire.members import ALIVE, DEAD, JOINING, LEAVING, LEFT, LIVENESS_NAMES, NORMAL, Member, pack_member
 from dyno.wire.messages import Admit, AskJoin, Assent, Introduce, PushPull, Reject
 
 if TYPE_CHECKING:
@@ -60,6 +64,7 @@ class Joiner:
         self._assented: dict[str, bytes] = {}  # name to data directory
         # name to address and data directory, in the present repetition
         self._asked: dict[str, tuple[str, bytes]] = {}
+        self._held: Member | None = None  # who had this name's seat last
         self._told: dict[str, bool] = {}  # address that ever got an Admit; True once it knows we gave up
         self._waiting_for = ""
         self._reason = ""
@@ -99,8 +104,7 @@ class Joiner:
             )
             return
         roster.cluster, roster.partitions = answer.cluster, answer.partitions
-        for member in members:
-            roster.hear(member, now, out, admitted=True)
+        self._hear(members, now, out)
         stamp = max(roster.me.stamp, roster.claimed_stamp, answer.stamp)
         roster.become(roster.me._replace(stamp=stamp + 1, seat=answer.seat or roster.me.seat))
         roster.active = True
@@ -114,8 +118,7 @@ class Joiner:
         members = self._roster.unpack(answer.members, "a member that assents", out)
         if not members:
             return
-        for member in members:
-            self._roster.hear(member, now, out, admitted=True)
+        self._hear(members, now, out)
         self._assented[members[0].name] = members[0].directory
 
     def rejected(self, answer: Reject, now: float, out: Outbox) -> None:
@@ -179,6 +182,14 @@ class Joiner:
 
     # ── inside ──
 
+    def _hear(self, members: list[Member], now: float, out: Outbox) -> None:
+        roster = self._roster
+        for member in members:
+            sits = member.name == roster.me.name and member.state in (NORMAL, LEAVING)
+            if sits and (self._held is None or member.order() > self._held.order()):
+                self._held = member
+            roster.hear(member, now, out, admitted=True)
+
     def _repeat(self, now: float, out: Outbox) -> None:
         self._round_at = now + self._pause_s()
         self._rounds += 1
@@ -219,7 +230,10 @@ class Joiner:
 
     def _missing(self) -> list[Member]:
         """Whose assent is still wanted."""
-        return [m for m in self._others() if self._assented.get(m.name) != m.directory]
+        others = self._others()
+        if self._held is not None and same_place(self._held, self._roster.me):
+            others = [member for member in others if member.liveness != DEAD]
+        return [m for m in others if self._assented.get(m.name) != m.directory]
 
     def _say_who_is_missing(self, out: Outbox) -> None:
         names = sorted(
@@ -234,6 +248,9 @@ class Joiner:
     def _take_seat(self, out: Outbox) -> None:
         roster = self._roster
         me = roster.me
+        if self._held is not None:
+            roster.inherited = True
+            remember_loss(out)
         roster.become(me._replace(state=NORMAL, incarnation=me.incarnation + 1))
         self.phase, self._round_at = Phase.SEATED, None
         roster.keep(out)

@@ -30,7 +30,7 @@ from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
 from dyno.protocol.replica import Replica
 from dyno.protocol.sink import Failure, ListSink, ReadSink
-from dyno.wire.messages import STATUS_OK, STATUS_REFUSED, Scan, ScanAnswer
+from dyno.wire.messages import STATUS_OK, STATUS_REFUSED, STATUS_WEAK, Scan, ScanAnswer
 from dyno.wire.pages import DEAD, LIVE, PAGE_KEYS_MAX, UNREADABLE, Entry, pack_keys, unpack_entries
 
 READS_MAX: Final = 32  # of doubtful keys, under way at once for one page
@@ -62,7 +62,7 @@ class ListingCoordinator(GetCoordinator):
     """One page. prefix: what the slots of the bucket in this partition begin with. after, limit: as in
     ListKeys. The other arguments are those of a read."""
 
-    __slots__ = ("_after", "_keys", "_limit", "_list_sink", "_pages", "_read_key")
+    __slots__ = ("_after", "_keys", "_limit", "_list_sink", "_pages", "_read_key", "_weak_pages")
 
     def __init__(
         self,
@@ -99,6 +99,7 @@ class ListingCoordinator(GetCoordinator):
         self._list_sink = sink
         self._read_key = read_key
         self._pages: dict[str, Page] = {}
+        self._weak_pages: dict[str, Page] = {}  # of owners that are not complete again yet
         self._keys: dict[bytes, bytes] = {}  # hash → key, once a page has anything unreadable
 
     def scanned(self, node: str, answer: ScanAnswer, now: float, out: Outbox) -> bool:
@@ -106,9 +107,10 @@ class ListingCoordinator(GetCoordinator):
         if self.answered:
             return False
         status = answer.status
-        if status == STATUS_OK and self._asked.get(node):
+        if status in (STATUS_OK, STATUS_WEAK) and self._asked.get(node):
+            pages = self._pages if status == STATUS_OK else self._weak_pages
             try:
-                self._pages[node] = self._page(answer)
+                pages[node] = self._page(answer)
             except ValueError as error:
                 out.events.append(("error", f"{node} sent a page of keys that is none: {error}"))
                 status = STATUS_REFUSED
@@ -134,6 +136,8 @@ class ListingCoordinator(GetCoordinator):
 
     def _take(self, node: str, record: bytes, out: Outbox) -> None:
         """A page counts once all that is unreadable in it has a key, be it from a page that came later."""
+        if node in self._weak_pages:
+            self._pages[node] = self._weak_pages.pop(node)
         if any(page.damaged for page in self._pages.values()):
             for page in self._pages.values():
                 self._keys.update((entry.hash, entry.key) for entry in page.entries if entry.key)
@@ -141,7 +145,7 @@ class ListingCoordinator(GetCoordinator):
             lost = [hash for hash in page.damaged if hash not in self._keys]
             if not lost:
                 self._answers[name] = record
-                self._tally.did(name)
+                self._count(name)
             else:
                 self._tally.cannot(name)
                 if name == node:

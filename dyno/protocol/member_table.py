@@ -6,8 +6,9 @@ record by `Member.order()`, and a candidate that is not above the seated record 
 tables form a lattice, and a join that came to nothing never took anybody's seat away.
 
 In go records; out come the ring (all seated members, dead ones too), its fingerprint, and whether anybody
-is about to join. A joining record is taken in only where it was *admitted* (its process asked this very
-node); others may then bring newer ones of the same process start. Names are bounded by `members_max`.
+is about to join, or to *take over* a seat that is there already, which changes the ring in nothing but a
+directory id. A joining record is taken in only where it was *admitted* (its process asked this very node);
+others may then bring newer ones of the same process start. Names are bounded by `members_max`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _FINGERPRINT_BITS = 63
 class MemberTable:
     """version: grows with every change. facts_version: with every change beyond liveness and incarnation,
     which is what a restart must remember. ring_version: when the ring's members, their seats, zones,
-    weights, directories or addresses change. pending: how many candidates are joining."""
+    weights, directories or addresses change. joining: how many candidates are; pending: how many of them
+    would change the ring."""
 
     __slots__ = (
         "_candidates",
@@ -40,6 +42,7 @@ class MemberTable:
         "_view",
         "_view_version",
         "facts_version",
+        "joining",
         "pending",
         "ring_version",
         "version",
@@ -57,6 +60,7 @@ class MemberTable:
         self.version = 0
         self.facts_version = 0
         self.ring_version = 0
+        self.joining = 0
         self.pending = 0
 
     def merge(self, record: Member, *, admitted: bool = False) -> bool:
@@ -91,6 +95,11 @@ class MemberTable:
             if record is not None and record.start == start:
                 return record
         return None
+
+    def takes_over(self, newcomer: Member) -> bool:
+        """Whether a joiner asks for exactly the place that its name has."""
+        seated = self._seated.get(newcomer.name)
+        return seated is not None and same_place(seated, newcomer)
 
     def highest_stamp(self, name: str) -> int:
         """The highest start stamp known for a name, 0 when it is unknown."""
@@ -151,8 +160,9 @@ class MemberTable:
         candidate = self._candidates.get(record.name)
         if candidate is not None and candidate.order() <= record.order():
             del self._candidates[record.name]
-            self.pending -= candidate.state == JOINING
         self._seated[record.name] = record
+        if candidate is not None:
+            self._count_joiners()
         self._note(record, held)
         if held is None or _place(held) != _place(record):
             self.ring_version += 1
@@ -168,10 +178,15 @@ class MemberTable:
             return False
         if not _above(record, held) or not self._has_room(record.name):
             return False
-        self.pending += (record.state == JOINING) - (held is not None and held.state == JOINING)
         self._candidates[record.name] = record
+        self._count_joiners()
         self._note(record, held)
         return True
+
+    def _count_joiners(self) -> None:
+        joiners = [record for record in self._candidates.values() if record.state == JOINING]
+        self.joining = len(joiners)
+        self.pending = sum(not self.takes_over(joiner) for joiner in joiners)
 
     def _note(self, record: Member, held: Member | None) -> None:
         self.version += 1
@@ -198,6 +213,11 @@ def _above(record: Member, held: Member | None) -> bool:
 
 def _facts(record: Member) -> tuple[object, ...]:
     return record._replace(incarnation=0, liveness=0)
+
+
+def same_place(one: Member, other: Member) -> bool:
+    """Whether the ring places alike with either of them."""
+    return (one.seat, one.zone, one.weight) == (other.seat, other.zone, other.weight)
 
 
 def _place(record: Member) -> tuple[object, ...]:

@@ -53,7 +53,8 @@ class Membership:
     """me: this process: name, directory, fresh start id, address; its stamp is the one last kept. seat, zone
     and weight count only when the directory has no seat yet. cluster, known: as remembered (identity.py),
     b"" and empty for a new directory. partitions: of the cluster, or of the one to found. seeds: addresses
-    given to join by. holds_data: whether this node stores a record or has one on its way to the disk.
+    given to join by. holds_data: whether this node stores a record or has one on its way to the disk. former:
+    the id that this directory had before it got the present one, b"" for none.
 
     table: every record. joined: whether this node has a seat and may serve."""
 
@@ -68,6 +69,7 @@ class Membership:
         config: Config,
         random: Random,
         holds_data: Callable[[], bool],
+        former: bytes = b"",
     ) -> None:
         self.joined = False
         self.table = MemberTable(members_max=config.members_max)
@@ -87,7 +89,7 @@ class Membership:
         )
         self._admission = Admission(roster=self._roster, prober=self._prober, config=config)
         self._roster.seeds = list(seeds)
-        self._seat_kept = self._load(known)
+        self._seat_kept = self._load(known, (me.directory, former) if former else (me.directory,))
         self._joiner: Joiner | None = None
         self._gossip_at = 0.0  # counts while there is something to gossip
         self._push_pull_at: float | None = None
@@ -129,8 +131,23 @@ class Membership:
 
     @property
     def admitting(self) -> bool:
-        """Somebody is joining: no data may be taken in."""
+        """Somebody is joining who would change the ring: no data may be taken in."""
         return self.table.pending > 0
+
+    @property
+    def letting_in(self) -> bool:
+        """Somebody is joining, be it to take over the seat of its name."""
+        return self.table.joining > 0
+
+    @property
+    def inherited(self) -> bool:
+        """This start took over the seat of a directory that is no more."""
+        return self._roster.inherited
+
+    @property
+    def replaced(self) -> bool:
+        """Another directory had this node's seat since it served last."""
+        return self._roster.replaced
 
     def joining(self) -> list[str]:
         """Who is joining, by name."""
@@ -289,11 +306,17 @@ class Membership:
         self._settle(now, out)
         roster.stopped = True
 
+    def renew_directory(self, directory: bytes, now: float, out: Outbox) -> None:
+        """The directory has another id, on the disk already."""
+        if not self._roster.stopped:
+            self._roster.renew_directory(directory, out)
+            self._settle(now, out)
+
     # ── three ways to begin ──
 
-    def _load(self, known: Sequence[Member]) -> Member | None:
-        """Take in what is remembered; gives this directory's own seat, if it has one. The others are taken
-        for alive until probing says otherwise: what was written of that is old."""
+    def _load(self, known: Sequence[Member], directories: tuple[bytes, ...]) -> Member | None:
+        """Take in what is remembered; gives this directory's own seat, if it has one under any of its ids.
+        The others are taken for alive until probing says otherwise: what was written of that is old."""
         roster = self._roster
         seat = None
         for record in known:
@@ -301,7 +324,7 @@ class Membership:
                 self.table.merge(record._replace(liveness=ALIVE), admitted=True)
                 continue
             roster.claimed_stamp = max(roster.claimed_stamp, record.stamp)
-            if record.directory == roster.me.directory and record.state not in (JOINING, LEFT):
+            if record.directory in directories and record.state not in (JOINING, LEFT):
                 seat = record
         return seat
 

@@ -29,11 +29,13 @@ from dyno.protocol.buckets import BucketKeeper
 from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import COORDINATED, Coordinator
+from dyno.protocol.exchange import Exchange
 from dyno.protocol.explain import Examiner, Explainer
 from dyno.protocol.foresight import Foresight
 from dyno.protocol.generations import Generations
 from dyno.protocol.handoff import Handoff
 from dyno.protocol.hints import Hints
+from dyno.protocol.lineage import Lineage
 from dyno.protocol.overload import ReadLine, answer_to
 from dyno.protocol.overview import Overview, members_of
 from dyno.protocol.peer_requests import PeerRequests
@@ -51,6 +53,7 @@ from dyno.wire.messages import (
     AskJoin,
     AskMembers,
     Assent,
+    Committed,
     Compared,
     CreateBucket,
     Delete,
@@ -71,6 +74,7 @@ from dyno.wire.messages import (
     Reapable,
     Refuse,
     Reject,
+    Stored,
     SwapBuckets,
     Withdrawn,
 )
@@ -140,6 +144,16 @@ class Node:
             serving=self._buckets.table.serving,
             why_not=self._buckets.why_not,
         )
+        self._lineage = Lineage(
+            remembered=engine.get_meta,
+            membership=self.membership,
+            planner=self._planner,
+            replica=self._replica,
+            peers=self._peers,
+            copies=self._buckets.table.copies,
+            random=random,
+        )
+        self._recovery = self._lineage.recovery
         self.hints = Hints(config=config, replica=self._replica)
         self._generations = Generations(self._replica)
         self._handoff = Handoff(
@@ -157,6 +171,7 @@ class Node:
             membership=self.membership,
             read_line=self.read_line,
             planner=self._planner,
+            weakness=self._recovery,
             hints=self.hints,
             spares=Spares(
                 hints=self.hints,
@@ -175,6 +190,7 @@ class Node:
             singly=self._read_singly,
             read_line=self.read_line,
             elsewhere=lambda: self._coordinator.under_way,
+            weakness=self._recovery,
         )
         self._peer_requests = PeerRequests(
             me=self.name,
@@ -183,13 +199,24 @@ class Node:
             planner=self._planner,
             replica=self._replica,
             copies=self._buckets.table.copies,
+            weakness=self._recovery,
             hints=self.hints,
             handoff=self._handoff,
             generations=self._generations,
         )
         self._foresight = Foresight(me=self.name, planner=self._planner)
+        self._exchanges = Exchange(
+            me=self.name,
+            config=config,
+            planner=self._planner,
+            replica=self._replica,
+            peers=self._peers,
+            recovery=self._recovery,
+            generations=self._generations,
+        )
         self._background: list[Background] = [
             self._handoff,
+            self._exchanges,
             Overview(
                 me=self.name,
                 config=config,
@@ -203,7 +230,13 @@ class Node:
                 membership=self.membership,
                 peers=self._peers,
                 planner=self._planner,
-                examiner=Examiner(me=self.name, replica=self._replica, kept=self.hints.kept),
+                examiner=Examiner(
+                    me=self.name,
+                    replica=self._replica,
+                    kept=self.hints.kept,
+                    weak=self._recovery.is_weak,
+                    compared_at=self._exchanges.compared_at,
+                ),
             ),
         ]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
@@ -250,13 +283,25 @@ class Node:
         """It has joined, and what it is, and of which cluster, is on the disk."""
         return self.membership.joined and not self._replica.facts_wait
 
+    @property
+    def recovering(self) -> bool:
+        """Whether any of its copies may lack something that was acknowledged in its name."""
+        return self._recovery.recovering
+
+    @property
+    def compared_since(self) -> float:
+        """See Exchange."""
+        return self._exchanges.compared_since
+
     # ── links ──
 
-    def hello(self) -> Hello:
-        return handshake.hello_of(self._self())
+    def hello(self, to: Hello | None = None) -> Hello:
+        """to: what it answers."""
+        seen = 0 if to is None else self._lineage.commits.from_before(to)
+        return handshake.hello_of(self._self(), seen=seen)
 
     def accept(self, hello: Hello) -> Refuse | None:
-        """An inbound link begins. None: answer with `hello()`, and its messages are welcome."""
+        """An inbound link begins. None: answer with `hello(hello)`, and its messages are welcome."""
         if not self._claim.free:
             return Refuse("joining", f"{self.name} is looking whether its name is free")
         return handshake.judge(self._self(), hello)
@@ -274,12 +319,10 @@ class Node:
             out.disconnect.append(address)  # a listed address that is our own
             return
         self._refusals.pop(address, None)
+        self._lineage.greeted(address, hello, now, out)
         self.membership.link_up(address, now, out)
         if self._peers.up(hello.name, address):
-            self._coordinator.link_up(hello.name, out)
-            self._buckets.link_up(hello.name, out)
-            for part in self._background:
-                part.link_up(hello.name, now, out)
+            self._found(hello.name, now, out)
         self._settle(now, out)
 
     def refused(self, address: str, refuse: Refuse, now: float, out: Outbox) -> None:
@@ -303,6 +346,7 @@ class Node:
         if not self._claim.free:
             return  # the one that was asked whether it has our name
         self._exchanged_at.pop(address, None)
+        self._lineage.commits.gone(address)
         name = self._peers.down(address)
         self.membership.link_down(address, now, out)
         if name is not None:
@@ -340,6 +384,8 @@ class Node:
         if isinstance(message, _ANSWERS):
             name = self._peers.name_at(address)
             if name is not None:
+                if isinstance(message, Stored) and message.commit:
+                    self._lineage.commits.heard(address, message.commit, now)
                 if _is_about_the_ring(message):
                     self._exchange(name, address, now, out)
                 part = self._part.get(part_of(message.id))
@@ -367,11 +413,16 @@ class Node:
 
     def take_batch(self, now: float | None = None) -> Batch | None:
         """now: when the disk gets it."""
+        if now is not None:
+            self._lineage.take_along(now)
         return self._replica.take_batch(now)
 
     def committed(self, now: float, out: Outbox, took_s: float | None = None) -> None:
         """took_s: how long the disk was at it, so that it is known what may wait for it."""
-        self._replica.committed(now, out, took_s)
+        if self._replica.committed(now, out, took_s):
+            self._lineage.wrote(now, out)
+        if out.meta:
+            self._settle(now, out)
 
     def commit_failed(self, reason: str, now: float, out: Outbox) -> None:
         """The disk refused the batch and all that waits behind it; reads go on."""
@@ -395,6 +446,8 @@ class Node:
         if deadline is not None and deadline <= now:
             self._buckets.tick(now, out)
             self._settle(now, out)
+        if self._lineage.deadline() <= now:
+            self._lineage.tick(now, out)
         for part in self._background:
             if part.deadline() <= now:
                 part.tick(now, out)
@@ -411,8 +464,8 @@ class Node:
         ):
             if at is not None and (earliest is None or at < earliest):
                 earliest = at
-        for part in self._background:
-            at = part.deadline()
+        deadlines = [part.deadline() for part in self._background]
+        for at in (self._lineage.deadline(), *deadlines):
             if at != math.inf and (earliest is None or at < earliest):
                 earliest = at
         return earliest
@@ -430,6 +483,7 @@ class Node:
             Delete: coordinate,
             ListKeys: coordinate,
             **self._peer_requests.doors(),
+            Committed: self._committed_there,
             **{kind: door for part in self._background for kind, door in part.doors().items()},
             AskMembers: self._members,
             AskJoin: join,
@@ -447,11 +501,19 @@ class Node:
     def _self(self) -> handshake.Self:
         membership = self.membership
         me = membership.me
-        return handshake.Self(me.name, me.directory, me.start, membership.cluster, membership.partitions)
+        return handshake.Self(
+            me.name,
+            me.directory,
+            me.start,
+            membership.cluster,
+            membership.partitions,
+            self._replica.commit_number,
+        )
 
     def _settle(self, now: float, out: Outbox) -> None:
         """After anything that may have changed the membership or the buckets: take durable facts along, plan
         anew."""
+        self._lineage.settle(now, out)
         if out.meta or out.durable_sends or out.durable_replies:
             self._buckets.accompany(out)
             self._replica.keep(out)
@@ -462,6 +524,7 @@ class Node:
             return
         self._ring_version = membership.ring_version
         members = membership.ring_members()
+        self._lineage.meet_anew(out)
         if not self._planner.is_planned_with(
             membership.fingerprint
         ):  # else somebody merely moved to another address
@@ -473,18 +536,24 @@ class Node:
             )
             self._bulk_reads.replan(now, out)
             self._coordinator.replan(ring, out)
+            self._recovery.replan()
             for part in self._background:
                 part.replan(now, out)
         lost, found = self._peers.place({m.name: m.address for m in members if m.name != self.name})
         for name in lost:
             self._lost(name, now, out)
         for name in found:
-            self._coordinator.link_up(name, out)
-            self._buckets.link_up(name, out)
-            for part in self._background:
-                part.link_up(name, now, out)
+            self._found(name, now, out)
         if out.durable_sends:  # the table of buckets, behind facts that wait
             self._replica.keep(out)
+
+    def _found(self, name: str, now: float, out: Outbox) -> None:
+        """A node can be asked now, and has said what it knows of this one's commits."""
+        self._recovery.greeted(name)
+        self._coordinator.link_up(name, out)
+        self._buckets.link_up(name, out)
+        for part in self._background:
+            part.link_up(name, now, out)
 
     def _lost(self, name: str, now: float, out: Outbox) -> None:
         """A node that could be asked cannot be asked any more."""
@@ -500,6 +569,9 @@ class Node:
             self._coordinator.replan_bucket(bucket, out)
         for bucket in changed:  # what begins anew here is planned with all of them
             self._bulk_reads.replan_bucket(bucket, now, out)
+        if self._planner.ring is not None:  # there may be another n in use
+            self._recovery.replan()
+            self._exchanges.replan(now, out)
 
     def _bucket_request(self, link: int, message: BucketRequest, now: float, out: Outbox) -> None:
         self._buckets.request(link, message, now, out)
@@ -510,6 +582,9 @@ class Node:
     ) -> None:
         self.membership.receive(link, message, now, out)
         self._settle(now, out)
+
+    def _committed_there(self, link: int, message: Committed, now: float, out: Outbox) -> None:
+        self._lineage.commits.said(message, now)
 
     def _members(self, link: int, message: AskMembers, now: float, out: Outbox) -> None:
         out.replies.append((link, members_of(self.membership, message.id)))

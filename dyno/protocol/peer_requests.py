@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from dyno.config import COPIES, KEY_BYTES_MAX
 from dyno.placement.hashing import BUCKET_IN_SLOT, COPIES_IN_SLOT, PREFIX_BYTES, SLOT_BYTES
 from dyno.protocol.overload import HINTS_ROOM, PEERS_ROOM
+from dyno.protocol.recovery import SOUND
 from dyno.protocol.replica import Refusal
 from dyno.wire.messages import (
     READ_MANY_BYTES_MAX,
@@ -26,6 +27,7 @@ from dyno.wire.messages import (
     STATUS_REAPED,
     STATUS_REFUSED,
     STATUS_RING,
+    STATUS_WEAK,
     HandOver,
     Read,
     ReadAnswer,
@@ -48,11 +50,13 @@ if TYPE_CHECKING:
     from dyno.protocol.membership import Membership
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.planner import Planner
+    from dyno.protocol.recovery import Weakness
     from dyno.protocol.replica import Replica
 
 
 class PeerRequests:
-    """me: this node's name. copies: the n of the buckets that were created, by their ids."""
+    """me: this node's name. copies: the n of the buckets that were created, by their ids. weakness: of its
+    copies."""
 
     def __init__(
         self,
@@ -66,6 +70,7 @@ class PeerRequests:
         hints: Hints,
         handoff: Handoff,
         generations: Generations,
+        weakness: Weakness = SOUND,
     ) -> None:
         self._me = me
         self._config = config
@@ -73,6 +78,7 @@ class PeerRequests:
         self._planner = planner
         self._replica = replica
         self._copies = copies
+        self._weakness = weakness
         self._hints = hints
         self._handoff = handoff
         self._generations = generations
@@ -96,6 +102,9 @@ class PeerRequests:
             out.replies.append((link, ReadManyAnswer(message.id, STATUS_RING, b"")))
             return
         records = self._replica.read_many(slots, bytes_max=READ_MANY_BYTES_MAX)
+        if self._weakness.doubtful:  # weak ones are asked for alone, and then said to be weak
+            is_weak = self._weakness.is_weak
+            records = [None if is_weak(s) else r for s, r in zip(slots, records, strict=True)]
         out.replies.append((link, ReadManyAnswer(message.id, STATUS_OK, pack_row(records))))
 
     def _same_copies(self, slot: bytes) -> bool:
@@ -121,7 +130,7 @@ class PeerRequests:
             out.replies.append((link, ReadAnswer(message.id, refusal.status, b"")))
             return
         if batch is None:
-            out.replies.append((link, ReadAnswer(message.id, STATUS_OK, record)))
+            out.replies.append((link, ReadAnswer(message.id, self._status_of(message.slot), record)))
         elif self._replica.crowded:
             out.replies.append((link, ReadAnswer(message.id, STATUS_OVERLOADED, b"")))
         else:
@@ -131,7 +140,7 @@ class PeerRequests:
         self, link: int, message: Read, record: bytes, status: int, now: float, out: Outbox
     ) -> None:
         if status == STATUS_OK:
-            out.replies.append((link, ReadAnswer(message.id, STATUS_OK, record)))
+            out.replies.append((link, ReadAnswer(message.id, self._status_of(message.slot), record)))
         else:
             self._read(link, message, now, out)  # what never got to the disk was never there
 
@@ -141,9 +150,15 @@ class PeerRequests:
             raise ValueError("a scan that no node asks for")
         if self._planner.is_planned_with(message.ring) and self._same_copies(message.prefix):
             entries, end = self._replica.scan(message.prefix, message.after, message.limit)
-            out.replies.append((link, ScanAnswer(message.id, STATUS_OK, entries, end)))
+            status = self._status_of(message.prefix)
+            out.replies.append((link, ScanAnswer(message.id, status, entries, end)))
         else:
             out.replies.append((link, ScanAnswer(message.id, STATUS_RING, b"", b"")))
+
+    def _status_of(self, slot: bytes) -> int:
+        """With which a copy is answered."""
+        weakness = self._weakness
+        return STATUS_WEAK if weakness.doubtful and weakness.is_weak(slot) else STATUS_OK
 
     def _store(self, link: int, message: Store, now: float, out: Outbox) -> None:
         # Read repair, which nobody waits for, yields to clients.
@@ -235,7 +250,8 @@ class PeerRequests:
 
     def _answer_store(self, link: int, id: int, status: int, now: float, out: Outbox) -> None:
         if id:
-            out.replies.append((link, Stored(id, status)))
+            commit = self._replica.commit_number if status == STATUS_OK else 0
+            out.replies.append((link, Stored(id, status, commit)))
 
 
 def _check_slot(slot: bytes) -> None:

@@ -21,9 +21,10 @@ from dyno.protocol.get import GetCoordinator
 from dyno.protocol.hedges import Hedges
 from dyno.protocol.listing import ListingCoordinator
 from dyno.protocol.planner import Intent
+from dyno.protocol.recovery import SOUND
 from dyno.protocol.replica import Refusal
 from dyno.protocol.sink import Ending, Failure, overloaded
-from dyno.wire.messages import STATUS_OK, ReadAnswer, ScanAnswer
+from dyno.wire.messages import STATUS_OK, STATUS_WEAK, ReadAnswer, ScanAnswer
 from dyno.wire.pages import is_page
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from dyno.protocol.overload import ReadLine
     from dyno.protocol.peers import Peers
     from dyno.protocol.planner import Planner
+    from dyno.protocol.recovery import Weakness
     from dyno.protocol.replica import Batch, Replica
     from dyno.protocol.ring import Plan, Ring
     from dyno.protocol.sink import ListSink, ReadSink
@@ -45,7 +47,7 @@ _TRAILING_MAX = 1000  # reads that are answered but still wait for somebody's co
 
 
 class Reads:
-    """me: this node's name."""
+    """me: this node's name. weakness: of its copies."""
 
     def __init__(
         self,
@@ -57,6 +59,7 @@ class Reads:
         planner: Planner,
         read_line: ReadLine,
         hints: Hints,
+        weakness: Weakness = SOUND,
     ) -> None:
         self._me = me
         self._config = config
@@ -64,6 +67,7 @@ class Reads:
         self._peers = peers
         self._planner = planner
         self._hints = hints
+        self._weakness = weakness
         self._last_id = 0
         self._gets: dict[int, GetCoordinator] = {}
         self._trailing: dict[int, GetCoordinator] = {}
@@ -125,7 +129,7 @@ class Reads:
             get.retry(node, out)
         while self._gets and (get := next(iter(self._gets.values()))).deadline <= now:
             del self._gets[get.id]
-            get.expire(out)
+            get.expire(now, out)
         while self._trailing and (get := next(iter(self._trailing.values()))).deadline <= now:
             del self._trailing[get.id]
 
@@ -190,7 +194,7 @@ class Reads:
             self._answered(get, self._me, refusal.status, b"", now, out)
             return
         if batch is None:
-            self._answered(get, self._me, STATUS_OK, record, now, out)
+            self._answered(get, self._me, self._status_of(get.slot), record, now, out)
         else:
             # Nobody is told of a record before it is on the disk.
             batch.waiters.append(partial(self._own_committed, get, record))
@@ -206,9 +210,13 @@ class Reads:
         self, get: GetCoordinator, record: bytes, status: int, now: float, out: Outbox
     ) -> None:
         if status == STATUS_OK:
-            self._answered(get, self._me, STATUS_OK, record, now, out)
+            self._answered(get, self._me, self._status_of(get.slot), record, now, out)
         else:
             self._read_own(get, now, out)  # what never got to the disk was never there
+
+    def _status_of(self, slot: bytes) -> int:
+        weakness = self._weakness
+        return STATUS_WEAK if weakness.doubtful and weakness.is_weak(slot) else STATUS_OK
 
     def _answered(
         self, get: GetCoordinator, node: str, status: int, record: bytes, now: float, out: Outbox
@@ -270,7 +278,8 @@ class Reads:
         self._gets[listing.id] = listing
         listing.start(out)
         entries, end = self._replica.scan(plan.slot, request.after, request.limit)
-        self._scanned(listing, self._me, ScanAnswer(listing.id, STATUS_OK, entries, end), now, out)
+        answer = ScanAnswer(listing.id, self._status_of(plan.slot), entries, end)
+        self._scanned(listing, self._me, answer, now, out)
         if not listing.answered:
             self._hedges.began_long(listing, now)
 

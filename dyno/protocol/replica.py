@@ -26,6 +26,7 @@ from dyno.causality.record import DotConflict, OtherKind, Record, is_live
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
+from dyno.protocol.identity import COMMITS, RECOVERING
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
 from dyno.protocol.rows import is_row
@@ -50,6 +51,8 @@ Waiter: TypeAlias = Callable[[int, float, Outbox], object]  # (status, now, out)
 _CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a batch is weighed
 _DURABLE_MAX = 1024  # messages that wait for the facts they are about; who gets none asks again
 _ABOVE = b"\xff" * (HASH_BYTES + 1)  # what follows a prefix is below it
+_DAMAGED_MAX = 1000  # met again, they are noted again
+_NOTES = (COMMITS, RECOVERING)  # facts that nobody waits for
 _REST_S = 1.0  # after a failed commit, until the disk is tried again
 
 
@@ -113,6 +116,7 @@ class Replica:
         self._committing: Batch | None = None
         self._rests_until: float | None = None
         self._holds_data = not engine.empty()
+        self.damaged: dict[bytes, bool] = {}  # slots of which a corrupt record was met
 
     @property
     def holds_data(self) -> bool:
@@ -141,9 +145,14 @@ class Replica:
 
     @property
     def facts_wait(self) -> bool:
-        """True while facts of `keep` are not on the disk yet."""
-        committing = self._committing
-        return bool(self._gathering.meta) or (committing is not None and bool(committing.meta))
+        """True while facts about this node or its cluster are not on the disk yet."""
+        batches = (self._gathering, self._committing)
+        return any(name not in _NOTES for batch in batches if batch is not None for name in batch.meta)
+
+    @property
+    def rests(self) -> bool:
+        """Whether the disk is given a moment after a failed commit."""
+        return self._rests_until is not None
 
     @property
     def crowded(self) -> bool:
@@ -192,6 +201,39 @@ class Replica:
         items, onward = self._engine.scan(span.start, span.end, limit=span.limit)
         end = b"" if onward is None else items[-1][0][-HASH_BYTES:]
         return pack_entries([_entry(slot[-HASH_BYTES:], cell) for slot, cell in items]), end
+
+    def copies_of(self, slots: Sequence[bytes], *, bytes_max: int) -> list[tuple[bytes, bytes] | None]:
+        """What is committed of these slots: key and record, two b"" where there is none, None for what is
+        corrupt or comes after so many bytes of others."""
+        copies: list[tuple[bytes, bytes] | None] = []
+        for slot in slots:
+            if bytes_max <= 0:
+                copies.append(None)
+                continue
+            try:
+                cell = self._engine.get(slot)
+            except CorruptRecord:
+                self.note_damage(slot)
+                copies.append(None)
+                continue
+            key, _, record = (b"", b"", b"") if cell is None else unpack_cell(cell)
+            copies.append((key, record))
+            bytes_max -= len(key) + len(record)
+        return copies
+
+    def newest_copy(self, slot: bytes) -> tuple[bytes, bytes] | None:
+        """Key and record, be they on the disk or on their way there; None where there is none. Raises Refusal
+        where it is corrupt."""
+        cell = self._newest(slot)[0]
+        if cell is None:
+            return None
+        key, _, record = unpack_cell(cell)
+        return key, record
+
+    def note_damage(self, slot: bytes) -> None:
+        """A record is corrupt; whoever heals it takes it out of `damaged`."""
+        if len(self.damaged) < _DAMAGED_MAX:
+            self.damaged[slot] = True
 
     # ── writing ──
 
@@ -254,8 +296,26 @@ class Replica:
         self._store(slot, key, note.pack() if note else b"", packed)
         return Written(packed, record.context, None, self._gathering)
 
-    def keep(self, out: Outbox) -> None:
-        """Take small durable facts, and what may leave only after them, into the gathering batch."""
+    def heal(self, slot: bytes, key: bytes, record: bytes) -> Batch | None:
+        """Write a record over one that is corrupt on the disk, or merge it with what is there by now."""
+        try:
+            self._engine.get(slot)
+        except CorruptRecord:
+            if slot not in self._gathering.writes and (
+                self._committing is None or slot not in self._committing.writes
+            ):
+                _unpack(record)
+                self._store(slot, key, b"", record)
+                return self._gathering
+        return self.merge(slot, key, record)
+
+    def keep_facts(self, facts: Mapping[str, bytes]) -> None:
+        """The same as `keep`, for facts that nothing waits for."""
+        self._gathering.meta.update(facts)
+
+    def keep(self, out: Outbox) -> Batch:
+        """Take small durable facts, and what may leave only after them, into the gathering batch: the batch
+        to wait for. If its commit fails, they are tried again with the next one."""
         batch = self._gathering
         batch.meta.update(out.meta)
         out.meta.clear()
@@ -263,6 +323,7 @@ class Replica:
         out.durable_sends.clear()
         batch.replies += out.durable_replies[: max(0, _DURABLE_MAX - len(batch.replies))]
         out.durable_replies.clear()
+        return batch
 
     # ── rows beside the records ──
 
@@ -332,8 +393,9 @@ class Replica:
         self._committing, self._gathering = batch, Batch()
         return batch
 
-    def committed(self, now: float, out: Outbox, took_s: float | None = None) -> None:
-        """took_s: how long the disk was at it, None where nobody measures."""
+    def committed(self, now: float, out: Outbox, took_s: float | None = None) -> bool:
+        """took_s: how long the disk was at it, None where nobody measures. Gives whether there was a record in
+        it, not facts alone."""
         batch = self._committing
         assert batch is not None
         self._committing = None
@@ -346,6 +408,7 @@ class Replica:
         out.replies += batch.replies
         for waiter in batch.waiters:
             waiter(STATUS_OK, now, out)
+        return bool(batch.writes)
 
     def commit_failed(self, new_start: bytes, now: float, out: Outbox) -> None:
         """The disk refused a batch. Facts about the cluster are tried again with the next one; records are
@@ -383,6 +446,7 @@ class Replica:
         try:
             return self._engine.get(slot)
         except CorruptRecord as error:
+            self.note_damage(slot)
             raise Refusal(STATUS_STORAGE, str(error)) from error
 
     def _sound_of(self, slots: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:

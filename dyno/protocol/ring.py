@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES, COPIES_MAX, KEY_BYTES_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import (
+    SLOT_BYTES,
     Keyspace,
     bucket_id,
     slot_bucket,
@@ -65,6 +66,18 @@ class Ring:
     def names(self) -> list[str]:
         """Of all that own anything."""
         return self._names
+
+    @property
+    def partitions(self) -> int:
+        return self._keyspace.partitions
+
+    def is_slot(self, slot: bytes) -> bool:
+        """Whether there can be a record under this engine key."""
+        return (
+            len(slot) == SLOT_BYTES
+            and slot_partition(slot) < self.partitions
+            and 1 <= slot_copies(slot) <= COPIES_MAX
+        )
 
     def plan(self, bucket: str, key: bytes, copies: int = COPIES) -> Plan:
         """copies: the bucket's n; where there are fewer members, they all are owners. Raises InvalidRequest

@@ -6,7 +6,8 @@ verb writes and dials what has changed.
 
 News about this node's own name:
     its own start, not alive or above what it says itself   refute: a higher incarnation
-    another start above its own, seated                     introduced: stop, superseded; else stamp above it
+    another start above its own, seated                     introduced: stop, superseded; else stamp above it,
+                                                            and of another directory: this one was replaced
     another start above its own, joining                    seated here: stamp above it, the seat is taken
 *Introduced* means that a peer was heard to know this process start. Before that a node is but a restored
 old directory for all it knows, and nobody's successor; after that two processes claim one name, and the
@@ -53,7 +54,9 @@ class Roster:
     """me: this node's record as it is now. cluster: b"" and partitions 0 until there is one. active: this
     start knows its cluster and follows its news. introduced, stopped: see above; after stopped nothing may be
     done any more. claimed_stamp: the highest stamp that another process was heard to claim this node's name
-    with. revoked: a member said that our join is over."""
+    with. revoked: a member said that our join is over. replaced: the name was another directory's since this
+    one served last, so it may lack what was acknowledged in its name. inherited: so may a new directory that
+    took over the seat."""
 
     def __init__(
         self,
@@ -80,6 +83,8 @@ class Roster:
         self.stopped = False
         self.claimed_stamp = 0
         self.revoked = False
+        self.replaced = False
+        self.inherited = False
         self._prober = prober
         self._config = config
         self._holds_data = holds_data
@@ -159,10 +164,10 @@ class Roster:
                 self.hear(held._replace(liveness=DEAD), now, out)
 
     def refuses_for_data(self, newcomer: Member) -> bool:
-        """The data rule (admission.py): nobody new while this node holds data."""
+        """The data rule (admission.py): nobody who would change the ring while this node holds data."""
         seated = self.table.seated(newcomer.name)
         sits_here = seated is not None and seated.directory == newcomer.directory
-        return not sits_here and self._holds_data()
+        return not sits_here and not self.table.takes_over(newcomer) and self._holds_data()
 
     # ── this node's own record ──
 
@@ -179,6 +184,13 @@ class Roster:
         out.events.append(("warning", f"another start of {self.me.name} is known: took stamp {stamp + 1}"))
         if self.me.state != JOINING:
             self.tell_all(out)
+
+    def renew_directory(self, directory: bytes, out: Outbox) -> None:
+        """This node's directory has another id from now on, and remembers it."""
+        self.replaced = False
+        self.become(self.me._replace(directory=directory, incarnation=self.me.incarnation + 1))
+        self.keep(out)
+        self.tell_all(out)
 
     def stop(self, reason: str, out: Outbox) -> None:
         self.stopped = True
@@ -264,6 +276,8 @@ class Roster:
             if me.state != JOINING:
                 self.stamp_above(record.stamp, out)
         elif me.state == JOINING or not self.introduced:
+            if me.state != JOINING and record.directory != me.directory:
+                self.replaced = True
             self.stamp_above(record.stamp, out)
         else:
             self.stop(f"another process, at {record.address}, took the name {me.name}", out)

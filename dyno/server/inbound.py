@@ -167,7 +167,7 @@ class Inbound:
         if hello.role == CLIENT:
             self._clients[number] = True
         link.welcome(self._messages)
-        link.send(self._core.hello())
+        link.send(self._core.hello(hello))
 
     def _no_room(self, role: str) -> Refuse | None:
         config, clients = self._config, len(self._clients)

@@ -197,7 +197,7 @@ class Process:
         self._inbound[self._last_number] = end
         self._number_of[end] = self._last_number
         end.on_messages = self._requests
-        end.queue.append(self.node.hello())
+        end.queue.append(self.node.hello(hello))
         self._network.flush(end)
 
     def _requests(self, end: End, messages: Sequence[Message]) -> None:

@@ -95,6 +95,7 @@ LINK: Final[Registry[Message]] = Registry(
         58: messages.Explained,
         59: messages.Examine,
         60: messages.Examined,
+        61: messages.Committed,
         68: messages.AskStatus,
     }
 )

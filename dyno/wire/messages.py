@@ -50,7 +50,7 @@ class Hello(NamedTuple):
     start: bytes
     capabilities: str
     commit: int = 0  # the number of the speaker's last commit
-    seen: int = 0  # by who answers: the highest commit number known of the other's directory
+    seen: int = 0  # by who answers: the highest one known of the other's directory from before its start
 
 
 class Refuse(NamedTuple):
@@ -423,6 +423,15 @@ class Fetched(NamedTuple):
     entries: bytes
 
 
+class Committed(NamedTuple):
+    """The speaker's disk has a commit of this number: said now and then to all, for what a node acknowledges
+    to clients by itself no answer tells. directory, start: as in its Hello."""
+
+    directory: bytes
+    start: bytes
+    commit: int
+
+
 class AskReap(NamedTuple):
     """May these entries be dropped? candidates: packed (protocol.reaping)."""
 
@@ -673,6 +682,7 @@ PeerMessage: TypeAlias = (
     | Compared
     | Fetch
     | Fetched
+    | Committed
     | AskReap
     | Reapable
     | Reap

@@ -42,7 +42,7 @@ class Members:
         self.cluster = b"c" * 16
         self.partitions = 256
         self.joined = True
-        self.admitting = False
+        self.letting_in = False
         self.fingerprint = RING
         self.dead: list[str] = []
         self.turn(names)

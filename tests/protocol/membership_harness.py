@@ -113,13 +113,18 @@ class World:
         return Disk(name, self.random.randbytes(16), self.random.randbytes(16))
 
     def start(
-        self, disk: Disk, *seeds: str, address: str | None = None, config: Config | None = None
+        self,
+        disk: Disk,
+        *seeds: str,
+        address: str | None = None,
+        config: Config | None = None,
+        zone: str = "",
     ) -> Process:
         """A process on that disk, at a new address unless one is given."""
         if address is None:
             self.port += 1
             address = f"h:{self.port}"
-        process = Process(self, disk, address, seeds, config or self.config)
+        process = Process(self, disk, address, seeds, config or self.config, zone)
         self.processes.append(process)
         process.run(lambda out: process.membership.start(self.now, out))
         return process
@@ -204,7 +209,13 @@ class Link:
 
 class Process:
     def __init__(
-        self, world: World, disk: Disk, address: str, seeds: tuple[str, ...], config: Config
+        self,
+        world: World,
+        disk: Disk,
+        address: str,
+        seeds: tuple[str, ...],
+        config: Config,
+        zone: str = "",
     ) -> None:
         self.world = world
         self.disk = disk
@@ -230,7 +241,7 @@ class Process:
             NORMAL,
             0,
             address,
-            "",
+            zone,
             1.0,
         )
         self.membership = Membership(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dyno.config import Config
 from dyno.protocol.admission import CHECKS_MAX, Admission
 from dyno.protocol.identity import remembered
@@ -188,7 +190,38 @@ def test_a_directory_that_has_its_seat_may_come_back_to_data():
     old = a_member("n3", liveness=DEAD)
     door = Door(old, holds_data=True)
     assert codes(door.admit(a_joiner(directory=old.directory, stamp=2))) == ["Assent"]
-    assert codes(Door(old, holds_data=True).admit(a_joiner(stamp=2))) == ["data"]
+
+
+def test_a_new_directory_may_take_over_the_place_of_its_name_in_a_cluster_with_data():
+    old = a_member("n3", stamp=4, liveness=DEAD, zone="z", weight=2.0)
+    door = Door(old, holds_data=True)
+    assert codes(door.ask(a_joiner(zone="z", weight=2.0, seat=b"drawn at random."))) == ["Introduce"]
+    assert codes(door.admit(a_joiner(stamp=5, zone="z", weight=2.0))) == ["Assent"]
+    assert (door.roster.table.pending, door.roster.table.joining) == (0, 1)
+
+
+@pytest.mark.parametrize("other", [{"zone": "y"}, {"weight": 1.0}, {"zone": "y", "weight": 1.0}])
+def test_a_new_directory_of_another_zone_or_weight_may_not(other):
+    old = a_member("n3", stamp=4, liveness=DEAD, zone="z", weight=2.0)
+    newcomer = a_joiner(stamp=5, zone="z", weight=2.0)._replace(**other)
+    [answer] = Door(old, holds_data=True).ask(newcomer)
+    assert isinstance(answer, Reject)
+    assert answer.code == "data"
+    assert answer.text == (
+        f"the cluster holds data, so n3 keeps its place in it, with zone 'z' and weight 2.0, not zone "
+        f"{newcomer.zone!r} and weight {newcomer.weight}: start it with those it had"
+    )
+    assert codes(Door(old, holds_data=True).admit(newcomer)) == ["data"]
+    assert codes(Door(old).ask(newcomer)) == ["Introduce"]  # an empty cluster takes in whoever comes
+
+
+def test_another_seat_than_its_name_has_is_a_change_of_the_ring():
+    old = a_member("n3", stamp=4, liveness=DEAD)
+    newcomer = a_joiner(stamp=5, seat=b"drawn at random.")
+    assert codes(Door(old, holds_data=True).admit(newcomer)) == ["data"]
+    door = Door(old)
+    assert codes(door.admit(newcomer)) == ["Assent"]
+    assert door.roster.table.pending == 1
 
 
 def test_an_empty_directory_takes_over_a_dead_name():

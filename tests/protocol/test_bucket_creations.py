@@ -216,7 +216,7 @@ def test_a_dead_member_is_not_asked_for() -> None:
 
 def test_it_waits_for_whoever_joins() -> None:
     at = Coordinator()
-    at.members.admitting = True
+    at.members.letting_in = True
     at.create()
     assert at.failure().message == "creating waits until newcomer has joined the cluster"
     at.members.joined = False
@@ -314,7 +314,7 @@ def test_nothing_is_decided_when_the_members_change(phase: int, change: str) -> 
     if change == "joins":
         at.members.turn("abcd")
     elif change == "admits":
-        at.members.admitting = True
+        at.members.letting_in = True
     else:
         at.members._ring[1] = at.members._ring[1]._replace(directory=directory_of("x"))
     at.all_assent()

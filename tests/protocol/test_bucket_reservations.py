@@ -97,7 +97,7 @@ def test_who_sees_another_ring_assents_to_nothing() -> None:
 def test_who_lets_somebody_in_assents_to_nothing_new() -> None:
     at = Member()
     at.propose(reserved("before"))
-    at.members.admitting = True
+    at.members.letting_in = True
     at.propose(reserved("before"))
     at.propose(reserved())
     assert at.heard == [(ASSENTED, ""), (ASSENTED, ""), (BUSY, "a is letting newcomer in")]

@@ -102,7 +102,7 @@ class Driven:
                 replica=replica,
                 kept=lambda slot: self.hints if slot == self.slot else [],
                 weak=lambda slot: self.weak,
-                compared_s=lambda slot, now: self.since,
+                compared_at=lambda slot: self.since,
             ),
         )
 
@@ -343,7 +343,7 @@ def test_hints_are_shown():
 
 def test_what_is_known_of_the_copy_is_told():
     driven = Driven()
-    driven.weak, driven.since = True, 2.5
+    driven.weak, driven.since = True, -2.5
     report = driven.examined()
     assert (report.weak, report.compared_ms) == (True, 2501)
     driven.since = 0.0

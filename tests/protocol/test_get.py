@@ -331,7 +331,7 @@ def test_a_read_that_gets_too_few_answers_in_time_says_who_is_missing() -> None:
     reading = Reading(r=3)
     reading.answer("a", NEW)
     reading.answer("c", NEW)
-    reading.get.expire(reading.out)
+    reading.get.expire(0.0, reading.out)
     text = "2 of 3 needed nodes answered the read in time; no answer from b"
     assert reading.sink.failures == [Failure(Code.QUORUM, text, 3, ("a", "c"))]
 
@@ -339,7 +339,7 @@ def test_a_read_that_gets_too_few_answers_in_time_says_who_is_missing() -> None:
 def test_a_read_that_is_answered_does_not_expire() -> None:
     reading = Reading(r=1)
     reading.answer("a", NEW)
-    reading.get.expire(reading.out)
+    reading.get.expire(0.0, reading.out)
     reading.get.retry("b", reading.out)
     assert not reading.sink.failures
     assert reading.asked() == ""

@@ -213,14 +213,14 @@ def test_too_few_answers_are_a_failure_once() -> None:
     listing.hear("b", status=STATUS_OVERLOADED)
     (failure,) = listing.sink.failures
     assert (failure.code, failure.needed, failure.nodes) == (Code.OVERLOADED, 3, ("a",))
-    listing.listing.expire(listing.out)
+    listing.listing.expire(0.0, listing.out)
     listing.listing.replan(listing.out)
     assert len(listing.sink.failures) == 1
 
 
 def test_time_and_the_ring_end_it_too() -> None:
     listing, other = Listing(), Listing()
-    listing.listing.expire(listing.out)
+    listing.listing.expire(0.0, listing.out)
     other.listing.replan(other.out)
     assert [each.sink.failures[0].code for each in (listing, other)] == [Code.QUORUM, Code.RING]
 

@@ -71,6 +71,22 @@ def test_a_joiner_that_takes_its_seat_is_pending_no_more():
     assert len(table) == 1
 
 
+def test_who_takes_over_a_seat_is_joining_and_changes_nothing_of_the_ring():
+    seated = a_member(start=1)
+    joining = a_member(state=JOINING, start=2, stamp=2, directory=b"another".ljust(16))
+    table = a_table(seated, joining)
+    assert table.takes_over(joining)
+    assert (table.joining, table.pending) == (1, 0)
+    fingerprint, version = table.fingerprint(), table.ring_version
+    assert table.merge(joining._replace(state=NORMAL, incarnation=1))
+    assert (table.joining, table.fingerprint()) == (0, fingerprint)
+    assert table.ring_version > version  # its directory is another one
+    for other in ({"zone": "z"}, {"weight": 2.0}, {"seat": b"another seat...."}):
+        assert not table.takes_over(joining._replace(**other))
+        assert a_table(seated, joining._replace(**other)).pending == 1
+    assert not a_table().takes_over(joining)
+
+
 def test_a_join_that_came_to_nothing_takes_nobodys_seat():
     seated = a_member(start=1)
     joining = a_member(state=JOINING, start=2, stamp=2, directory=b"another".ljust(16))
@@ -180,7 +196,8 @@ def test_records_merge_to_the_same_table_in_any_order_and_number(news, random, d
     random.shuffle(again)
     assert contents(a_table(*again)) == contents(table)
     pending = [record for record in table.members() if record.state == JOINING]
-    assert table.pending == len(pending)
+    assert table.joining == len(pending)
+    assert table.pending == sum(not table.takes_over(record) for record in pending)
     assert len(table) == len({record.name for record in table.members()})
 
 

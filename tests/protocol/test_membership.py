@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dyno.config import Config
+from dyno.protocol.identity import LOST_ALL, remembered
 from dyno.protocol.membership import Membership
 from dyno.protocol.outbox import Outbox
 from dyno.wire.members import (
@@ -511,18 +512,124 @@ def test_a_wiped_node_inherits_its_seat_in_an_empty_cluster():
     assert a.sees("n2").directory == b.disk.directory
 
 
-def test_a_wiped_node_does_not_come_back_to_a_cluster_with_data_and_its_seat_stays():
+def test_a_wiped_node_takes_over_its_seat_in_a_cluster_with_data_which_goes_on_meanwhile():
     world = World(12)
     a, b, c = world.cluster(3)
     a.put()
+    seat, fingerprint = b.membership.me.seat, a.membership.fingerprint
     b.kill()
+    world.until(lambda: dead_everywhere("n2", [a, c]))
     wiped = world.start(world.disk("n2"), c.address)
-    world.until(lambda: not wiped.running)
-    assert wiped.stopped_because is not None
-    assert "holds data" in wiped.stopped_because
-    assert a.ring() == c.ring() == ["n1", "n2", "n3"]
-    b = world.start(b.disk)
+    while not joined(a, wiped, c):
+        assert a.put()
+        assert not c.admitting
+        world.run(0.001)
+    assert wiped.membership.inherited
+    assert wiped.membership.me.seat == seat
+    assert {p.membership.fingerprint for p in (a, wiped, c)} == {fingerprint}
+    assert wiped.disk.meta["recovering"] == LOST_ALL
+
+
+def test_a_founder_that_lost_its_disk_takes_over_its_seat_through_others():
+    world = World(30)
+    a, b, c = world.cluster(3)
+    b.put()
+    a.kill()
+    a = world.start(world.disk("n1"), b.address, c.address, address=a.address)
     world.until(lambda: joined(a, b, c))
+    assert a.membership.inherited
+
+
+def test_a_node_that_takes_over_its_seat_waits_for_no_dead_member_but_for_every_other():
+    world = World(31)
+    a, b, c, d = world.cluster(4)
+    a.put()
+    c.kill()
+    d.kill()
+    world.until(lambda: dead_everywhere("n3", [a, b]) and dead_everywhere("n4", [a, b]))
+    wiped = world.start(world.disk("n4"), a.address)
+    world.until(lambda: wiped.joined)
+    wiped.kill()
+    b.frozen = True
+    wiped = world.start(world.disk("n4"), a.address)
+    world.run(0.5)
+    assert not wiped.joined
+    b.frozen = False
+    c = world.start(c.disk)
+    world.until(lambda: joined(a, b, c, wiped))
+
+
+def test_a_node_that_died_half_way_when_it_took_over_its_seat_comes_again():
+    world = World(32)
+    a, b, c = world.cluster(3)
+    a.put()
+    b.kill()
+    c.frozen = True
+    wiped = world.start(world.disk("n2"), a.address)
+    world.until(lambda: a.sees("n2").directory == wiped.disk.directory)
+    wiped.kill()
+    assert a.put()
+    c.frozen = False
+    wiped = world.start(wiped.disk)  # without seeds: it knows whom it asked
+    world.until(lambda: joined(a, wiped, c))
+    assert wiped.membership.inherited
+
+
+def test_a_new_directory_with_another_zone_or_weight_is_refused_with_both_named():
+    world = World(33)
+    a, b, _ = world.cluster(3)
+    a.put()
+    b.kill()
+    wiped = world.start(world.disk("n2"), a.address, zone="elsewhere")
+    world.until(lambda: not wiped.running)
+    assert wiped.stopped_because == (
+        "n2 cannot join: the cluster holds data, so n2 keeps its place in it, with zone '' and weight 1.0, "
+        "not zone 'elsewhere' and weight 1.0: start it with those it had"
+    )
+    assert not a.admitting
+
+
+def test_a_live_node_keeps_its_name_from_a_new_directory_in_a_cluster_with_data():
+    world = World(34)
+    a, b, c = world.cluster(3)
+    a.put()
+    thief = world.start(world.disk("n2"), c.address)
+    world.until(lambda: not thief.running)
+    assert "the name n2 is taken by a live process" in str(thief.stopped_because)
+    world.run(1.0)
+    assert joined(a, b, c)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_of_two_new_directories_that_race_for_a_seat_exactly_one_gets_it(seed):
+    world = World(seed, loss=0.2)
+    a, b, c = world.cluster(3)
+    a.put()
+    b.kill()
+    racers = [world.start(world.disk("n2"), peer.address) for peer in (a, c)]
+    world.until(lambda: sum(racer.running for racer in racers) == 1 and any(r.joined for r in racers))
+    world.until(lambda: joined(a, c, *(racer for racer in racers if racer.running)))
+    assert a.ring() == ["n1", "n2", "n3"]
+
+
+def test_a_directory_that_was_replaced_and_comes_back_knows_that_it_may_lack_something():
+    world = World(35)
+    a, b, c = world.cluster(3)
+    a.put()
+    old = b.disk
+    b.kill()
+    wiped = world.start(world.disk("n2"), a.address)
+    world.until(lambda: joined(a, wiped, c))
+    wiped.kill()
+    back = world.start(old)
+    assert not back.membership.replaced
+    world.until(lambda: joined(a, back, c))
+    assert back.membership.replaced
+    back.run(lambda out: back.membership.renew_directory(b"a new directory.", world.now, out))
+    world.until(lambda: joined(a, back, c))
+    assert not back.membership.replaced
+    assert a.sees("n2").directory == b"a new directory."
+    assert back.membership.me == a.sees("n2")
 
 
 def test_a_restored_copy_of_an_old_directory_is_let_in_again():
@@ -699,6 +806,12 @@ def test_the_same_seed_gives_the_same_history():
 # ── any schedule ──
 
 
+def sits(process: Process) -> bool:
+    """Whether its disk knows of a seat."""
+    own = remembered(process.disk.meta.get, members_max=99).own(process.name)
+    return own is not None and own.state == NORMAL
+
+
 class Chaos:
     """Up to five nodes that come, go, move, freeze and are cut off; n1 keeps its address."""
 
@@ -707,10 +820,13 @@ class Chaos:
         self.world = World(seed, loss=self.random.choice([0.0, 0.1, 0.3]))
         self.nodes = {"n1": self.world.start(self.world.disk("n1"))}
         self.home = self.nodes["n1"].address
-        self.seated = {self.nodes["n1"].disk.directory: None}
+        self.seats = {"n1": self.nodes["n1"].membership.me.seat}
 
     def live(self) -> list[Process]:
         return [process for process in self.nodes.values() if process.running]
+
+    def others(self, node: Process) -> list[Process]:
+        return [other for other in self.nodes.values() if other is not node]
 
     def act(self, deed: str) -> None:
         node = self.nodes[self.random.choice(list(self.nodes))]
@@ -723,7 +839,7 @@ class Chaos:
             node.quit()
         elif deed == "restart" and not node.running:
             self.restart(node, node.disk)
-        elif deed == "wipe" and not node.running and node.name != "n1":
+        elif deed == "wipe" and not node.running and any(map(sits, self.others(node))):
             self.restart(node, self.world.disk(node.name))
         elif deed == "cut":
             some = [process for process in self.live() if self.random.random() < 0.5]
@@ -738,19 +854,25 @@ class Chaos:
         self.run(self.random.choice([0.001, 0.003, 0.01, 0.05, 0.3, 1.0, 3.0]))
 
     def restart(self, node: Process, disk: Disk) -> None:
-        seeds, address = ((), self.home) if node.name == "n1" else ((self.home,), None)
+        seeds, address = (self.home,), None
+        if node.name == "n1":
+            seeds = tuple(other.address for other in self.others(node) if sits(other))
+            address = self.home
         self.nodes[node.name] = self.world.start(disk, *seeds, address=address)
 
     def run(self, seconds: float) -> None:
-        """In small steps, so that nobody takes a seat unseen."""
+        """In small steps, so that nobody takes a seat unseen. Seats that are new are taken while nobody holds
+        data."""
         end = self.world.now + seconds
         while self.world.now < end:
             self.world.run(min(0.005, end - self.world.now))
             for node in self.live():
-                if node.joined and node.disk.directory not in self.seated:
+                seat = node.membership.me.seat
+                if node.joined and self.seats.get(node.name) != seat:
                     holders = [p.name for p in self.nodes.values() if p.disk.data]
                     assert not holders or holders == [node.name], f"{node.name} came in late"
-                    self.seated[node.disk.directory] = None
+                    assert node.name not in self.seats, f"{node.name} has another seat than before"
+                    self.seats[node.name] = seat
 
     def end(self) -> None:
         """Everything works again, and whoever is down for no good reason is started."""
@@ -761,6 +883,8 @@ class Chaos:
         for _ in range(3):
             self.run(3.0)
             for node in list(self.nodes.values()):
+                if node.running and not node.joined and node.name == "n1":
+                    node.kill()  # wiped, and told of addresses where nobody lives any more
                 if not node.running and "holds data" not in (node.stopped_because or ""):
                     self.restart(node, node.disk)
         self.run(4.0)

@@ -77,7 +77,7 @@ def test_a_copy_is_stored_under_the_ring_that_is_ours_and_answered_once_it_is_on
     store = driven.sent(Store)[0][1]
     assert isinstance(store, Store)
     assert driven.ask(store._replace(ring=7)) == [Stored(store.id, STATUS_RING)]
-    assert driven.ask(store) == [Stored(store.id, STATUS_OK)]  # we have it
+    assert driven.ask(store) == [Stored(store.id, STATUS_OK, driven.engine.commit_number)]  # we have it
     assert driven.ask(store._replace(id=0)) == []
     assert driven.ask(Read(8, store.ring, store.slot)) == [ReadAnswer(8, STATUS_OK, store.record)]
     other = driven.of_another_key(store)
@@ -87,7 +87,7 @@ def test_a_copy_is_stored_under_the_ring_that_is_ours_and_answered_once_it_is_on
     assert not driven.out.replies
     driven.commit()
     assert driven.out.replies == [
-        (LINK, Stored(store.id, STATUS_OK)),
+        (LINK, Stored(store.id, STATUS_OK, driven.engine.commit_number)),
         (LINK, ReadAnswer(9, STATUS_OK, store.record)),
     ]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
 
+from dyno.protocol.healing import Healing
 from dyno.simulator.simulation import Simulation
 
 _FAILED = pytest.StashKey[bool]()
@@ -18,6 +20,13 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
     return report
+
+
+@pytest.fixture
+def unhealed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Corrupt records stay corrupt."""
+    monkeypatch.setattr(Healing, "deadline", lambda self: math.inf)
+    monkeypatch.setattr(Healing, "tick", lambda self, now, out: None)
 
 
 @pytest.fixture

@@ -244,6 +244,7 @@ def test_creating_needs_every_member(simulate: Simulate) -> None:
 
 def test_a_member_that_falls_silent_is_waited_for_and_then_the_name_is_free_again(simulate: Simulate) -> None:
     sim = simulate(3)
+    sim.machines["n3"].commit_s = (0.1, 0.1)
     client = sim.client("n1", timeout=4)
     pending = client.begin_create_bucket("wide", n=5)
     assert sim.run_until(lambda: reserved_everywhere(sim, "n2"), limit_s=1)

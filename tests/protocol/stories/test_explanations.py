@@ -8,6 +8,7 @@ from typing import Any
 from dyno.causality.record import Record
 from dyno.protocol.explain import EXPLAIN_S
 from dyno.protocol.overview import ROUND_S
+from dyno.simulator.disk import Disk
 from dyno.simulator.simulation import Simulation
 from dyno.storage.cell import record_of
 from dyno.wire.explanations import CORRUPT, HEARD, HELD, SILENT, UNREACHABLE, Explanation, unpack_explanation
@@ -31,6 +32,12 @@ def hints(user: User) -> list[Held]:
     return unpack_hints(answer.hints)
 
 
+def unaged(explanation: Explanation) -> Explanation:
+    """Without what changes from second to second."""
+    reports = tuple(report._replace(compared_ms=0) for report in explanation.reports)
+    return explanation._replace(reports=reports)
+
+
 def states(explanation: Explanation) -> dict[str, Any]:
     return {
         report.node: report.views[0].state if report.reach == HEARD else -report.reach
@@ -42,7 +49,7 @@ def test_every_node_tells_the_same(simulate: Simulate) -> None:
     sim = simulate(5)
     User(sim, "n1").put(KEY, b"\x01")
     sim.run_for(1.0)
-    told = [explain(User(sim, name)) for name in sim.machines]
+    told = [unaged(explain(User(sim, name))) for name in sim.machines]
     assert all(each == told[0] for each in told)
     _, owners = slot_of(sim, KEY)
     assert sorted(told[0].owners) == sorted(owners)
@@ -105,6 +112,34 @@ def test_a_hint_is_shown_until_it_is_handed_over(simulate: Simulate) -> None:
     sim.run_until(lambda: not any(row.target for row in hints(asked)), limit_s=30.0)
     assert [row for row in hints(asked) if row.target] == []
     assert states(explain(asked)) == dict.fromkeys(explanation.owners, HELD)
+
+
+def test_when_copies_were_compared_last_is_told(simulate: Simulate) -> None:
+    sim = simulate(3, partitions=4)
+    user = User(sim, "n1")
+    user.put(KEY, b"\x01", w=3)
+    sim.run_for(10.0)
+    for report in explain(user).reports:
+        assert 0 < report.compared_ms < 10_000
+        assert not report.weak
+
+
+def test_a_node_that_lost_its_disk_is_weak_until_it_has_compared(simulate: Simulate) -> None:
+    sim = simulate(3)
+    user = User(sim, "n1")
+    user.put(KEY, b"\x01", w=3)
+    sim.kill("n3")
+    sim.machines["n3"].engine = Disk()
+    sim.cut("n2", "n3")
+    sim.restart("n3")
+    sim.run_for(5.0)
+    weak = {report.node: report.weak for report in explain(user).reports}
+    assert weak == {"n1": False, "n2": False, "n3": True}
+    sim.heal_all()
+    sim.run_for(20.0)
+    weak = {report.node: report.weak for report in explain(user).reports}
+    assert weak == {"n1": False, "n2": False, "n3": False}
+    assert states(explain(user))["n3"] == HELD
 
 
 def test_a_damaged_copy_is_said_to_be_so(simulate: Simulate) -> None:

@@ -365,7 +365,7 @@ def tiny(random: Random) -> Config:
 @pytest.mark.parametrize("seed", range(16))
 def test_no_read_is_stale_and_no_listing_misses_a_key(simulate: Simulate, seed: int) -> None:
     counts = campaign(simulate, seed)
-    assert min(counts["write"], counts["get"], counts["get of many"]) > 10
+    assert min(counts["write"], counts["get"], counts["get of many"]) > 5
 
 
 # ── what is planted is found ──

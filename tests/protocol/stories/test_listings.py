@@ -314,6 +314,7 @@ def test_a_listing_while_a_node_joins_is_planned_again(simulate: Simulate, after
 # ── damage ──
 
 
+@pytest.mark.usefixtures("unhealed")
 @pytest.mark.parametrize("damaged", ["n1", "n2", "n3"])
 @pytest.mark.parametrize("coordinator", ["n1", "n2"])
 def test_a_damaged_copy_is_no_absence(simulate: Simulate, damaged: str, coordinator: str) -> None:

@@ -81,6 +81,7 @@ def corrupt(sim: Simulation, node: str) -> None:
     sim.machines[node].engine.corrupt(slot)
 
 
+@pytest.mark.usefixtures("unhealed")
 @pytest.mark.parametrize("damaged", ["n1", "n2", "n3"])
 def test_a_corrupt_copy_is_no_answer_and_the_other_two_are_enough(simulate: Simulate, damaged: str) -> None:
     sim = simulate(3)
@@ -97,6 +98,7 @@ def test_a_corrupt_copy_is_no_answer_and_the_other_two_are_enough(simulate: Simu
     assert damaged not in answer.nodes.split(",")
 
 
+@pytest.mark.usefixtures("unhealed")
 @pytest.mark.parametrize("damaged", ["n2", "n3"])
 def test_a_write_goes_on_beside_a_corrupt_copy(simulate: Simulate, damaged: str) -> None:
     sim = simulate(3)
@@ -111,6 +113,7 @@ def test_a_write_goes_on_beside_a_corrupt_copy(simulate: Simulate, damaged: str)
     assert damaged not in answer.nodes.split(",")
 
 
+@pytest.mark.usefixtures("unhealed")
 def test_a_write_at_the_node_with_the_corrupt_copy_is_handed_to_another_owner(simulate: Simulate) -> None:
     sim = simulate(3)
     user = User(sim, "n1")

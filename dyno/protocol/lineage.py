@@ -1,0 +1,164 @@
+"""Whether this node's disk is the latest that anybody was told of in its name, and what follows if it is not.
+
+    commits    the numbers of other directories' commits, and what to tell those who greet us
+    recovery   which of this node's copies are weak until they were compared
+
+Three things make a disk one that lacks something: a member that is greeted knows a higher commit number of
+this directory than it had when this process started (an old copy that was put back, a disk that lied);
+another directory served under this name since it did; this directory is new and took over the seat of its
+name. In the first two cases the directory gets a new id, so that the numbers of its two lives are not mixed
+up: durably first, with the mark that everything is to be compared, then its member record tells the others.
+A process that dies in between is told again, or has the new id already.
+
+In: greetings, numbers, what the membership found out, commits of this node, the time. Out: facts, a member
+record, and the number of this node's last commit to all others, now and then.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from dyno.protocol.commits import Commits
+from dyno.protocol.identity import COMMITS, RECOVERING, remember_renewal
+from dyno.protocol.recovery import Recovery
+from dyno.wire.messages import STATUS_OK, Committed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from random import Random
+
+    from dyno.protocol.membership import Membership
+    from dyno.protocol.outbox import Outbox
+    from dyno.protocol.peers import Peers
+    from dyno.protocol.planner import Planner
+    from dyno.protocol.replica import Replica
+    from dyno.wire.messages import Hello
+
+TELL_INTERVAL_S: Final = 0.25  # at most so often others are told of commits
+_DIRECTORY_ID_BYTES = 16
+
+
+class Lineage:
+    """remembered: facts by name, as they are on the disk. copies: as of Recovery. random: for a new id."""
+
+    def __init__(
+        self,
+        *,
+        remembered: Callable[[str], bytes | None],
+        membership: Membership,
+        planner: Planner,
+        replica: Replica,
+        peers: Peers,
+        copies: Mapping[bytes, int],
+        random: Random,
+    ) -> None:
+        self._membership = membership
+        self._replica = replica
+        self._peers = peers
+        self._tell_at = math.inf
+        self._told_at = -math.inf
+        self._random = random
+        self._number_at_start = replica.commit_number
+        self._renewing = False
+        self._inherited = False
+        self.commits = Commits(remembered(COMMITS) or b"")
+        self.recovery = Recovery(
+            me=membership.me.name,
+            membership=membership,
+            planner=planner,
+            copies=copies,
+            remembered=remembered(RECOVERING) or b"",
+        )
+
+    # ── what comes in ──
+
+    def greeted(self, address: str, hello: Hello, now: float, out: Outbox) -> None:
+        """The node at an address answered our hello with its own, and belongs to this cluster."""
+        self.commits.greeted(address, hello, now)
+        if hello.seen > self._number_at_start and self._membership.joined:
+            text = f"{hello.name} knows of commit {hello.seen}, and this disk had {self._number_at_start}"
+            self._renew(text, now, out)
+
+    def settle(self, now: float, out: Outbox) -> None:
+        """After anything that may have changed the membership."""
+        membership = self._membership
+        if membership.replaced and not self._renewing:
+            self._renew("another one served in its name since", now, out)
+        if membership.inherited and not self._inherited:
+            self._inherited = True  # and remembered, with the seat
+            self.recovery.lose()
+
+    def meet_anew(self, out: Outbox) -> None:
+        """The ring has changed: whoever has another directory now than when it was greeted is greeted
+        again."""
+        for member in self._membership.ring_members():
+            if self.commits.directory_at(member.address) not in (b"", member.directory):
+                out.disconnect.append(member.address)
+                out.connect.append(member.address)
+
+    # ── disk and time ──
+
+    def take_along(self, now: float) -> None:
+        """A commit is about to begin."""
+        if self.commits.due(now) and not self._replica.rests:
+            self._keep_commits(now)
+
+    def wrote(self, now: float, out: Outbox) -> None:
+        """Records are on the disk that clients may have been told of."""
+        self._tell_at = min(self._tell_at, self._told_at + TELL_INTERVAL_S)
+        if self._tell_at <= now:
+            self._tell(now, out)
+
+    def tick(self, now: float, out: Outbox) -> None:
+        if self._tell_at <= now:
+            self._tell(now, out)
+        if self.commits.deadline() <= now:
+            self._keep_commits(now)
+        if self.recovery.due(now):
+            self._replica.keep_facts(self.recovery.kept())
+
+    def deadline(self) -> float:
+        """Infinity for none."""
+        return min(self._tell_at, self.commits.deadline(), self.recovery.deadline())
+
+    # ── inside ──
+
+    def _tell(self, now: float, out: Outbox) -> None:
+        """All that can be asked."""
+        self._tell_at, self._told_at = math.inf, now
+        me = self._membership.me
+        said = Committed(me.directory, me.start, self._replica.commit_number)
+        for member in self._membership.ring_members():
+            if member.name != me.name:
+                self._peers.send(member.name, said, out)
+
+    def _keep_commits(self, now: float) -> None:
+        members = self._membership.ring_members()
+        self._replica.keep_facts(self.commits.kept([member.directory for member in members], now))
+
+    def _renew(self, why: str, now: float, out: Outbox) -> None:
+        if self._renewing:
+            return
+        self._renewing = True
+        self.recovery.lose()
+        former = self._membership.me.directory
+        directory = self._random.randbytes(_DIRECTORY_ID_BYTES)
+        out.events.append(
+            (
+                "warning",
+                f"this data directory is an old copy ({why}): it gets another id, {directory.hex()}, and "
+                f"answers for nothing alone before it has been compared with the other nodes",
+            )
+        )
+        remember_renewal(directory=directory, former=former, out=out)
+        self._replica.keep(out).waiters.append(partial(self._renewed, directory))
+
+    def _renewed(self, directory: bytes, status: int, now: float, out: Outbox) -> None:
+        if status == STATUS_OK:
+            self._renewing = False
+            self._number_at_start = self._replica.commit_number
+            self._membership.renew_directory(directory, now, out)
+        else:  # the facts are tried again with the next commit
+            self._replica.keep(out).waiters.append(partial(self._renewed, directory))
