@@ -15,8 +15,6 @@ from collections.abc import Sequence
 
 from tests.cluster.faults import plan, trial
 
-KINDS = (*plan.KINDS, *plan.DESTRUCTIVE)
-
 
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
@@ -25,14 +23,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long things go wrong (1)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nodes", type=int, default=5, choices=range(2, 10), metavar="2..9")
-    parser.add_argument("--faults", default=",".join(plan.KINDS), help=f"of {','.join(KINDS)}")
+    parser.add_argument("--faults", default=",".join(plan.KINDS), help=f"of {','.join(plan.KINDS)}")
     parser.add_argument("--loopback", action="store_true", help="no network namespaces")
     parser.add_argument("--quiet", action="store_true", help="only the figures")
     given = parser.parse_args(words)
     kinds = tuple(kind for kind in given.faults.split(",") if kind)
-    unknown = [kind for kind in kinds if kind not in KINDS]
+    unknown = [kind for kind in kinds if kind not in plan.KINDS]
     if unknown:
-        parser.error(f"there is no fault {unknown[0]!r}; there are {', '.join(KINDS)}")
+        parser.error(f"there is no fault {unknown[0]!r}; there are {', '.join(plan.KINDS)}")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     options = trial.Options(given.seed, given.nodes, given.minutes * 60, kinds, given.loopback)
     outcome = None

@@ -21,8 +21,7 @@ from dyno.cli.node import LIFELINE_VARIABLE
 DISK_BYTES = 256 << 20
 STOP_WITHIN_S = 30.0
 _FILLER = "filler"
-_CONFIG = """storage_reserve_bytes = 1048576
-"""
+CONFIG = "storage_reserve_bytes = 1048576\n"  # TOML
 
 
 class FaultyNode:
@@ -39,6 +38,7 @@ class FaultyNode:
         lifeline: int,
         own_disk: bool,
         founds: bool,
+        config: str = CONFIG,
     ) -> None:
         self.name = name
         self.address = address
@@ -52,8 +52,8 @@ class FaultyNode:
         self._own_disk = own_disk
         self._founds = founds
         self._process: subprocess.Popen[bytes] | None = None
-        self._config = path / "config.toml"
-        self._config.write_text(_CONFIG)
+        self._config = path / f"{name}.toml"
+        self._config.write_text(config)
         self.data.mkdir()
         if own_disk:
             options = f"size={DISK_BYTES},mode=0700"

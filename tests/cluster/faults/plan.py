@@ -22,7 +22,7 @@ PART, ISOLATE, ONE_WAY, NARROW, LOSSY = "part", "isolate", "one way", "narrow", 
 PROCESS: Final = (KILL, PAUSE)
 DESTRUCTIVE: Final = (WIPE, RESTORE)
 NETWORK: Final = (PART, ISOLATE, ONE_WAY, NARROW, LOSSY)
-KINDS: Final = (*PROCESS, FULL, *NETWORK)  # that destroy nothing
+KINDS: Final = (*PROCESS, FULL, *NETWORK, *DESTRUCTIVE)
 OF_A_NODE: Final = (KILL, PAUSE, FULL, WIPE, RESTORE, ISOLATE)
 
 DOWN_MAX: Final = 2

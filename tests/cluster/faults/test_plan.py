@@ -19,11 +19,9 @@ from tests.cluster.faults.plan import (
     draw,
 )
 
-ALL = (*KINDS, *DESTRUCTIVE)
-
 
 def drawn(seed: int, *, nodes: int = 5, seconds: float = 600.0) -> list[Fault]:
-    return draw(Random(seed), nodes=nodes, seconds=seconds, kinds=ALL)
+    return draw(Random(seed), nodes=nodes, seconds=seconds, kinds=KINDS)
 
 
 def test_the_seed_decides():
@@ -31,7 +29,7 @@ def test_the_seed_decides():
 
 
 def test_every_kind_comes():
-    assert set(plan.counted(drawn(1, seconds=1800.0))) == set(ALL)
+    assert set(plan.counted(drawn(1, seconds=1800.0))) == set(KINDS)
 
 
 @pytest.mark.parametrize("seed", range(20))

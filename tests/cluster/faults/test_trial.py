@@ -48,10 +48,12 @@ def assert_held(outcome: Outcome) -> None:
     assert sum(outcome.faults.values()) >= 2, outcome.faults
 
 
-def test_nodes_that_are_killed_and_paused_lose_nothing():
-    outcome = run(Options(seed=50, nodes=3, seconds=8.0, kinds=plan.PROCESS, loopback=True))
+def test_nodes_that_are_killed_and_paused_and_one_that_loses_its_directory_lose_nothing():
+    kinds = (plan.KILL, plan.PAUSE, plan.WIPE)
+    outcome = run(Options(seed=66, nodes=3, seconds=8.0, kinds=kinds, loopback=True))
     assert_held(outcome)
-    assert outcome.starts == 3 + outcome.faults.get(plan.KILL, 0)
+    assert set(outcome.faults) == set(kinds)
+    assert outcome.starts == 3 + outcome.faults[plan.KILL] + outcome.faults[plan.WIPE]
     assert outcome.left_out == {}
 
 
@@ -71,10 +73,14 @@ def test_nodes_whose_packets_are_lost_and_late_lose_nothing():
 
 
 @pytest.mark.skipif(bool(NO_DISKS), reason=NO_DISKS)
-def test_disks_that_are_full_for_a_while_lose_nothing():
-    outcome = run(Options(seed=1, nodes=3, seconds=5.0, kinds=(plan.FULL,), loopback=True))
+def test_disks_that_are_full_for_a_while_and_one_that_is_an_old_copy_lose_nothing():
+    kinds = (plan.KILL, plan.FULL, plan.RESTORE)
+    outcome = run(Options(seed=123, nodes=3, seconds=8.0, kinds=kinds, loopback=True))
     assert_held(outcome)
-    assert outcome.starts == 3, "and nobody stopped for it"
+    assert set(outcome.faults) == set(kinds)
+    assert outcome.starts == 3 + outcome.faults[plan.KILL] + outcome.faults[plan.RESTORE], (
+        "none stopped for it"
+    )
 
 
 def test_ctrl_c_leaves_nothing_behind():

@@ -38,9 +38,8 @@ TIMEOUT_S: Final = 4.0
 KEYS: Final = 36
 PLAIN, WIDE = "plain", "wide"  # the second keeps 5 copies, where there are nodes for that
 READY_WITHIN_S: Final = 60.0
-LOAD_AFTER_S: Final = 2.0
+LOAD_AFTER_S: Final = 1.0
 SETTLE_WITHIN_S: Final = 120.0
-REPAIR_S: Final = 2.0  # for what the last reads repair
 LOOK_EVERY_S: Final = 0.25
 
 
@@ -137,7 +136,8 @@ class _Trial:
         self._stopped: dict[str, bool] = {}  # nodes that are down on purpose, by name
         self._reads: dict[Key, Operation] = {}
         self._owners: dict[Key, tuple[str, ...]] = {}
-        self._destroyed = any(fault.kind in plan.DESTRUCTIVE for fault in self._faults)
+        self._struck: list[plan.Fault] = []
+        self._destroyed: dict[str, bool] = {}  # nodes whose disks were, by name
         self._since = 0.0
         self.history = History(cluster=b"", copies=self._copies)
 
@@ -205,11 +205,30 @@ class _Trial:
 
     async def _suffer(self, fault: plan.Fault, began: float) -> None:
         await trio.sleep_until(began + fault.at)
+        if fault.kind in plan.DESTRUCTIVE:
+            if not await self._is_whole():
+                self._say(f"{self._now:7.2f} s  no {fault.kind} yet: the last disk is not made up for")
+                return
+            self._destroyed[self._nodes[fault.nodes[0] - 1].name] = True
+        self._struck.append(fault)
         self._say(f"{self._now:7.2f} s  {fault.kind} {' '.join(map(_named, fault.nodes))}")
         await trio.to_thread.run_sync(partial(self._strike, fault))
         await trio.sleep_until(began + fault.until)
         await trio.to_thread.run_sync(partial(self._mend, fault))
         self._say(f"{self._now:7.2f} s  {' '.join(map(_named, fault.nodes))} again without {fault.kind}")
+
+    async def _is_whole(self) -> bool:
+        """Whether those whose disks were destroyed hold all that they should again: a second holder of one
+        write may not lose it before."""
+        if not self._destroyed:
+            return True
+        try:
+            async with dyno.connect(*[node.address for node in self._nodes], timeout=TIMEOUT_S) as client:
+                explained = [await client.explain(key.bucket, key.key) for key in self._keys]
+        except dyno.DynoError:
+            return False
+        theirs = [one for each in explained for one in each["replicas"] if one["node"] in self._destroyed]
+        return all(one["reach"] == "heard" and not one["weak"] for one in theirs)
 
     def _strike(self, fault: plan.Fault) -> None:
         grounds, (first, *rest) = self._grounds, fault.nodes
@@ -280,15 +299,22 @@ class _Trial:
             self._left.append(f"hints are left: {error}")
         for key in self._keys:
             self._reads[key] = await self._read(judge, key)
-        await trio.sleep(REPAIR_S)  # nobody tells when a read repair is done
-        for key in self._keys:
-            try:
-                explained = await judge.explain(key.bucket, key.key)
-            except dyno.DynoError as error:
-                self._left.append(f"{key} cannot be explained: {error}")
-                self._owners[key] = ()
-            else:
-                self._owners[key] = tuple(explained["primaries"])
+        with trio.move_on_after(SETTLE_WITHIN_S) as limit:
+            for key in self._keys:
+                while not await self._is_settled(judge, key):
+                    await trio.sleep(LOOK_EVERY_S)
+        if limit.cancelled_caught:
+            self._left.append(f"owners still differ, or are not complete, {SETTLE_WITHIN_S:g} s later")
+
+    async def _is_settled(self, judge: dyno.Client, key: Key) -> bool:
+        """All owners say that they hold the same; what the last reads found is being repaired meanwhile."""
+        try:
+            explained = await judge.explain(key.bucket, key.key)
+        except dyno.DynoError:
+            return False
+        self._owners[key] = tuple(explained["primaries"])
+        weak = any(replica["weak"] for replica in explained["replicas"])
+        return bool(explained["agree"]) and not weak
 
     async def _read(self, judge: dyno.Client, key: Key) -> Operation:
         """From all owners; only the last attempt counts."""
@@ -319,7 +345,7 @@ class _Trial:
         self.history.note_acknowledged()
         ending = Ending(
             reads=self._reads,
-            owners=self._owners,
+            owners={key: self._owners.get(key, ()) for key in self._keys},
             copies=found.copies,
             left=(*self._left, *found.left),
             starts=sum(node.starts for node in self._nodes),
@@ -332,7 +358,7 @@ class _Trial:
             len(operations),
             sum(one.writes and one.acknowledged for one in operations),
             self._options.seconds,
-            plan.counted(self._faults),
+            plan.counted(self._struck),
             ending.starts,
             left_out,
         )
