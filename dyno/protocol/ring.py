@@ -119,11 +119,6 @@ class Ring:
             _keep(self._sound, slot, key, key)
         return name in self._owners_of(slot)
 
-    def owns(self, slot: bytes, name: str) -> bool:
-        """Whether a node owns what is kept under a slot, or under all slots that begin so. Raises ValueError
-        for one that can be nobody's."""
-        return name in self.owners(slot)
-
     def owners(self, slot: bytes) -> tuple[str, ...]:
         """Of a slot, or of all that begin so, in preference order. Raises ValueError for a slot that can be
         nobody's."""

@@ -175,7 +175,7 @@ class Writes:
             earliest = min(earliest, next(iter(self._puts.values())).deadline)
         silent = self._silent
         while silent and silent[0][1].settled:
-            silent.popleft()
+            self._settled(silent.popleft()[1])
         return min(earliest, silent[0][0]) if silent else earliest
 
     # ── before it begins ──
@@ -380,19 +380,22 @@ class Writes:
         if not put.finished:
             return
         if put.settled:
-            if self._puts.pop(put.id, None) is None:
-                self._forget(put, out)
+            self._settled(put)
         elif self._puts.pop(put.id, None) is not None:
             self._trailing[put.id] = put
             self._trailing_bytes += put.bytes
             while len(self._trailing) > _TRAILING_MAX or self._trailing_bytes > _TRAILING_BYTES_MAX:
                 self._forget(next(iter(self._trailing.values())), out)
 
+    def _settled(self, put: PutCoordinator) -> None:
+        if self._puts.pop(put.id, None) is None and self._trailing.pop(put.id, None) is not None:
+            self._trailing_bytes -= put.bytes
+
     def _forget(self, put: PutCoordinator, out: Outbox) -> None:
+        """Its time, or the room for it, is over."""
         if self._trailing.pop(put.id, None) is not None:
             self._trailing_bytes -= put.bytes
-            if not put.settled:
-                put.give_up(out)
+            put.give_up(out)
 
     def _next_id(self) -> int:
         self._last_id += 1

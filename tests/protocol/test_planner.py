@@ -11,7 +11,7 @@ from dyno.protocol.planner import Planner
 from dyno.protocol.ring import Plan, Ring
 from dyno.protocol.sink import LinkSink
 from dyno.wire.members import ALIVE, NORMAL, Member
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, Delete, Failed, Get, GetMany, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, STRICT, Delete, Failed, Get, GetMany, Put
 
 OWNERS = ("a", "b", "c")
 
@@ -183,6 +183,82 @@ def test_a_quorum_that_cannot_be_met_is_told_to_whoever_waits() -> None:
     assert not planned.planner.meets(planned.plan(), 3, 3, sink, out)
     text = "3 owners of the key are needed, 2 of 3 are alive; dead: b"
     assert out.replies == [(7, Failed(42, "quorum", text, 3, "", False, 0, b""))]
+
+
+# ── fallbacks ──
+
+
+def test_the_live_others_stand_in_in_the_order_of_the_list() -> None:
+    planned = Planned()
+    slot = planned.plan().slot
+    order = planned.ring.fallbacks(slot)
+    assert sorted(order) == ["d", "e"]
+    assert planned.planner.fallbacks(slot) == order
+    assert planned.planner.fallbacks(slot) is planned.planner.fallbacks(slot)
+    planned.now(dead=order[0], suspects=order[1])
+    assert planned.planner.fallbacks(slot) == order[1:]
+    assert not planned.planner.is_live(order[0])
+
+
+def test_a_node_is_no_fallback_of_its_own() -> None:
+    planned = Planned("e")
+    assert planned.planner.fallbacks(planned.plan().slot) == ("d",)
+
+
+def test_fallbacks_make_up_for_dead_owners_but_not_for_those_that_have_to_be_primaries() -> None:
+    planned = Planned()
+    plan = planned.plan()
+    planned.now(dead="bc")
+    assert planned.planner.shortage(plan, 3, 0) is None
+    assert planned.planner.shortage(plan, 3, 1) is None
+    failure = planned.planner.shortage(plan, 3, 2)
+    assert failure is not None
+    assert failure.message == "2 owners of the key are needed, 1 of 3 are alive; dead: b, c"
+    assert failure.needed == 3
+
+
+def test_a_shortage_of_everybody_counts_everybody() -> None:
+    planned = Planned()
+    plan = planned.plan()
+    planned.now(dead="abcd")
+    failure = planned.planner.shortage(plan, 2, 0)
+    assert failure is not None
+    assert failure.message == "2 nodes are needed for the key, 1 of 5 are alive; dead: a, b, c, d"
+
+
+@pytest.mark.parametrize(
+    ("r", "pr", "needed", "primaries"),
+    [
+        (DEFAULT, DEFAULT, 2, 0),
+        (DEFAULT, STRICT, 2, 2),
+        (3, STRICT, 3, 3),
+        (1, STRICT, 1, 1),
+        (ALL, STRICT, 3, 3),
+        (1, 2, 2, 2),
+        (3, 1, 3, 1),
+        (2, QUORUM, 2, 2),
+        (1, ALL, 3, 3),
+        (2, 0, 2, 0),
+    ],
+)
+def test_how_many_of_them_are_primaries(r: int, pr: int, needed: int, primaries: int) -> None:
+    planner = Planned().planner
+    for request in (
+        Get(1, "b", b"k", r, pr, 1, False),
+        Put(1, "b", b"k", b"", b"", False, r, pr, b"", 1, False),
+        Delete(1, "b", b"k", b"", 1, 1, r, pr, b"", 1, False),
+    ):
+        assert planner.needed(OWNERS, request) == needed
+        assert planner.primaries(OWNERS, request) == primaries
+
+
+def test_strict_is_as_many_as_the_bucket_has_by_itself() -> None:
+    planned = Planned()
+    planned.serving["b"] = Properties(5, 1, ALL, 0)
+    owners = ("a", "b", "c", "d", "e")
+    assert planned.planner.primaries(owners, Get(1, "b", b"k", DEFAULT, STRICT, 1, False)) == 1
+    put = Put(1, "b", b"k", b"", b"", False, DEFAULT, STRICT, b"", 1, False)
+    assert planned.planner.primaries(owners, put) == 5
 
 
 # ── the ring ──

@@ -336,7 +336,7 @@ def test_whoever_dies_in_the_middle_of_a_handoff_it_is_finished_later(simulate: 
     for _ in range(4):
         if not sim.machines["n5"].running:
             sim.restart("n5")
-        sim.run_until(lambda: sum(c.get("n5", 0) for c in held(sim).values()) < kept, limit_s=20)
+        sim.run_until(lambda most=kept: sum(c.get("n5", 0) for c in held(sim).values()) < most, limit_s=20)  # type: ignore[misc]
         sim.run_for(0.2 * dice.random())
         victim = dice.choice(["n5", "n1", "n2"])
         sim.kill(victim)
