@@ -82,12 +82,13 @@ def start_arguments(seats: Sequence[Seat], founded: Path) -> list[list[str]]:
     """The words of every node's start. The first founds the cluster and the others join those before them;
     directories that know the cluster return to it, whatever they are told to join.
 
-    Only if n1 has lost its data while another node kept its own, n1 must join: it would found a second one.
+    Once it was founded n1 is told to join as well, as long as any other node has data: should n1 have lost
+    its own, it would found a second cluster.
     """
     arguments = []
     for number, seat in enumerate(seats):
         join = [earlier.address for earlier in seats[:number]]
-        if number == 0 and founded.exists() and _empty(seat.data) and not all(_empty(s.data) for s in seats):
+        if number == 0 and founded.exists() and not all(_empty(other.data) for other in seats[1:]):
             join = [other.address for other in seats[1:]]
         arguments.append([*seat.arguments(join), "--log-level", "warning"])
     return arguments

@@ -33,7 +33,8 @@ from dyno.protocol.background import ID_BITS
 from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.healing import Healing
 from dyno.protocol.replica import Refusal
-from dyno.protocol.stretch import KEYS_MAX, Stretch, read_stretch
+from dyno.protocol.stretch import KEYS_MAX, Stretch, bounds, read_stretch
+from dyno.storage.engine import Span
 from dyno.wire.entries import DAMAGED, digest_of_stretch, pack_slots, unpack_slots
 from dyno.wire.messages import (
     STATUS_OK,
@@ -65,6 +66,7 @@ LISTED_BYTES_MAX: Final = 8 << 20  # that are read to answer
 PARALLEL_MAX: Final = 4  # exchanges of a recovering node
 ANSWER_TIMEOUT_S: Final = 10.0
 RETRY_AFTER_S: Final = 0.5  # after a refusal, before that node is asked again
+BURST_S: Final = 0.05  # of the rate, that may be moved at once
 YIELD_S: Final = 0.05  # while clients wait for the disk
 
 
@@ -395,7 +397,8 @@ class Exchange:
             del self._asked[id]
 
     def _spend(self, size: int, now: float) -> None:
-        self._free_at = max(self._free_at, now) + size / self._config.exchange_rate_bytes_max
+        paid_at = max(self._free_at, now - BURST_S)
+        self._free_at = paid_at + size / self._config.exchange_rate_bytes_max
 
     def _next_id(self) -> int:
         self._last_id += 1
@@ -404,12 +407,7 @@ class Exchange:
     # ── what others ask ──
 
     def _compare(self, link: int, message: Compare, now: float, out: Outbox) -> None:
-        if not 1 <= message.copies <= COPIES_MAX or message.partition >> 16:
-            raise ValueError(f"a comparison of partition {message.partition}, n={message.copies}")
-        head = (message.partition << 8 | message.copies).to_bytes(HEAD_BYTES, "big")
-        for bound in (message.after, message.end):
-            if bound and (len(bound) != SLOT_BYTES or not bound.startswith(head)):
-                raise ValueError("a stretch that is none")
+        head = _head_of(message)
         if not self._owns(message.ring, head):
             out.replies.append((link, Compared(message.id, STATUS_RING, False, b"", b"", 0)))
             return
@@ -429,10 +427,7 @@ class Exchange:
         out.replies.append((link, Compared(message.id, STATUS_OK, equal, entries, here.end, generation)))
 
     def _fetch(self, link: int, message: Fetch, now: float, out: Outbox) -> None:
-        count, rest = divmod(len(message.slots), SLOT_BYTES)
-        if rest or not 1 <= count <= FETCH_SLOTS_MAX:
-            raise ValueError(f"slots of {len(message.slots)} bytes in all")
-        slots = [message.slots[at : at + SLOT_BYTES] for at in range(0, len(message.slots), SLOT_BYTES)]
+        slots = slots_fetched(message)
         if not all(self._owns(message.ring, head) for head in dict.fromkeys(s[:HEAD_BYTES] for s in slots)):
             out.replies.append((link, Fetched(message.id, STATUS_RING, b"")))
             return
@@ -451,6 +446,30 @@ class Exchange:
             and slot_copies(slot) in self._recovery.copies_in_use()
             and self._me in ring.owners(slot)
         )
+
+
+def span_compared(message: Compare) -> Span:
+    """What is read to answer. Raises ValueError for what no node sends."""
+    start, stop = bounds(_head_of(message), after=message.after, end=message.end)
+    return Span(start, stop, KEYS_MAX)
+
+
+def slots_fetched(message: Fetch) -> list[bytes]:
+    """Raises ValueError for what no node sends."""
+    count, rest = divmod(len(message.slots), SLOT_BYTES)
+    if rest or not 1 <= count <= FETCH_SLOTS_MAX:
+        raise ValueError(f"slots of {len(message.slots)} bytes in all")
+    return [message.slots[at : at + SLOT_BYTES] for at in range(0, len(message.slots), SLOT_BYTES)]
+
+
+def _head_of(message: Compare) -> bytes:
+    if not 1 <= message.copies <= COPIES_MAX or message.partition >> 16:
+        raise ValueError(f"a comparison of partition {message.partition}, n={message.copies}")
+    head = (message.partition << 8 | message.copies).to_bytes(HEAD_BYTES, "big")
+    for bound in (message.after, message.end):
+        if bound and (len(bound) != SLOT_BYTES or not bound.startswith(head)):
+            raise ValueError("a stretch that is none")
+    return head
 
 
 class _Run:

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 from dyno.buckets.properties import DEFAULTS
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import SLOT_BYTES
+from dyno.protocol.exchange import slots_fetched, span_compared
 from dyno.protocol.peer_requests import is_scan, slots_of
 from dyno.protocol.replica import listing_span
 from dyno.wire.messages import (
     GET_MANY_KEYS_MAX,
+    Compare,
     Delete,
+    Fetch,
     Get,
     GetMany,
     HandOver,
@@ -54,6 +57,8 @@ class Foresight:
             return (message.slot,) if len(message.slot) == SLOT_BYTES else ()
         if isinstance(message, ReadMany):
             return slots_of(message) if self._planner.is_planned_with(message.ring) else ()
+        if isinstance(message, Fetch):
+            return slots_fetched(message)
         if isinstance(message, Get | Put | Delete):
             return self._own_slots(message.bucket, (message.key,))
         if isinstance(message, GetMany):
@@ -64,6 +69,8 @@ class Foresight:
         """The same for a page of records."""
         if isinstance(message, Scan) and is_scan(message):
             return (listing_span(message.prefix, message.after, message.limit),)
+        if isinstance(message, Compare):
+            return (span_compared(message),)
         ring = self._planner.ring
         if ring is not None and isinstance(message, ListKeys) and is_page(message.after, message.limit):
             bucket = self._planner.serving.get(message.bucket, DEFAULTS)

@@ -22,8 +22,12 @@ from typing import TYPE_CHECKING, Final
 from dyno.errors import Code
 from dyno.wire.messages import (
     STATUS_OVERLOADED,
+    Compare,
+    Compared,
     Delete,
     Failed,
+    Fetch,
+    Fetched,
     Get,
     GetMany,
     HandOver,
@@ -239,7 +243,7 @@ class PeerLoads:
 
 def answer_to(
     message: Message, *, name: str, why: str, retry_after_s: float
-) -> Failed | ReadAnswer | ReadManyAnswer | ScanAnswer | Stored | None:
+) -> Failed | ReadAnswer | ReadManyAnswer | ScanAnswer | Compared | Fetched | Stored | None:
     """What refuses a request that was not looked into; None where no answer is wanted. name: this node's."""
     if isinstance(message, Get | GetMany | Put | Delete | ListKeys):
         text, retry_after_ms = f"{name}: {why}", int(retry_after_s * 1000)
@@ -250,6 +254,10 @@ def answer_to(
         return ReadManyAnswer(message.id, STATUS_OVERLOADED, b"")
     if isinstance(message, Scan):
         return ScanAnswer(message.id, STATUS_OVERLOADED, b"", b"")
+    if isinstance(message, Compare):
+        return Compared(message.id, STATUS_OVERLOADED, False, b"", b"", 0)
+    if isinstance(message, Fetch):
+        return Fetched(message.id, STATUS_OVERLOADED, b"")
     assert isinstance(message, Store | HandOver), "only requests for records wait for the disk"
     return Stored(message.id, STATUS_OVERLOADED) if message.id else None
 

@@ -33,9 +33,8 @@ def read_stretch(
     replica: Replica, head: bytes, *, after: bytes, end: bytes, keys_max: int, bytes_max: int
 ) -> Stretch:
     """The slots behind `after` up to and with `end`; b"" for the bounds of the (partition, n) itself."""
-    first, above = slot_range(head)
-    start: bytes | None = after + b"\0" if after else first
-    stop = end + b"\0" if end else above
+    start: bytes | None
+    start, stop = bounds(head, after=after, end=end)
     entries: dict[bytes, bytes] = {}
     size = 0
     damaged = False
@@ -51,3 +50,9 @@ def read_stretch(
                 entries[slot] = digest_of(record)
                 size += len(record)
     return Stretch(entries, end if start is None else next(reversed(entries)), damaged)
+
+
+def bounds(head: bytes, *, after: bytes, end: bytes) -> tuple[bytes, bytes]:
+    """The first engine key of a stretch, and one above the last."""
+    first, above = slot_range(head)
+    return after + b"\0" if after else first, end + b"\0" if end else above

@@ -37,6 +37,17 @@ def test_a_first_node_that_lost_its_data_joins_the_others(tmp_path: Path) -> Non
     assert joined(start_arguments(places, tmp_path / "founded")[0]) == ["127.0.0.1:7102", "127.0.0.1:7103"]
 
 
+def test_a_first_node_that_lost_its_data_and_died_before_it_had_joined_joins_all_the_same(
+    tmp_path: Path,
+) -> None:
+    places = seats(tmp_path)
+    (tmp_path / "founded").touch()
+    for place in places[:2]:
+        place.data.mkdir()
+        (place.data / "data.mdb").touch()
+    assert joined(start_arguments(places, tmp_path / "founded")[0]) == ["127.0.0.1:7102", "127.0.0.1:7103"]
+
+
 @pytest.mark.parametrize("founded", [True, False])
 def test_where_nobody_has_data_the_first_founds_again(founded: bool, tmp_path: Path) -> None:
     if founded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dyno.buckets.table import Entry
-from dyno.wire.messages import DEFAULT, AskMembers, ListKeys, Read, ReadMany, Scan, Store
+from dyno.wire.messages import DEFAULT, AskMembers, Compare, Fetch, ListKeys, Read, ReadMany, Scan, Store
 from dyno.wire.rows import pack_row
 from tests.protocol.node_harness import KEY, WIDE, Driven, a_get, a_get_many, a_listing, a_put, create
 
@@ -61,6 +61,21 @@ def test_the_span_that_a_listing_will_read_is_known_beforehand() -> None:
     owned = [driven.node.spans_read_by(a_listing(partition=number)) != () for number in range(16)]
     assert any(owned)
     assert not all(owned)
+
+
+def test_what_an_exchange_will_read_is_known_beforehand() -> None:
+    driven = Driven()
+    (slot,) = driven.node.slots_read_by(a_get())
+    assert driven.node.slots_read_by(Fetch(1, 7, slot * 2)) == [slot, slot]
+    partition = slot[0] << 8 | slot[1]
+    (span,) = driven.node.spans_read_by(Compare(1, 7, partition, 3, b"", b"", b""))
+    assert span.start <= slot < span.end
+    (span,) = driven.node.spans_read_by(Compare(1, 7, partition, 3, slot, slot, b""))
+    assert slot < span.start <= span.end
+    with pytest.raises(ValueError, match="slots of"):
+        driven.node.slots_read_by(Fetch(1, 7, b"short"))
+    with pytest.raises(ValueError, match="a stretch"):
+        driven.node.spans_read_by(Compare(1, 7, partition, 3, b"short", b"", b""))
 
 
 def test_nothing_is_read_for_a_bucket_that_is_served_to_nobody() -> None:

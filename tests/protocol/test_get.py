@@ -22,9 +22,15 @@ from dyno.storage.memory import MemoryEngine
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
+<<<<<<< HEAD
+    STATUS_RING,
+    STATUS_STORAGE,
+    STATUS_WEAK,
+=======
     STATUS_REFUSED,
     STATUS_RING,
     STATUS_STORAGE,
+>>>>>>> wip-sloppy
     Read,
     Store,
 )
@@ -65,6 +71,9 @@ class Results:
 class Reading:
     """A read at node a of a key that a, b, c (…) own, and what comes of it."""
 
+<<<<<<< HEAD
+    def __init__(self, *, r: int, pr: int = 0, owners: str = "abc", linked: str = "bcde") -> None:
+=======
     def __init__(
         self,
         *,
@@ -75,6 +84,7 @@ class Reading:
         dead: int = 0,
         fallbacks: str = "",
     ) -> None:
+>>>>>>> wip-sloppy
         self.out = Outbox()
         self.sink = Results()
         self.engine = MemoryEngine()
@@ -96,9 +106,12 @@ class Reading:
             peers=self.peers,
             sink=self.sink,
             primaries=pr,
+<<<<<<< HEAD
+=======
             dead=dead,
             fallbacks=list(fallbacks),
             patience_s=0.2,
+>>>>>>> wip-sloppy
         )
         self.get.start(self.out)
 
@@ -480,6 +493,78 @@ def test_an_own_copy_that_cannot_be_repaired_is_reported() -> None:
     assert "read repair of my own copy" in reading.out.events[0][1]
 
 
+<<<<<<< HEAD
+# ── owners that are not complete again yet ──
+
+
+def test_a_weak_answer_is_merged_and_does_not_count() -> None:
+    reading = Reading(r=2)
+    assert reading.asked() == "b"
+    reading.answer("a", OTHER, STATUS_WEAK)
+    assert reading.asked() == "c"  # in its place
+    reading.answer("b", OLD)
+    assert not reading.sink.found_
+    reading.answer("c", NEW)
+    assert reading.sink.found_ == [(BOTH, ["b", "c"])]
+    stores = [
+        (address, message.record) for address, message in reading.out.sends if isinstance(message, Store)
+    ]
+    assert stores == [("b", BOTH), ("c", BOTH)]
+    batch = reading.replica.take_batch()
+    assert batch is not None
+    assert SLOT in batch.writes  # and this node's own, weak copy
+
+
+def test_weak_answers_count_where_too_few_others_can_be_asked() -> None:
+    reading = Reading(r=2, linked="b")
+    reading.answer("a", OLD, STATUS_WEAK)
+    reading.answer("b", NEW)
+    assert reading.sink.found_ == [(NEW, ["a", "b"])]
+    alone = Reading(r=1, linked="")
+    alone.answer("a", OLD, STATUS_WEAK)
+    assert alone.sink.found_ == [(OLD, ["a"])]
+
+
+def test_weak_answers_count_when_the_others_refused() -> None:
+    reading = Reading(r=2)
+    reading.answer("b", OLD, STATUS_WEAK)
+    reading.answer("c", b"", STATUS_STORAGE)
+    reading.answer("a", NEW)
+    assert reading.sink.found_ == [(NEW, ["b", "a"])]
+
+
+def test_weak_answers_count_when_the_others_are_silent_until_the_end() -> None:
+    reading = Reading(r=2)
+    reading.answer("a", OLD, STATUS_WEAK)
+    reading.answer("b", NEW)
+    assert not reading.sink.found_
+    reading.get.expire(2.0, reading.out)
+    assert reading.sink.found_ == [(NEW, ["b", "a"])]
+    silent = Reading(r=2)
+    silent.answer("a", OLD, STATUS_WEAK)
+    silent.get.expire(2.0, silent.out)
+    assert silent.sink.failures[0].message.endswith("; not complete again yet: a")
+
+
+def test_a_weak_answer_never_counts_as_a_primary_s() -> None:
+    reading = Reading(r=2, pr=2, linked="b")
+    reading.answer("a", OLD, STATUS_WEAK)
+    reading.answer("b", NEW)
+    reading.get.expire(2.0, reading.out)
+    (failure,) = reading.sink.failures
+    assert failure.code == Code.QUORUM
+    assert failure.message.endswith("; not complete again yet: a")
+
+
+def test_a_weak_copy_whose_answer_comes_late_is_repaired() -> None:
+    reading = Reading(r=2)
+    reading.answer("a", NEW)
+    assert reading.get.hedge(reading.out)
+    reading.answer("b", NEW)
+    reading.out.sends.clear()
+    reading.answer("c", OLD, STATUS_WEAK)
+    assert [address for address, _ in reading.out.sends] == ["c"]
+=======
 # ── fallbacks ──
 
 
@@ -618,3 +703,4 @@ def test_a_node_that_owns_nothing_of_the_key_answers_as_a_fallback() -> None:
     assert reading.sink.found_ == [(NEW, ["a", "x"])]
     assert reading.sink.fallbacks == ["a", "x"]
     assert reading.repaired() == {}
+>>>>>>> wip-sloppy

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from dyno.protocol.identity import Remembered, remember, remember_stamp, remembered
+from dyno.protocol.identity import (
+    LOST_ALL,
+    Remembered,
+    remember,
+    remember_loss,
+    remember_renewal,
+    remember_stamp,
+    remembered,
+)
 from dyno.protocol.outbox import Outbox
 from dyno.wire.flat import ProtocolError
 from dyno.wire.members import pack_members
@@ -36,3 +44,11 @@ def test_a_stamp_is_kept_before_there_is_a_cluster():
 def test_a_damaged_table_is_said_to_be_one():
     with pytest.raises(ProtocolError):
         remembered({"members": b"\xff"}.get, members_max=10)
+
+
+def test_a_loss_and_a_new_id_are_kept_together():
+    out = Outbox()
+    remember_loss(out)
+    assert out.meta == {"recovering": LOST_ALL}
+    remember_renewal(directory=b"new", former=b"old", out=out)
+    assert out.meta == {"recovering": LOST_ALL, "directory": b"new", "former": b"old"}

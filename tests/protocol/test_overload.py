@@ -22,8 +22,12 @@ from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
     AskMembers,
+    Compare,
+    Compared,
     Delete,
     Failed,
+    Fetch,
+    Fetched,
     Get,
     GetMany,
     ListKeys,
@@ -320,6 +324,9 @@ def test_a_peer_hears_a_status() -> None:
     assert answer_to(A_STORE, **words) == Stored(5, STATUS_OVERLOADED)
     assert answer_to(A_STORE._replace(id=0), **words) is None
     assert answer_to(A_READ_MANY, **words) == ReadManyAnswer(6, STATUS_OVERLOADED, b"")
+    compare = Compare(8, 7, 0, 3, b"", b"", b"")
+    assert answer_to(compare, **words) == Compared(8, STATUS_OVERLOADED, False, b"", b"", 0)
+    assert answer_to(Fetch(9, 7, b""), **words) == Fetched(9, STATUS_OVERLOADED, b"")
     assert answer_to(A_SCAN, **words) == ScanAnswer(7, STATUS_OVERLOADED, b"", b"")
     with pytest.raises(AssertionError):
         answer_to(AskMembers(1), **words)

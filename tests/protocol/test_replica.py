@@ -742,6 +742,98 @@ def test_a_record_that_is_no_record_is_not_written_over() -> None:
     assert caught.value.status == STATUS_REFUSED
 
 
+# ── corrupt records, and copies for others ──
+
+
+def test_a_corrupt_record_that_is_met_is_noted_for_whoever_heals() -> None:
+    copies = Copies()
+    copies.put()
+    copies.commit()
+    copies.engine.corrupt(SLOT)
+    for read in (
+        lambda: copies.replica.read(SLOT),
+        copies.put,
+        lambda: copies.replica.newest_copy(SLOT),
+    ):
+        copies.replica.damaged.clear()
+        with pytest.raises(Refusal):
+            read()
+        assert list(copies.replica.damaged) == [SLOT]
+    for number in range(2000):
+        copies.replica.note_damage(b"%d" % number)
+    assert len(copies.replica.damaged) == 1000
+
+
+def test_a_corrupt_record_is_healed_with_another() -> None:
+    copies = Copies()
+    copies.put()
+    copies.commit()
+    sound = record_of(copies.engine.get(SLOT) or b"")
+    copies.engine.corrupt(SLOT)
+    with pytest.raises(Refusal, match="malformed"):
+        copies.replica.heal(SLOT, KEY, b"nonsense")
+    batch = copies.replica.heal(SLOT, KEY, sound)
+    assert batch is not None
+    other = a_record(b"written meanwhile")
+    assert copies.replica.heal(SLOT, KEY, other.pack()) is batch  # merged with what is on its way
+    copies.commit()
+    merged = Record.unpack(copies.replica.read(SLOT)[0])
+    assert merged == Record.unpack(sound).merge(other)
+    assert copies.replica.heal(SLOT, KEY, sound) is None  # it is whole
+
+
+def test_a_record_that_is_on_its_way_to_heal_is_merged_with() -> None:
+    copies = Copies()
+    copies.put()
+    copies.commit()
+    sound = record_of(copies.engine.get(SLOT) or b"")
+    copies.engine.corrupt(SLOT)
+    copies.replica.heal(SLOT, KEY, sound)
+    batch = copies.replica.take_batch()
+    assert batch is not None
+    assert copies.replica.heal(SLOT, KEY, sound) is batch
+
+
+def test_copies_for_another_node_are_what_is_committed() -> None:
+    copies = Copies()
+    copies.put()
+    assert copies.replica.copies_of([SLOT], bytes_max=1) == [(b"", b"")]
+    newest = copies.replica.newest_copy(SLOT)
+    assert newest is not None
+    assert newest[0] == KEY
+    copies.commit()
+    missing, corrupt = SLOT[:-1] + b"1", SLOT[:-1] + b"2"
+    copies.engine.write_batch({corrupt: b"whatever"}, {})
+    copies.engine.corrupt(corrupt)
+    assert copies.replica.newest_copy(missing) is None
+    assert copies.replica.copies_of([missing, corrupt, SLOT, SLOT], bytes_max=1) == [
+        (b"", b""),
+        None,
+        newest,
+        None,
+    ]
+    assert list(copies.replica.damaged) == [corrupt]
+
+
+def test_facts_that_nobody_waits_for_leave_a_node_ready() -> None:
+    copies = Copies()
+    copies.replica.keep_facts({"commits": b"1", "recovering": b"2"})
+    assert not copies.replica.facts_wait
+    batch = copies.replica.take_batch()
+    assert batch is not None
+    assert not copies.replica.facts_wait
+    copies.engine.write_batch(batch.writes, batch.meta)
+    assert not copies.replica.committed(0.0, Outbox())
+    out = Outbox()
+    out.meta["stamp"] = b"3"
+    kept = copies.replica.keep(out)
+    assert copies.replica.facts_wait
+    assert copies.replica.take_batch() is kept
+    assert not copies.replica.rests
+    copies.replica.commit_failed(b"another.", 0.0, Outbox())
+    assert copies.replica.rests
+
+
 # ── rows beside the records ──
 
 

@@ -136,6 +136,20 @@ def test_what_was_found_out_before_is_found_again_and_bounded() -> None:
     assert len(ring._sound) <= 16_384
 
 
+def test_what_can_be_a_slot() -> None:
+    ring = a_ring("a", "b")
+    slot = ring.plan("bucket", b"key").slot
+    assert ring.partitions == 16
+    assert ring.is_slot(slot)
+    for wrong in (
+        slot[:-1],
+        bytes((0, 16)) + slot[2:],
+        slot[:2] + b"\0" + slot[3:],
+        slot[:2] + b"\x0a" + slot[3:],
+    ):
+        assert not ring.is_slot(wrong)
+
+
 # ── beyond the owners ──
 
 

@@ -1,0 +1,522 @@
+"""Two owners compare what they have and bring each other up to date."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from dyno.config import Config
+from dyno.placement.hashing import slot_partition
+from dyno.protocol import exchange
+from dyno.protocol.exchange import (
+    ANSWER_TIMEOUT_S,
+    FETCH_SLOTS_MAX,
+    PARALLEL_MAX,
+    RETRY_AFTER_S,
+    YIELD_S,
+)
+from dyno.protocol.identity import LOST_ALL
+from dyno.protocol.outbox import Outbox
+from dyno.wire.entries import DAMAGED, digest_of, pack_slots
+from dyno.wire.messages import (
+    STATUS_OK,
+    STATUS_OVERLOADED,
+    STATUS_REFUSED,
+    STATUS_RING,
+    STATUS_STORAGE,
+    Compare,
+    Compared,
+    Fetch,
+    Fetched,
+    Store,
+    Stored,
+)
+from dyno.wire.rows import pack_row
+from tests.protocol.exchange_harness import FINGERPRINT, Owner, Owners
+
+ROUND_S = Config().exchange_interval_s
+
+
+def recovering(*names: str, **options: object) -> Owners:
+    return Owners(*names, remembered=LOST_ALL, **options)  # type: ignore[arg-type]
+
+
+def equal(owners: Owners) -> bool:
+    return len({tuple(owner.records().items()) for owner in owners.by_name.values()}) == 1
+
+
+# ── what comes of it ──
+
+
+def test_equal_copies_cost_one_question_each() -> None:
+    owners = Owners("n1", "n2")
+    for owner in owners.by_name.values():
+        owner.write(b"key")
+    owners.n2.replica.merge(*owners.n1.replica_entry(b"key"))
+    owners.n1.replica.merge(*owners.n2.replica_entry(b"key"))
+    owners.commit()
+    owners.run(2 * ROUND_S)
+    assert [type(answer) for answer in owners.answers] == [Compared, Compared]
+    assert all(answer.equal and not answer.entries for answer in owners.answers)
+
+
+def test_what_either_lacks_or_has_of_its_own_both_have_afterwards() -> None:
+    owners = Owners("n1", "n2")
+    for number in range(10):
+        owners.n1.write(b"mine %d" % number)
+        owners.n2.write(b"yours %d" % number)
+        owners.n1.write(b"both %d" % number, b"one")
+        owners.n2.write(b"both %d" % number, b"another")
+    owners.commit()
+    owners.run(2 * ROUND_S)
+    assert equal(owners)
+    assert len(owners.n1.records()) == 30
+    before = len(owners.answers)
+    owners.run(2 * ROUND_S)
+    assert all(answer.equal for answer in owners.answers[before:])
+
+
+@pytest.mark.parametrize(("mine", "yours"), [(0, 120), (120, 0), (120, 120), (100, 1), (1, 101)])
+def test_many_records_go_in_stretches(mine: int, yours: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "KEYS_MAX", 25)
+    owners = recovering("n1", "n2")
+    for number in range(mine):
+        owners.n1.write(b"mine %d" % number)
+    for number in range(yours):
+        owners.n2.write(b"yours %d" % number)
+    owners.commit()
+    owners.run(60.0)
+    assert equal(owners)
+    assert len(owners.n1.records()) == mine + yours
+    assert not owners.n1.recovery.recovering
+
+
+def test_large_records_go_a_few_at_a_time() -> None:
+    owners = recovering("n1", "n2")
+    for number in range(8):
+        owners.n2.write(b"yours %d" % number, size=100_000)
+        owners.n1.write(b"mine %d" % number, size=100_000)
+    owners.commit()
+    owners.run(60.0)
+    assert equal(owners)
+    fetched = [answer for answer in owners.answers if isinstance(answer, Fetched)]
+    assert all(len(answer.entries) < 500_000 for answer in fetched)
+
+
+def test_a_recovering_node_compares_everything_with_everybody_at_once() -> None:
+    owners = recovering()
+    for name in ("n2", "n3"):
+        owners.by_name[name].write(name.encode())
+    owners.commit()
+    assert owners.n1.recovery.recovering
+    owners.n1.tick(0.0)
+    assert len(owners.n1.out.sends) == PARALLEL_MAX
+    owners.run(0.01)
+    assert not owners.n1.recovery.recovering
+    assert set(owners.n1.records()) == {
+        slot for name in ("n2", "n3") for slot in owners.by_name[name].records()
+    }
+
+
+def test_what_was_merged_counts_once_it_is_on_both_disks() -> None:
+    owners = recovering("n1", "n2")
+    owners.n1.write(b"key", b"one")
+    owners.n2.write(b"key", b"another")
+    owners.commit()
+    n1, n2 = owners.n1, owners.n2
+    stored = []
+    while True:
+        sent = n1.taken()
+        if not sent:
+            break
+        for name, message in sent:
+            answer = n2.serve(message)
+            if isinstance(answer, Stored):
+                stored.append(answer)
+            else:
+                n1.exchange.answer(name, answer, 0.0, n1.out)
+    assert len(stored) == 1
+    assert n1.recovery.recovering
+    n1.commit()
+    assert n1.recovery.recovering
+    n1.exchange.answer("n2", stored[0], 0.0, n1.out)
+    n1.exchange.answer("n2", stored[0], 0.0, n1.out)  # twice
+    owners.run(0.0)
+    assert not n1.recovery.recovering
+
+
+def test_a_node_that_lacks_nothing_compares_one_at_a_time_least_recent_first() -> None:
+    owners = Owners()
+    asked = []
+    for _ in range(8):
+        owners.now += ROUND_S
+        owners.n1.tick(owners.now)
+        ((name, message),) = owners.n1.taken()
+        assert isinstance(message, Compare)
+        asked.append((name, message.partition))
+        owners.n1.exchange.answer(name, owners.by_name[name].serve(message), owners.now, owners.n1.out)
+    assert len(set(asked[:4])) == 4
+    assert asked[4:] == asked[:4]
+    assert owners.n1.exchange.compared_since == 5 * ROUND_S
+
+
+def test_since_when_everything_was_compared() -> None:
+    owners = Owners("n1", "n2")
+    assert owners.n1.exchange.compared_since == -math.inf
+    owners.run(ROUND_S)
+    assert owners.n1.exchange.compared_since == -math.inf
+    owners.run(ROUND_S)
+    assert owners.n1.exchange.compared_since == ROUND_S
+    assert Owner("n1", config=Config(), names=("n1",)).exchange.compared_since == math.inf
+
+
+def test_a_node_alone_has_nothing_to_do() -> None:
+    assert Owner("n1", config=Config(), names=("n1",)).exchange.deadline() == math.inf
+    owners = Owners("n1", "n2")
+    owners.unlink(owners.n1, "n2")
+    assert owners.n1.exchange.deadline() == math.inf
+
+
+# ── its pace ──
+
+
+def test_what_is_moved_is_bounded_by_the_rate() -> None:
+    owners = recovering("n1", "n2", config=Config(exchange_rate_bytes_max=10_000))
+    for number in range(100):
+        owners.n2.write(b"yours %d" % number, size=1000)
+    owners.commit()
+    owners.run(5.0)
+    assert owners.n1.recovery.recovering
+    owners.run(10.0)
+    assert not owners.n1.recovery.recovering
+
+
+def test_it_yields_to_clients() -> None:
+    owners = recovering("n1", "n2", config=Config(batch_waiters_max=1))
+    owners.n1.taken()
+    owners.unlink(owners.n1, "n2")
+    owners.n1.write(b"key")
+    owners.n1.replica._gathering.waiters.append(lambda status, now, out: None)
+    owners.link(owners.n1, "n2")
+    assert owners.n1.taken() == []
+    assert owners.n1.exchange.deadline() == YIELD_S
+    owners.n1.commit()
+    owners.n1.tick(YIELD_S)
+    assert owners.n1.taken()
+
+
+# ── what goes wrong ──
+
+
+def begun() -> tuple[Owners, str, Compare]:
+    """n1 has asked its first question of n2."""
+    owners = Owners("n1", "n2")
+    owners.now = ROUND_S
+    owners.n1.tick(ROUND_S)
+    ((name, message),) = owners.n1.taken()
+    assert isinstance(message, Compare)
+    return owners, name, message
+
+
+@pytest.mark.parametrize("status", [STATUS_RING, STATUS_OVERLOADED])
+def test_a_refusal_is_followed_by_a_pause(status: int) -> None:
+    owners, name, asked = begun()
+    answer = Compared(asked.id, status, False, b"", b"", 0)
+    owners.n1.exchange.answer(name, answer, ROUND_S, owners.n1.out)
+    owners.n1.tick(ROUND_S * 1.5)
+    assert owners.n1.taken() == []
+    assert owners.n1.exchange.compared_since == -math.inf
+    owners.n1.tick(ROUND_S + RETRY_AFTER_S)
+    assert owners.n1.taken()
+
+
+def test_a_link_that_breaks_ends_it_and_it_begins_anew() -> None:
+    owners, name, asked = begun()
+    owners.unlink(owners.n1, name)
+    answer = owners.n2.serve(asked)
+    owners.n1.exchange.answer(name, answer, ROUND_S, owners.n1.out)  # late: it counts for nothing
+    owners.link(owners.n1, name)
+    assert owners.n1.exchange.compared_since == -math.inf
+    owners.run(3 * ROUND_S)
+    assert owners.n1.exchange.compared_since > ROUND_S
+
+
+def test_an_answer_counts_once_and_only_from_whom_was_asked() -> None:
+    owners, name, asked = begun()
+    answer = owners.n2.serve(asked)
+    owners.n1.exchange.answer("n3", answer, ROUND_S, owners.n1.out)
+    assert owners.n1.exchange.deadline() == ROUND_S + ANSWER_TIMEOUT_S
+    owners.n1.exchange.answer(name, answer, ROUND_S, owners.n1.out)
+    owners.n1.exchange.answer(name, answer, ROUND_S, owners.n1.out)
+    assert owners.n1.taken() == []
+
+
+def test_an_answer_that_never_comes_is_waited_for_so_long() -> None:
+    owners, _, _ = begun()
+    owners.n1.tick(ROUND_S + ANSWER_TIMEOUT_S)
+    assert owners.n1.taken() == []
+    owners.n1.tick(ROUND_S + ANSWER_TIMEOUT_S + RETRY_AFTER_S)
+    assert len(owners.n1.taken()) == 1
+
+
+def test_another_ring_begins_anew() -> None:
+    owners, name, asked = begun()
+    owners.n1.exchange.replan(ROUND_S, owners.n1.out)
+    owners.n1.exchange.answer(name, owners.n2.serve(asked), ROUND_S, owners.n1.out)
+    assert owners.n1.exchange.compared_since == -math.inf
+
+
+def fetching(config: Config | None = None) -> tuple[Owners, Fetch]:
+    """n1 has compared one partition with n2 and asks for a record of it."""
+    owners = recovering("n1", "n2", config=config)
+    slot = owners.n2.write(b"key")
+    owners.commit()
+    for name, message in owners.n1.taken():
+        if message.partition == slot_partition(slot):
+            owners.n1.exchange.answer(name, owners.n2.serve(message), 0.0, owners.n1.out)
+    ((_, fetch),) = owners.n1.taken()
+    assert isinstance(fetch, Fetch)
+    return owners, fetch
+
+
+def test_a_disk_that_refuses_leaves_it_unfinished() -> None:
+    owners, fetch = fetching()
+    n1 = owners.n1
+    n1.exchange.answer("n2", owners.n2.serve(fetch), 0.0, n1.out)
+    n1.fail_commit()
+    assert n1.recovery.recovering
+    assert n1.records() == {}
+    owners.run(15.0)
+    assert not n1.recovery.recovering
+    assert equal(owners)
+
+
+def test_a_write_that_ends_after_its_exchange_means_nothing() -> None:
+    owners, fetch = fetching()
+    n1 = owners.n1
+    n1.exchange.answer("n2", owners.n2.serve(fetch), 0.0, n1.out)
+    owners.unlink(n1, "n2")
+    n1.commit()
+    assert n1.recovery.recovering
+
+
+def test_a_full_queue_before_the_disk_breaks_it_off() -> None:
+    owners, fetch = fetching(Config(batch_count_max=1))
+    n1 = owners.n1
+    n1.write(b"a client's")
+    n1.exchange.answer("n2", owners.n2.serve(fetch), 0.0, n1.out)
+    assert n1.exchange.deadline() == RETRY_AFTER_S
+    n1.commit()
+    owners.run(15.0)
+    assert equal(owners)
+
+
+def test_a_resting_disk_leaves_it_unfinished() -> None:
+    owners, fetch = fetching()
+    n1 = owners.n1
+    n1.write(b"a client's")
+    n1.fail_commit()
+    n1.exchange.answer("n2", owners.n2.serve(fetch), 0.0, n1.out)
+    assert n1.recovery.recovering
+    owners.run(15.0)
+    assert equal(owners)
+
+
+def test_copies_that_contradict_each_other_are_reported_and_the_others_go_on() -> None:
+    owners = recovering("n1", "n2")
+    for owner in owners.by_name.values():
+        owner.replica._minter.restart(b"the same")
+    owners.n1.write(b"key", b"one")
+    owners.n2.write(b"key", b"another")
+    for number in range(20):
+        owners.n2.write(b"yours %d" % number)
+    owners.commit()
+    owners.run(1.0)
+    assert "an exchange with n2" in owners.n1.events()
+    assert len(owners.n1.records()) == 21
+    assert owners.n1.recovery.recovering
+
+
+@pytest.mark.parametrize("status", [STATUS_RING, STATUS_OVERLOADED, STATUS_STORAGE, STATUS_REFUSED])
+def test_another_disk_that_refuses_leaves_it_unfinished(status: int) -> None:
+    owners = recovering("n1", "n2")
+    n1 = owners.n1
+    owners.unlink(n1, "n2")
+    n1.taken()
+    n1.write(b"mine")
+    n1.commit()
+    owners.link(n1, "n2")
+    refused = False
+    for _ in range(6):
+        for name, message in n1.taken():
+            answer = owners.n2.serve(message)
+            if isinstance(message, Store) and not refused:
+                refused, answer = True, Stored(message.id, status)
+            n1.exchange.answer(name, answer, 0.0, n1.out)
+        if refused:
+            break
+        n1.tick(0.0)
+    assert refused
+    assert n1.recovery.recovering
+    owners.run(15.0)
+    assert not n1.recovery.recovering
+
+
+def test_a_record_that_is_corrupt_there_leaves_it_unfinished_until_it_is_healed() -> None:
+    owners = recovering("n1", "n2")
+    slot = owners.n2.write(b"key")
+    other = owners.n2.write(b"another key")
+    owners.commit()
+    cell = owners.n2.engine.get(slot)
+    owners.n2.engine.corrupt(slot)
+    owners.run(1.0)
+    assert owners.n1.recovery.recovering
+    assert list(owners.n1.records()) == [other]
+    owners.n2.engine.write_batch({slot: cell}, {})
+    owners.run(2.0)
+    assert not owners.n1.recovery.recovering
+
+
+def test_a_record_that_turns_out_to_be_corrupt_when_it_is_fetched() -> None:
+    owners, fetch = fetching()
+    owners.n2.engine.corrupt(fetch.slots)
+    owners.n1.exchange.answer("n2", owners.n2.serve(fetch), 0.0, owners.n1.out)
+    owners.run(1.0)
+    assert owners.n1.recovery.recovering
+
+
+def test_a_record_that_is_gone_when_it_is_fetched() -> None:
+    owners, fetch = fetching()
+    owners.n2.engine.write_batch({fetch.slots: None}, {})
+    owners.n1.exchange.answer("n2", owners.n2.serve(fetch), 0.0, owners.n1.out)
+    owners.run(15.0)
+    assert not owners.n1.recovery.recovering
+
+
+def test_a_record_of_one_s_own_that_is_corrupt_is_healed() -> None:
+    owners = Owners("n1", "n2")
+    slot = owners.n1.write(b"key")
+    owners.n2.replica.merge(*owners.n1.replica_entry(b"key"))
+    owners.commit()
+    owners.n1.engine.corrupt(slot)
+    owners.run(1.0)
+    assert equal(owners)
+    assert "is healed" in owners.n1.events()
+    owners.run(3.0)
+    assert owners.n1.exchange.compared_since > 1.0
+
+
+def test_a_corrupt_record_that_only_this_node_has_is_nobody_s() -> None:
+    owners = Owners("n1", "n2")
+    slot = owners.n1.write(b"key")
+    owners.commit()
+    owners.n1.engine.corrupt(slot)
+    owners.run(30.0)
+    assert owners.n2.records() == {}
+    assert owners.n1.exchange.compared_since == -math.inf
+
+
+# ── what others may not say ──
+
+
+def test_nonsense_closes_the_link() -> None:
+    owners, name, asked = begun()
+    head = bytes((0, asked.partition, 3))
+    low, high = head + bytes(24), head + b"\1" * 24
+    n1 = owners.n1
+    slots = {high: digest_of(b"record")}
+
+    def refused(answer: Compared, after: bytes = b"", end: bytes = b"") -> None:
+        run = n1.exchange._runs[head, name]
+        run.after, run.mine = after, run.mine._replace(end=end)
+        n1.exchange._asked[asked.id] = run
+        with pytest.raises(ValueError, match=r"comparison|entr"):
+            n1.exchange.answer(name, answer, ROUND_S, n1.out)
+
+    refused(Compared(asked.id, STATUS_OK, False, b"junk", b"", 0))
+    refused(Compared(asked.id, STATUS_OK, False, pack_slots(slots), low, 0))
+    refused(Compared(asked.id, STATUS_OK, False, b"", low, 0), after=high)
+    refused(Compared(asked.id, STATUS_OK, False, b"", b"", 0), end=low)
+    refused(Compared(asked.id, STATUS_OK, False, b"", high, 0), end=low)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [b"junk", pack_row([b"key"]), pack_row([b"key"] * 3), pack_row([b"another key", b"record"])],
+)
+def test_what_cannot_have_been_fetched_closes_the_link(entries: bytes) -> None:
+    owners, fetch = fetching()
+    with pytest.raises(ValueError, match=r"malformed|items|fields|belong|bytes|array"):
+        owners.n1.exchange.answer("n2", Fetched(fetch.id, STATUS_OK, entries), 0.0, owners.n1.out)
+
+
+def asked_of(owner: Owner, message: Compare | Fetch) -> Compared | Fetched:
+    answer = owner.serve(message)
+    assert isinstance(answer, Compared | Fetched)
+    return answer
+
+
+def test_a_comparison_is_checked() -> None:
+    n1 = Owners("n1", "n2").n1
+    fine = Compare(1, FINGERPRINT, 0, 3, b"", b"", b"")
+    head = bytes((0, 0, 3))
+    assert asked_of(n1, fine).status == STATUS_OK
+    for other in ({"ring": 8}, {"partition": 2}, {"copies": 5}):
+        assert asked_of(n1, fine._replace(**other)).status == STATUS_RING
+    n1.copies[b"bucket's"] = 5
+    assert asked_of(n1, fine._replace(copies=5)).status == STATUS_OK
+    for wrong in (
+        {"copies": 0},
+        {"copies": 10},
+        {"partition": 1 << 16},
+        {"after": b"short"},
+        {"end": bytes((0, 1, 3)) + bytes(24)},
+        {"after": head + bytes(25)},
+    ):
+        with pytest.raises(ValueError, match=r"comparison|stretch"):
+            asked_of(n1, fine._replace(**wrong))  # type: ignore[arg-type]
+    n1.planner.ring = None
+    assert asked_of(n1, fine).status == STATUS_RING
+
+
+def test_a_fetch_is_checked() -> None:
+    n1 = Owners("n1", "n2").n1
+    slot = n1.write(b"key")
+    n1.commit()
+    fine = Fetch(1, FINGERPRINT, slot)
+    assert asked_of(n1, fine) == Fetched(1, STATUS_OK, pack_row([b"key", n1.records()[slot]]))
+    assert asked_of(n1, fine._replace(slots=slot[:-1] + b"?")).entries == pack_row([b"", b""])
+    assert asked_of(n1, fine._replace(ring=8)).status == STATUS_RING
+    assert asked_of(n1, fine._replace(slots=bytes((0, 9, 3)) + slot[3:])).status == STATUS_RING
+    for wrong in (b"", slot[:-1], slot * (FETCH_SLOTS_MAX + 1)):
+        with pytest.raises(ValueError, match="slots"):
+            asked_of(n1, fine._replace(slots=wrong))
+
+
+def test_damage_is_never_equal() -> None:
+    owners = Owners("n1", "n2")
+    slot = owners.n1.write(b"key")
+    owners.n2.replica.merge(*owners.n1.replica_entry(b"key"))
+    owners.commit()
+    for owner in owners.by_name.values():
+        owner.engine.corrupt(slot)
+    owners.n1.tick(ROUND_S)
+    questions = [message for _, message in owners.n1.taken() if isinstance(message, Compare)]
+    owners.n1.tick(2 * ROUND_S + ANSWER_TIMEOUT_S)
+    for question in questions:
+        answer = asked_of(owners.n2, question)
+        assert isinstance(answer, Compared)
+        if question.partition == slot_partition(slot):
+            assert answer.entries == pack_slots({slot: DAMAGED})
+            assert not answer.equal
+
+
+def test_an_answer_to_nothing_is_dropped() -> None:
+    n1 = Owners("n1", "n2").n1
+    for answer in (
+        Stored(5, STATUS_OK),
+        Fetched(5, STATUS_OK, b""),
+        Compared(5, STATUS_OK, True, b"", b"", 0),
+    ):
+        n1.exchange.answer("n2", answer, 0.0, Outbox())
