@@ -218,6 +218,7 @@ class Scenario:
             left=tuple(left),
             starts=sum(machine.starts for machine in sim.machines.values()),
             holders_lost=holders_lost,
+            reap_after_s=sim.config.reap_after_s,
         )
 
     # ── inside ──
