@@ -216,7 +216,12 @@ def strict(history: History, ending: Ending) -> Iterable[Violation]:
             standing = [one for one in standing if not _is_over(one, covered_at, before)]
             found = history.context(key, read.returned)
             for write in standing:
-                if write.quorum + read.quorum > copies and _misses(history, read, found, write):
+                if write.quorum + read.quorum <= copies:
+                    continue
+                # What a delete covered lately is in the contexts of all who know of it.
+                values_of = write.read() if write.value is None else (write.value,)
+                kept = [value for value in values_of if covered_at.get(value, math.inf) >= before]
+                if _misses(history, read, found, write, kept):
                     yield _stale(read, write)
                     break
 
@@ -245,13 +250,15 @@ def _is_over(write: Operation, covered_at: dict[int, float], before: float) -> b
     return since < before
 
 
-def _misses(history: History, read: Operation, found: Context, write: Operation) -> bool:
-    value = write.value
-    if value is None:
-        return any(_covers(history, write, shown) for shown in read.siblings)
-    if value in read.siblings:
-        return False
-    return not any(found.covers(dot) for dot in history.sightings.dots_of(value))
+def _misses(history: History, read: Operation, found: Context, write: Operation, kept: list[int]) -> bool:
+    """found: the read's context. kept: values that are in it, if the read knows of the write."""
+    if write.value is None and any(_covers(history, write, shown) for shown in read.siblings):
+        return True
+    for value in kept:
+        dots = history.sightings.dots_of(value)
+        if value not in read.siblings and dots and not any(found.covers(dot) for dot in dots):
+            return True
+    return False
 
 
 def _stale(read: Operation, write: Operation) -> Violation:

@@ -293,6 +293,19 @@ def test_what_a_strict_delete_covered_is_not_read_again(book: Book) -> None:
     assert "strict" in names(book.end())
 
 
+def test_nor_is_it_forgotten_before_it_may_be_reaped(book: Book) -> None:
+    put = book.put(dot(1))
+    book.delete(after=put, strict=True)
+    book.get(context=Context.EMPTY, strict=True)
+    assert names(book.end()) == ["strict"]
+    book = Book()
+    put = book.put(dot(1))
+    book.delete(after=put, strict=True)
+    book.wait(REAP_AFTER_S)
+    book.get(context=Context.EMPTY, strict=True)
+    assert book.end() == []
+
+
 @pytest.mark.parametrize("acknowledged", [True, False])
 def test_a_delete_that_reads_by_itself_may_have_led_to_reaping(book: Book, acknowledged: bool) -> None:
     book.put(dot(1), strict=True)
