@@ -24,9 +24,9 @@ as many holders were destroyed as a write had asked for (`holders_lost`).
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dyno.causality.context import Context
 from dyno.causality.record import Record
 from dyno.simulator.history import DELETE, GET, NOT_DONE, OK, UPDATE
 from dyno.wire import values
@@ -34,6 +34,7 @@ from dyno.wire import values
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from dyno.causality.context import Context
     from dyno.simulator.history import History, Key, Operation
 
 ACTORS_PER_START_MAX: Final = (
@@ -44,7 +45,8 @@ ACTORS_PER_START_MAX: Final = (
 class Ending(NamedTuple):
     """reads: what was read of every key from all owners, at last. owners: of every key, by name. copies: of
     every key the packed record on each machine's disk, b"" for none. left: sentences about what is not empty.
-    starts: of processes, altogether. holders_lost: how many holders of one write may have lost their disk."""
+    starts: of processes, altogether. holders_lost: how many holders of one write may have lost their disk.
+    reap_after_s: what was covered for less time is in the contexts still."""
 
     reads: Mapping[Key, Operation]
     owners: Mapping[Key, tuple[str, ...]]
@@ -52,6 +54,7 @@ class Ending(NamedTuple):
     left: tuple[str, ...]
     starts: int
     holders_lost: int
+    reap_after_s: float = math.inf
 
 
 class Violation(NamedTuple):
@@ -192,39 +195,80 @@ def refused(history: History, ending: Ending) -> Iterable[Violation]:
 
 
 def strict(history: History, ending: Ending) -> Iterable[Violation]:
-    """A read whose quorum of owners overlaps those of all earlier writes covers them."""
+    """A read whose quorum of owners overlaps those of all earlier writes covers them: it shows the value, or
+    its context has the dot, or the value was covered so long ago that it may have been reaped."""
     for key, operations in history.by_key().items():
-        copies = history.copies[key.bucket]
         ours = [one for one in operations if one.strict and one.acknowledged]
-        writes = sorted(
-            (one for one in ours if one.writes and one.returned and _counts(one, ending)),
-            key=lambda one: one.ended,
-        )
-        required = [Context.EMPTY] * (copies + 1)  # by W: what was acknowledged so far
-        taken = 0
+        writes = [one for one in ours if one.writes and _counts(one, ending)]
+        writes.sort(key=lambda one: one.ended)
+        if not writes:
+            continue
+        covered_at = _covered_at(history, operations)
+        copies, taken = history.copies[key.bucket], 0
+        standing: list[Operation] = []  # writes that a read may not miss yet
         for read in ours:
             if read.kind != GET:
                 continue
             while taken < len(writes) and writes[taken].ended < read.began:
-                write = writes[taken]
-                required[write.quorum] = required[write.quorum].union(history.context(key, write.returned))
+                standing.append(writes[taken])
                 taken += 1
+            before = read.began - ending.reap_after_s
+            standing = [one for one in standing if not _is_over(one, covered_at, before)]
             found = history.context(key, read.returned)
-            overlapping = range(copies - read.quorum + 1, copies + 1)
-            if not all(found.includes(required[quorum]) for quorum in overlapping):
-                yield _stale(history, read, [one for one in writes[:taken] if one.quorum in overlapping])
+            for write in standing:
+                if write.quorum + read.quorum <= copies:
+                    continue
+                # What a delete covered lately is in the contexts of all who know of it.
+                values_of = write.read() if write.value is None else (write.value,)
+                kept = [value for value in values_of if covered_at.get(value, math.inf) >= before]
+                if _misses(history, read, found, write, kept):
+                    yield _stale(read, write)
+                    break
 
 
-def _stale(history: History, read: Operation, writes: list[Operation]) -> Violation:
-    found = history.context(read.key, read.returned)
-    missed = next(one for one in writes if not found.includes(history.context(read.key, one.returned)))
+def _covered_at(history: History, operations: list[Operation]) -> dict[int, float]:
+    """When each value was covered at first, as far as it was; by operations that may have been done."""
+    covered_at: dict[int, float] = {}
+    for one in operations:
+        if one.writes and one.perhaps_done:
+            values_of: Iterable[int] = one.read()
+            if _reads_by_itself(one):
+                values_of = (
+                    other.value
+                    for other in operations
+                    if other.value is not None
+                    and (not one.acknowledged or _covers(history, one, other.value))
+                )
+            for value in values_of:
+                covered_at.setdefault(value, one.began)
+    return covered_at
+
+
+def _is_over(write: Operation, covered_at: dict[int, float], before: float) -> bool:
+    """Whether nothing of it needs to be there any more."""
+    since = write.ended if write.value is None else covered_at.get(write.value, math.inf)
+    return since < before
+
+
+def _misses(history: History, read: Operation, found: Context, write: Operation, kept: list[int]) -> bool:
+    """found: the read's context. kept: values that are in it, if the read knows of the write."""
+    if write.value is None and any(_covers(history, write, shown) for shown in read.siblings):
+        return True
+    for value in kept:
+        dots = history.sightings.dots_of(value)
+        if value not in read.siblings and dots and not any(found.covers(dot) for dot in dots):
+            return True
+    return False
+
+
+def _stale(read: Operation, write: Operation) -> Violation:
     return Violation(
         "strict",
         read.key,
         read.began,
         f"{_told(read)} with R={read.quorum} from {', '.join(read.answered)} knows nothing of "
-        f"{_told(missed)}, which was acknowledged with W={missed.quorum} by {', '.join(missed.answered)} "
-        f"at {missed.ended:.3f} s, before the read began",
+        f"{_told(write)}, which was acknowledged with W={write.quorum} by {', '.join(write.answered)} "
+        f"at {write.ended:.3f} s, before the read began",
     )
 
 

@@ -11,6 +11,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
+from dyno.protocol.rows import is_row
 from dyno.simulator.fault import Begin, Fault
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ class DamageFaults:
             compared_since = cast("Comparing", machine.node).compared_since
             if machine.clock.true_time(compared_since) <= compared_by:
                 return False
-        return not cast("Comparing", machines[name].node).recovering and not machines[name].engine.rotten()
+        recovering = cast("Comparing", machines[name].node).recovering
+        # A row beside the records has no copies, so nothing heals it.
+        return not recovering and all(is_row(key) for key in machines[name].engine.rotten())
 
     def _victim(self) -> str | None:
         """A machine that may be damaged, and is in trouble from now on. All others must be there to tell it

@@ -48,27 +48,24 @@ class Kernel:
 
     def run_for(self, seconds: float) -> None:
         """Let this much time pass."""
-        self._run(self.now + seconds, _never)
+        self._run(self.now + seconds, None)
 
     def run_until(self, condition: Callable[[], bool], *, limit_s: float) -> bool:
         """Stop as soon as the condition holds, looked at after every action; False when the time is up."""
         return condition() or self._run(self.now + limit_s, condition)
 
-    def _run(self, end: float, condition: Callable[[], bool]) -> bool:
+    def _run(self, end: float, condition: Callable[[], bool] | None) -> bool:
         heap = self._heap
         while heap and heap[0][0] <= end:
             when, _, action, args = heappop(heap)
             if when > self.now:
                 self.now = when
                 self._instant_actions = 0
-            self._instant_actions += 1
-            assert self._instant_actions < _INSTANT_ACTIONS_MAX, f"time stands still at {when}: {action}"
+            else:
+                self._instant_actions += 1
+                assert self._instant_actions < _INSTANT_ACTIONS_MAX, f"time stands still at {when}: {action}"
             action(*args)
-            if condition():
+            if condition is not None and condition():
                 return True
         self.now = end
         return False
-
-
-def _never() -> bool:
-    return False

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 UNDER_WAY_MAX: Final = 16  # calls of one user; more are left out
 BATCH_KEYS_MAX: Final = 6
 STRICT_SHARE: Final = 0.3
-QUORUM_WEIGHTS: Final = (3, 5, 2)  # of one, a majority and all
+QUORUM_WEIGHTS: Final = (6, 13, 1)  # of one, a majority and all, which one dead owner makes dear
 BLIND_DELETES_EVERY: Final = 6  # one key in so many takes deletes without a context: they excuse much
 
 # What a user does, and how often, of a hundred.

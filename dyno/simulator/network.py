@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dyno.simulator.trace import Trace
     from dyno.wire.messages import Datagram, Message
 
-CODEC_EVERY: Final = 16  # frames, and datagrams, of which one is encoded and decoded
+CODEC_EVERY: Final = 64  # frames, and datagrams, of which one is encoded and decoded
 UNSENT_BYTES_MAX: Final = 64 << 20  # behind a cut, before the sender hangs up, as a link of `transport` does
 UNREAD_BYTES_MAX: Final = 6 << 20  # of one connection in a held machine's kernel
 UNREAD_DATAGRAMS_MAX: Final = 256

@@ -306,7 +306,9 @@ class Process:
             return  # carrying out something closed a link, of which the node heard: the turn goes on
         self._settling = True
         node, out = self.node, self._out
-        while out and self.ended is None:
+        while self.ended is None and (
+            out.sends or out.replies or out.datagrams or out.connect or out.disconnect or out.events
+        ):  # as `bool(out)` says, which takes twice as long
             if self._effects_left is None:
                 self._deliver()
             else:

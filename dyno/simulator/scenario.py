@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from dyno.config import COPIES, Config
 from dyno.protocol.ring import Ring
+from dyno.protocol.rows import HINTS, rows_of
 from dyno.simulator import checkers
 from dyno.simulator.census import census
 from dyno.simulator.checkers import Ending, Violation
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from dyno.simulator.trace import What
 
 # Of every node, unless somebody asks for others: what takes minutes or days in the field takes seconds.
-CONFIG: Final = Config()
+CONFIG: Final = Config(reap_after_s=20.0, retry_window_s=20.0)
 
 NODES: Final = 5
 NODES_MAX: Final = 100
@@ -56,6 +57,8 @@ KEY_NAMES: Final = tuple(
 LOAD_AFTER_S: Final = 5.0  # goes on so long after the faults have ended
 AGREE_WITHIN_S: Final = 60.0  # of the end of all faults: one ring, all links
 SETTLE_WITHIN_S: Final = 60.0  # of that: owners equal, nothing left
+LOOK_EVERY_S: Final = 1.0
+HINTS_SHOWN_MAX: Final = 100
 REPAIR_S: Final = 2.0  # for what the last reads repair
 READ_LIMIT_S: Final = 60.0  # more than any session takes
 CALLS_SHOWN: Final = 6  # of an error's traceback
@@ -203,6 +206,9 @@ class Scenario:
         sim.run_until(self._is_silent, limit_s=SETTLE_WITHIN_S)
         reads = self._read_all()
         sim.run_for(REPAIR_S)
+        until = sim.now + SETTLE_WITHIN_S
+        while not self._is_settled() and sim.now < until:
+            sim.run_for(LOOK_EVERY_S)
         left += self._left()
         self.history.note_acknowledged()
         return Ending(
@@ -212,6 +218,7 @@ class Scenario:
             left=tuple(left),
             starts=sum(machine.starts for machine in sim.machines.values()),
             holders_lost=holders_lost,
+            reap_after_s=sim.config.reap_after_s,
         )
 
     # ── inside ──
@@ -226,6 +233,14 @@ class Scenario:
         return not any(user.busy for user in self.users) and not any(
             machine.node.busy for machine in self._running().values()
         )
+
+    def _is_settled(self) -> bool:
+        """Whether all owners are equal, and nothing is left. What is reaped goes from one after the other."""
+        for plan in self._plans.values():
+            copies = self._copies(plan.slot)
+            if len(dict.fromkeys(copies.get(name, b"") for name in plan.owners)) > 1:
+                return False
+        return not self._left()
 
     def _read_all(self) -> dict[Key, Operation]:
         """Every key, from all owners."""
@@ -270,6 +285,9 @@ class Scenario:
         for name, machine in running.items():
             if machine.node.busy:
                 left.append(f"{name} still works on a client's request")
+            hints, _ = machine.engine.scan(*rows_of(HINTS), limit=HINTS_SHOWN_MAX)
+            if hints:
+                left.append(f"{name} still keeps hints, {len(hints)} or more")
             for path, length in census(machine.node).items():
                 if length > LEFT_MAX and not any(kept in path for kept in _KEPT):
                     left.append(f"{name} still has {length} items in {path}")

@@ -4,7 +4,7 @@ In: every event, as (time, source, target, what), where what is a message or a t
 BLAKE2b over all of it, which tells two runs apart that differ in a single bit, and `story`, one line per
 event, for whoever has to find out why a test failed.
 
-Events are hashed as flat CBOR, many at a time, for that costs about a microsecond each. Only the last
+Events are hashed as flat CBOR, many at a time, for that costs less than a microsecond each. Only the last
 `kept` are kept for the story. Whoever has to see all of them as they happen, listens.
 """
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from dyno.wire.messages import Datagram, Message
 
     What: TypeAlias = Message | Datagram | str
+    _Event: TypeAlias = tuple[float, str, str, What]
 
-_HASHED_AT_ONCE: Final = 2048  # fields
+_HASHED_AT_ONCE: Final = 256  # events
 _DIGEST_BYTES: Final = 16
 _BYTES_SHOWN: Final = 12
 
@@ -30,34 +31,38 @@ _BYTES_SHOWN: Final = 12
 class Trace:
     """kept: how many events the story can tell of. listeners: told of every event, as `note` is."""
 
-    __slots__ = ("_events", "_fields", "_hash", "count", "listeners")
+    __slots__ = ("_events", "_hash", "_hashed", "_unhashed", "listeners")
 
     def __init__(self, *, kept: int) -> None:
-        self.count = 0
         self.listeners: list[Callable[[float, str, str, What], object]] = []
-        self._events: deque[tuple[float, str, str, What]] = deque(maxlen=kept)
-        self._fields: list[object] = []
+        self._events: deque[_Event] = deque(maxlen=kept)
+        self._unhashed: list[_Event] = []
+        self._hashed = 0
         self._hash = blake2b(digest_size=_DIGEST_BYTES)
 
     def note(self, now: float, source: str, target: str, what: What) -> None:
         """An event at the time at which it took effect: a message when it arrived."""
-        self.count += 1
-        self._events.append((now, source, target, what))
+        event = (now, source, target, what)
+        self._events.append(event)
         for listen in self.listeners:
             listen(now, source, target, what)
-        fields = self._fields
-        if isinstance(what, str):
-            fields += (now, source, target, what)
-        else:
-            fields += (now, source, target, type(what).__name__)
-            fields.extend(what)
-        if len(fields) >= _HASHED_AT_ONCE:
-            self._hash_fields()
+        unhashed = self._unhashed
+        unhashed.append(event)
+        if len(unhashed) == _HASHED_AT_ONCE:
+            # Where a row is cut depends on the run alone, so equal runs are cut alike.
+            self._hash.update(_packed(unhashed))
+            self._hashed += _HASHED_AT_ONCE
+            unhashed.clear()
+
+    @property
+    def count(self) -> int:
+        """How many events there were."""
+        return self._hashed + len(self._unhashed)
 
     def digest(self) -> str:
         """Hexadecimal; asking changes nothing, and events may follow."""
         digest = self._hash.copy()
-        digest.update(dumps(self._fields))
+        digest.update(_packed(self._unhashed))
         return digest.hexdigest()
 
     def story(self, events: int) -> str:
@@ -65,10 +70,15 @@ class Trace:
         skipped = max(0, len(self._events) - events)
         return "\n".join(line(*event) for at, event in enumerate(self._events) if at >= skipped)
 
-    def _hash_fields(self) -> None:
-        # Where a row is cut depends on the run alone, so equal runs are cut alike.
-        self._hash.update(dumps(self._fields))
-        self._fields.clear()
+
+def _packed(events: list[_Event]) -> bytes:
+    fields: list[object] = []
+    for now, source, target, what in events:
+        if type(what) is str:
+            fields += (now, source, target, what)
+        else:
+            fields += (now, source, target, type(what).__name__, *what)
+    return dumps(fields)
 
 
 def line(now: float, source: str, target: str, what: What) -> str:

@@ -14,6 +14,7 @@ from dyno.wire import values
 CLUSTER = b"hand-made-------"
 KEY = Key("plain", "k")
 OWNERS = ("n1", "n2", "n3")
+REAP_AFTER_S = 10.0  # as many lines of a book
 
 
 def dot(counter: int, who: int = 1) -> Dot:
@@ -97,10 +98,17 @@ class Book:
         return update
 
     def delete(
-        self, *, after: Operation | None = None, covers: Context = Context.EMPTY, acknowledged: bool = True
+        self,
+        *,
+        after: Operation | None = None,
+        covers: Context = Context.EMPTY,
+        acknowledged: bool = True,
+        strict: bool = False,
     ) -> Operation:
         """covers: what one without a context has read by itself."""
-        delete = self.history.begin("ann", DELETE, KEY, now=self._next(), quorum=2, basis=after)
+        delete = self.history.begin(
+            "ann", DELETE, KEY, now=self._next(), quorum=2, strict=strict, basis=after
+        )
         if acknowledged:
             returned = delete.token if after else token_of(covers)
             delete.succeed(self._next(), returned=returned, answered=OWNERS[:2])
@@ -126,7 +134,11 @@ class Book:
             left=self.left,
             starts=3,
             holders_lost=self.holders_lost,
+            reap_after_s=REAP_AFTER_S,
         )
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
 
     def _next(self) -> float:
         self.now += 1.0

@@ -7,7 +7,7 @@ import pytest
 from dyno.causality.context import Context
 from dyno.simulator.checkers import ACTORS_PER_START_MAX, check
 from dyno.simulator.history import Key
-from tests.simulator.hand_made import KEY, Book, context_of, dot, failure, names, record_of
+from tests.simulator.hand_made import KEY, REAP_AFTER_S, Book, context_of, dot, failure, names, record_of
 
 
 @pytest.fixture
@@ -262,6 +262,57 @@ def test_an_overwritten_write_is_covered(book: Book) -> None:
     over = book.put(dot(2), after=put, strict=True)
     book.get(over, context=context_of(dot(1), dot(2)), strict=True)
     assert book.end(over) == []
+
+
+def test_what_was_overwritten_long_ago_may_have_been_reaped(book: Book) -> None:
+    put = book.put(dot(1), strict=True)
+    over = book.put(dot(1, who=2), after=put, strict=True)
+    book.get(over, context=context_of(dot(1, who=2)), strict=True)
+    assert names(book.end(over)) == ["strict"], "it is too early for that"
+    book = Book()
+    put = book.put(dot(1), strict=True)
+    over = book.put(dot(1, who=2), after=put, strict=True)
+    book.wait(REAP_AFTER_S)
+    book.get(over, context=context_of(dot(1, who=2)), strict=True)
+    assert book.end(over) == []
+
+
+def test_what_nobody_overwrote_is_never_reaped(book: Book) -> None:
+    book.put(dot(1), strict=True)
+    book.wait(10 * REAP_AFTER_S)
+    book.get(context=Context.EMPTY, strict=True)
+    assert "strict" in names(book.end())
+
+
+def test_what_a_strict_delete_covered_is_not_read_again(book: Book) -> None:
+    put = book.put(dot(1))
+    book.delete(after=put, strict=True)
+    book.get(context=context_of(dot(1)), strict=True)
+    assert book.end() == []
+    book.get(put, context=context_of(dot(1)), strict=True)
+    assert "strict" in names(book.end())
+
+
+def test_nor_is_it_forgotten_before_it_may_be_reaped(book: Book) -> None:
+    put = book.put(dot(1))
+    book.delete(after=put, strict=True)
+    book.get(context=Context.EMPTY, strict=True)
+    assert names(book.end()) == ["strict"]
+    book = Book()
+    put = book.put(dot(1))
+    book.delete(after=put, strict=True)
+    book.wait(REAP_AFTER_S)
+    book.get(context=Context.EMPTY, strict=True)
+    assert book.end() == []
+
+
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_a_delete_that_reads_by_itself_may_have_led_to_reaping(book: Book, acknowledged: bool) -> None:
+    book.put(dot(1), strict=True)
+    book.delete(covers=context_of(dot(1)), acknowledged=acknowledged)
+    book.wait(REAP_AFTER_S)
+    book.get(context=Context.EMPTY, strict=True)
+    assert book.end() == []
 
 
 # ── dots, settled, drained, bounded ──

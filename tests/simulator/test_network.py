@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from dyno.config import CHUNK_BYTES
+from dyno.simulator import network
+from dyno.simulator.cable import STALL_MAX_S, Quality
 from dyno.simulator.kernel import Kernel
-from dyno.simulator.network import End, Network
+from dyno.simulator.network import CODEC_EVERY, UNREAD_DATAGRAMS_MAX, End, Network
 from dyno.simulator.trace import Trace
 from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import Ack, Datagram, Message, ReadAnswer, Stored
@@ -152,21 +155,22 @@ def test_a_large_message_takes_its_time_and_holds_up_nobody() -> None:
 def test_every_kind_of_frame_goes_through_the_codec_now_and_then() -> None:
     world = World()
     world.connect()
-    for number in range(40):
+    for number in range(CODEC_EVERY):
         world.a.send(SMALL[number % 50], SMALL[(number + 1) % 50])
-        world.a.send(LARGE)
+        if number % 2:
+            world.a.send(LARGE)
     world.kernel.run_for(100)
-    assert len(world.b.heard) == 120
+    assert len(world.b.heard) == 2 * CODEC_EVERY + CODEC_EVERY // 2
 
 
 def test_what_the_codec_would_not_carry_is_found() -> None:
     world = World()
     world.connect()
     with pytest.raises(ProtocolError, match="must be int, not bool"):
-        for _ in range(20):
+        for _ in range(CODEC_EVERY):
             world.a.send(Stored(1, True))
     with pytest.raises(ProtocolError, match="must be int, not bool"):
-        for _ in range(20):
+        for _ in range(CODEC_EVERY):
             world.network.send_datagram("a", "b:1", b"c" * 16, Ack(True, "a", b"start", b""))
 
 
@@ -316,3 +320,326 @@ def test_arrivals_cuts_and_ends_are_in_the_trace() -> None:
         "closed: enough",
     ]
     assert world.network.machines() == ["a", "b"]
+
+
+# ── cuts that last ──
+
+
+def test_a_connection_that_waits_too_long_for_a_cut_to_be_healed_times_out_at_both_ends() -> None:
+    world = World()
+    world.connect()
+    world.network.cut("a", "b")
+    world.kernel.run_for(100)
+    assert not world.a.closed  # nobody had anything to say
+    world.a.send(SMALL[0])
+    sent = world.kernel.now
+    world.kernel.run_for(10)
+    world.a.send(SMALL[1])
+    world.kernel.run_for(4.9)
+    assert not world.a.closed
+    world.kernel.run_for(1)
+    assert world.a.closed == world.b.closed == [(sent + STALL_MAX_S, "connection timed out")]
+    world.network.heal("a", "b")
+    world.kernel.run_for(10)
+    assert not world.b.heard
+
+
+def test_a_cut_that_is_healed_in_time_is_forgotten() -> None:
+    world = World()
+    world.connect()
+    for number in range(3):
+        world.network.cut("a", "b")
+        world.a.send(SMALL[number])
+        world.kernel.run_for(10)
+        world.network.heal("a", "b")
+        world.kernel.run_for(3)
+    assert messages(world.b) == SMALL[:3]
+    assert not world.a.closed
+
+
+def test_who_has_too_much_to_say_through_a_cut_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "UNSENT_BYTES_MAX", 1000)
+    world = World()
+    world.connect()
+    world.network.cut("a", "b")
+    world.a.send(ReadAnswer(1, 0, b"x" * 900))
+    assert not world.a.closed
+    world.a.send(ReadAnswer(2, 0, b"x" * 900))
+    assert [reason for _, reason in world.a.closed] == ["the other side reads too slowly"]
+    world.network.heal("a", "b")
+    world.kernel.run_for(10)
+    assert [reason for _, reason in world.b.closed] == ["the other side hung up"]
+
+
+# ── bad cables ──
+
+
+def degraded(**qualities: Any) -> World:
+    """Only the way from a to b."""
+    world = World()
+    world.connect()
+    quality = world.network.quality("a", "b")._replace(latency_s=(1.0, 1.0), **qualities)
+    world.network.set_quality("a", "b", quality)
+    return world
+
+
+def test_loss_delays_a_connection_keeps_its_order_and_breaks_it_in_the_end() -> None:
+    world = degraded(loss=0.3)
+    began = world.kernel.now
+    for message in SMALL:
+        world.a.send(message)
+    world.kernel.run_for(30)
+    assert messages(world.b) == SMALL
+    assert world.b.heard[-1][0] - began > 1.2
+    world.network.set_quality("a", "b", world.network.quality("a", "b")._replace(loss=1.0))
+    lost = world.kernel.now
+    world.a.send(SMALL[0])
+    world.a.send(SMALL[1])
+    world.kernel.run_for(100)
+    assert messages(world.b) == SMALL
+    assert world.a.closed == world.b.closed == [(lost + STALL_MAX_S, "connection timed out")]
+
+
+def test_a_large_message_and_a_close_are_lost_like_anything_else() -> None:
+    world = degraded(loss=1.0)
+    world.a.send(LARGE)
+    world.kernel.run_for(100)
+    assert [reason for _, reason in world.a.closed] == ["connection timed out"]
+    world = degraded(loss=1.0)
+    closed = world.kernel.now
+    world.network.close(world.a.ends[0], "enough")
+    world.kernel.run_for(100)
+    assert world.b.closed == [(closed + STALL_MAX_S, "connection timed out")]
+
+
+@pytest.mark.parametrize("way", [("a", "b"), ("b", "a")])
+def test_dials_are_lost_where_everything_is(way: tuple[str, str]) -> None:
+    world = World()
+    world.network.set_quality(*way, Quality(loss=1.0))
+    world.dial(world.a, "b")
+    world.kernel.run_for(100)
+    assert not world.failed
+    assert not world.a.ends
+
+
+def test_datagrams_are_lost_doubled_and_go_astray() -> None:
+    world = degraded(loss=0.3, duplicates=0.3, strays=0.3)
+    for number in range(1000):
+        world.network.send_datagram("a", "b:1", b"c" * 16, Ack(number, "a", b"start", b""))
+    world.kernel.run_for(10)
+    arrived = [message.seq for _, _, _, message in world.b.datagrams]  # type: ignore[union-attr]
+    times = {number: arrived.count(number) for number in range(1000)}
+    assert {0, 1, 2} == set(times.values())
+    assert 600 < len(set(arrived)) < 800
+    late = [at for at, _, _, _ in world.b.datagrams if at > 5.1]
+    assert 200 < len(late) < 450
+
+
+def test_frames_stand_in_line_before_a_narrow_cable() -> None:
+    world = degraded(bytes_per_s=1000.0)
+    began = world.kernel.now
+    for number in range(5):
+        world.a.send(ReadAnswer(number, 0, b"x" * (500 - 36)))
+    world.kernel.run_for(20)
+    assert [round(at - began, 3) for at, _ in world.b.heard] == [1.5, 2.0, 2.5, 3.0, 3.5]
+
+
+def test_a_line_dissolves_when_the_cable_is_wide_again() -> None:
+    world = degraded(bytes_per_s=10.0)
+    for message in SMALL:
+        world.a.send(message)
+    world.kernel.run_for(10)
+    assert len(world.b.heard) < 10
+    world.network.repair()
+    world.kernel.run_for(3)
+    assert messages(world.b) == SMALL
+
+
+def test_a_line_waits_behind_a_cut_and_keeps_its_order() -> None:
+    world = degraded(bytes_per_s=100.0)
+    for message in SMALL[:5]:
+        world.a.send(message)
+    world.network.cut("a", "b")
+    for message in SMALL[5:10]:
+        world.a.send(message)
+    world.kernel.run_for(10)
+    assert not world.b.heard
+    world.network.heal("a", "b")
+    world.kernel.run_for(30)
+    assert messages(world.b) == SMALL[:10]
+
+
+def test_a_broken_connection_leaves_the_line_and_others_go_on() -> None:
+    world = World()
+    world.connect()
+    world.dial(world.a, "b")
+    world.kernel.run_for(5)
+    first, second = world.a.ends
+    world.network.set_quality("a", "b", Quality(latency_s=(1.0, 1.0), bytes_per_s=100.0))
+    for number, end in enumerate((first, first, second)):
+        end.queue.append(SMALL[number])
+        world.network.flush(end)
+    world.network.close(second, "enough")
+    world.network._break(first, "connection reset")
+    world.kernel.run_for(10)
+    assert messages(world.b) == [SMALL[2]]
+    assert [reason for _, reason in world.b.closed] == ["connection reset", "enough"]
+
+
+def test_a_large_message_takes_its_time_through_a_narrow_cable() -> None:
+    world = degraded(bytes_per_s=100_000.0)
+    began = world.kernel.now
+    world.a.send(LARGE, SMALL[0])
+    world.kernel.run_for(20)
+    assert messages(world.b) == [SMALL[0], LARGE]
+    assert world.b.heard[1][0] - began == pytest.approx(1.0 + 2 * CHUNK_BYTES / 1e5, rel=1e-3)
+
+
+def test_common_qualities_are_of_all_cables_that_have_none_of_their_own() -> None:
+    world = World()
+    world.connect()
+    own, common = Quality(latency_s=(3.0, 3.0)), Quality(latency_s=(5.0, 5.0))
+    world.network.set_quality("a", "b", own)
+    world.network.set_common_quality(common)
+    assert world.network.quality("a", "b") == own
+    assert world.network.quality("b", "a") == world.network.common_quality == common
+    assert world.network.quality("b", "c") == common  # a cable of which nobody knew yet
+    world.network.repair()
+    assert {world.network.quality(*way).latency_s for way in (("a", "b"), ("b", "a"))} == {(1.0, 2.0)}
+
+
+# ── processes that handle nothing ──
+
+
+def test_what_comes_for_a_process_that_handles_nothing_waits_in_its_order() -> None:
+    world = World()
+    world.connect()
+    world.network.hold("b")
+    world.network.hold("b")
+    world.a.send(SMALL[0])
+    world.network.send_datagram("a", "b:1", b"c" * 16, Ack(1, "a", b"start", b""))
+    world.kernel.run_for(5)
+    world.a.send(SMALL[1])
+    world.kernel.run_for(5)
+    world.network.close(world.a.ends[0], "enough")
+    world.kernel.run_for(100)  # no cable is cut: the kernel acknowledges everything
+    assert not (world.b.heard or world.b.datagrams or world.b.closed)
+    released = world.kernel.now
+    world.network.release("b")
+    world.network.release("b")
+    assert world.b.heard == [(released, SMALL[0]), (released, SMALL[1])]
+    assert [at for at, _, _, _ in world.b.datagrams] == [released]
+    assert world.b.closed == [(released, "enough")]
+
+
+def test_the_kernel_takes_connections_for_a_process_that_handles_nothing() -> None:
+    world = World()
+    world.network.hold("b")
+    world.dial(world.a, "b")
+    world.kernel.run_for(5)
+    world.a.send(SMALL[0])
+    world.kernel.run_for(5)
+    assert not world.b.ends
+    world.network.release("b")
+    assert messages(world.b) == [SMALL[0]]
+
+
+def test_connections_that_nobody_accepts_any_more_are_reset() -> None:
+    world = World()
+    world.network.hold("b")
+    world.dial(world.a, "b")
+    world.kernel.run_for(5)
+    world.network.listen("b:1", None)
+    world.network.release("b")
+    world.kernel.run_for(5)
+    assert not world.b.ends
+    assert [reason for _, reason in world.a.closed] == ["connection reset"]
+
+
+def test_a_connection_that_broke_before_it_was_accepted_is_not_accepted() -> None:
+    world = World()
+    world.network.hold("b")
+    world.dial(world.a, "b")
+    world.kernel.run_for(5)
+    world.network.drop("a", "b")
+    world.network.release("b")
+    world.network.hold("b")
+    world.dial(world.a, "b")
+    world.kernel.run_for(5)
+    world.network.close(world.a.ends[-1], "enough")
+    world.network.release("b")
+    world.kernel.run_for(5)
+    assert [reason for _, reason in world.b.closed] == ["connection reset", "enough"]
+
+
+def test_a_dialler_that_handles_nothing_learns_later_what_came_of_it() -> None:
+    world = World()
+    world.dial(world.a, "b")
+    world.network.hold("a")
+    world.kernel.run_for(10)
+    assert world.b.ends
+    assert not world.a.ends
+    world.network.release("a")
+    assert world.a.ends
+    world.network.listen("b:1", None)
+    world.dial(world.a, "b")
+    world.network.hold("a")
+    world.kernel.run_for(10)
+    assert not world.failed
+    world.network.release("a")
+    assert [reason for _, reason in world.failed] == ["connection refused"]
+
+
+def test_a_kernel_keeps_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, most in (("UNREAD_BYTES_MAX", 500), ("UNSENT_BYTES_MAX", 500), ("UNACCEPTED_MAX", 2)):
+        monkeypatch.setattr(network, name, most)
+    world = World()
+    world.connect()
+    world.network.hold("b")
+    for number in range(UNREAD_DATAGRAMS_MAX + 10):
+        world.network.send_datagram("a", "b:1", b"c" * 16, Ack(number, "a", b"start", b""))
+    for number in range(3):
+        world.a.send(ReadAnswer(number, 0, b"x" * 400))
+    for _ in range(3):
+        world.dial(world.b, "b")
+    world.kernel.run_for(10)
+    assert [reason for _, reason in world.a.closed] == ["the other side reads too slowly"]
+    world.network.release("b")
+    world.kernel.run_for(10)
+    assert len(world.b.datagrams) == UNREAD_DATAGRAMS_MAX
+    assert [message[0] for message in messages(world.b)] == [0, 1]
+    assert len(world.b.ends) == 1 + 2 * 2  # both ends of two connections to itself
+    assert [reason for _, reason in world.b.closed] == ["the other side hung up"]
+
+
+# ── machines that are off ──
+
+
+def test_a_machine_that_is_off_says_nothing_to_anybody() -> None:
+    world = World()
+    world.connect()
+    off = world.kernel.now
+    world.network.power_off("b")
+    world.network.power_off("b")
+    world.dial(world.a, "b")
+    world.a.send(SMALL[0])
+    world.kernel.run_for(14)
+    assert not (world.a.closed or world.failed)
+    world.kernel.run_for(10)
+    assert world.a.closed == [(off + STALL_MAX_S, "connection timed out")]
+    assert not world.b.closed
+
+
+def test_a_machine_that_is_on_again_knows_nothing_of_its_connections() -> None:
+    world = World()
+    world.connect()
+    world.network.power_off("b")
+    world.kernel.run_for(5)
+    on = world.kernel.now
+    world.network.power_on("b")
+    world.network.power_on("b")
+    world.kernel.run_for(30)
+    ((at, reason),) = world.a.closed
+    assert reason == "connection reset"
+    assert on < at <= on + 2.0
+    assert not world.b.closed

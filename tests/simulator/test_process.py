@@ -340,3 +340,227 @@ def test_a_commit_takes_longer_for_more_records() -> None:
     assert len(stranger.heard) == 1
     sim.run_for(0.02)
     assert len(stranger.heard) == 21
+
+
+# ── killed in the middle of a turn ──
+
+A_PUT = Put(1, "bucket", b"key", b"v", b"", False, DEFAULT, DEFAULT, b"r" * 16, 5000, False)
+
+
+def test_a_process_is_killed_between_any_two_effects_of_a_turn() -> None:
+    answered = []
+    for effects in range(1, 7):
+        sim = Simulation(seed=1)
+        sim.add_cluster(1)
+        stranger = sim.stranger("n1")
+        sim.run_for(0.1)
+        stranger.send(*[AskMembers(number) for number in range(1, 6)])
+        sim.kill("n1", after_effects=effects)
+        assert sim.machines["n1"].running
+        sim.run_for(0.002)
+        answered.append(len(stranger.heard) - 1)
+        assert sim.machines["n1"].running == (effects > 5)
+    assert answered == [1, 2, 3, 4, 5, 5]
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_batch_that_the_disk_gets_is_an_effect(commits: bool) -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    stranger = sim.stranger("n1")
+    sim.run_for(0.1)
+    sim.kill("n1", commits=commits, after_effects=1)
+    stranger.send(A_PUT)
+    sim.run_for(1)
+    assert machine.ended == "killed"
+    assert len(stranger.heard) == 1
+    assert machine.engine.empty() != commits
+
+
+def test_what_was_not_sent_before_the_kill_is_sent_to_nobody() -> None:
+    """Whatever the effect: links to dial and to give up, messages, datagrams."""
+    ended = []
+    for effects in range(1, 40, 3):
+        sim = Simulation(seed=1)
+        sim.add_cluster(3)
+        client = sim.client("n1", timeout=1)
+        sim.kill("n3")
+        sim.restart("n3")
+        sim.kill("n3", after_effects=effects)
+        sim.run_until(lambda sim=sim: not sim.machines["n3"].running, limit_s=20)  # type: ignore[misc]
+        ended.append(sim.now)
+        events = sim.events
+        assert not sim.machines["n3"].node.busy
+        sim.run_for(3)
+        arrived = [line for line in sim.story(sim.events - events).splitlines() if "  n3 → " in line]
+        assert all(float(line.split()[0]) <= ended[-1] + 0.001 or "closed:" in line for line in arrived)
+        client.put("bucket", "key", effects)
+    assert ended == sorted(ended)
+    assert len(set(ended)) > 5
+
+
+def test_a_process_that_has_ended_is_not_killed_again() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    client = sim.client("n1", timeout=1)
+    client.get("bucket", "key")
+    machine.commit_s = (0.1, 0.1)
+    client.begin_put("bucket", "key", 1)
+    sim.run_for(0.05)
+    sim.kill("n1", commits=False)
+    sim.kill("n1", commits=True)
+    assert machine.engine.empty()
+
+
+# ── paused ──
+
+
+def test_a_paused_process_handles_nothing_until_it_goes_on() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    stranger = sim.stranger("n1")
+    sim.run_for(0.1)
+    sim.pause("n1")
+    sim.pause("n1")
+    assert machine.paused
+    stranger.send(AskMembers(7))
+    late = sim.stranger("n1")
+    sim.run_for(30)
+    assert len(stranger.heard) == 1
+    assert not late.heard
+    sim.resume("n1")
+    sim.resume("n1")
+    assert not machine.paused
+    sim.run_for(0.01)
+    assert [message.id for message in stranger.heard[1:]] == [7]  # type: ignore[union-attr]
+    assert isinstance(late.heard[0], Hello)
+
+
+def test_a_disk_finishes_what_it_was_given_while_the_process_is_paused() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    machine.commit_s = (0.1, 0.1)
+    stranger = sim.stranger("n1")
+    sim.run_for(0.1)
+    stranger.send(A_PUT)
+    sim.run_for(0.05)
+    sim.pause("n1")
+    sim.run_for(10)
+    assert len(stranger.heard) == 1
+    sim.resume("n1")
+    sim.run_for(0.01)
+    assert len(stranger.heard) == 2
+    assert not machine.engine.empty()
+
+
+def test_a_pause_is_noticed_by_others_and_what_was_due_meanwhile_is_done_late() -> None:
+    sim = Simulation(seed=1)
+    machines = sim.add_cluster(3)
+    sim.pause("n3")
+    others = [machine.node.membership for machine in machines[:2]]
+    assert sim.run_until(
+        lambda: not any(one.table.is_live("n3") for one in others),
+        limit_s=60,
+    )
+    sim.run_for(20)
+    wakes = sim.events
+    sim.resume("n3")
+    assert sim.run_until(
+        lambda: all(one.table.is_live("n3") for one in others),
+        limit_s=30,
+    )
+    assert sim.events > wakes
+    assert sim.run_until(sim.agreed, limit_s=30)
+
+
+def test_a_paused_process_is_killed_for_good_and_stopped_when_it_goes_on() -> None:
+    sim = Simulation(seed=1)
+    machine, other = sim.add_cluster(2)
+    stranger = sim.stranger("n1")
+    sim.pause("n1")
+    sim.pause("n2")
+    other.stop()
+    late = sim.stranger("n1")
+    sim.run_for(1)
+    assert other.running
+    sim.kill("n1")
+    assert (machine.ended, machine.paused) == ("killed", False)
+    sim.resume("n1")
+    sim.pause("n1")
+    assert not machine.paused
+    sim.run_for(1)
+    assert stranger.closed is not None
+    assert late.closed == "connection reset"
+    sim.resume("n2")
+    sim.run_for(1)
+    assert other.ended == "stopped"
+
+
+def test_what_ends_a_process_as_it_goes_on_ends_its_timers_too() -> None:
+    sim = Simulation(seed=1)
+    (machine,) = sim.add_cluster(1)
+    machine.commit_s = (0.1, 0.1)
+    stranger = sim.stranger("n1")
+    sim.run_for(0.1)
+    stranger.send(A_PUT)
+    sim.run_for(0.05)
+    sim.pause("n1")
+    stranger.send(AskMembers(7))
+    sim.kill("n1", after_effects=1, commits=False)
+    sim.run_for(5)
+    sim.resume("n1")
+    assert machine.ended == "killed"
+    assert machine.engine.empty()
+
+
+# ── clocks ──
+
+
+@pytest.mark.parametrize(("rate", "at"), [(1.0, 0.0), (0.99, 1e6), (1.01, 12345.678)])
+def test_a_node_lives_by_its_machines_clock(rate: float, at: float) -> None:
+    sim = Simulation(seed=1, config=Config(get_timeout_s=2.0))
+    (machine,) = sim.add_cluster(1)
+    sim.kill("n1")
+    sim.begin_clock("n1", at=at)
+    sim.run_clock("n1", rate=rate)
+    sim.restart("n1")
+    client = sim.client("n1")
+    client.put("bucket", "key", 1)
+    began = sim.now
+    sim.run_until(lambda: machine.clock.now >= at + 5.0, limit_s=10)
+    sim.machines["n1"].engine.full = True
+    for _ in range(20):
+        assert client.get("bucket", "key").value == 1
+    assert sim.now > began
+
+
+def test_timers_ring_by_the_nodes_clock() -> None:
+    """A get that cannot be answered waits for the hedge, and then for the node's two seconds."""
+    took = []
+    for rate in (0.99, 1.0, 1.01):
+        sim = Simulation(seed=1, latency_s=(0.0, 0.0))
+        sim.add_cluster(2)
+        for name in ("n1", "n2"):
+            sim.run_clock(name, rate=rate)
+        stranger = sim.stranger("n1")
+        sim.run_for(0.1)
+        sim.pause("n2")
+        stranger.send(A_GET._replace(r=2))
+        began = sim.now
+        sim.run_until(lambda stranger=stranger: len(stranger.heard) > 1, limit_s=10)  # type: ignore[misc]
+        took.append(sim.now - began)
+    assert took == pytest.approx([2.05 / 0.99, 2.05, 2.05 / 1.01], abs=1e-5)
+
+
+def test_a_clock_that_slows_down_makes_timers_ring_later() -> None:
+    sim = Simulation(seed=1, latency_s=(0.0, 0.0))
+    sim.add_cluster(2)
+    stranger = sim.stranger("n1")
+    sim.run_for(0.1)
+    sim.pause("n2")
+    stranger.send(A_GET._replace(r=2))
+    began = sim.now
+    sim.run_for(1.0)
+    sim.run_clock("n1", rate=0.99)
+    sim.run_until(lambda: len(stranger.heard) > 1, limit_s=10)
+    assert sim.now - began == pytest.approx(1.0 + 1.05 / 0.99, abs=1e-5)

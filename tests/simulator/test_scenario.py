@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dyno.protocol.rows import HINTS
 from dyno.simulator import checkers
 from dyno.simulator.history import DELETE, GET, NOT_DONE, OK, PUT, UNKNOWN, UPDATE
-from dyno.simulator.scenario import KEYS, Scenario, play
+from dyno.simulator.scenario import KEYS, LEFT_MAX, Scenario, play
 from dyno.wire.messages import Store
 from tests.simulator.mishaps import KINDS, Mishaps
 
@@ -100,6 +101,25 @@ def test_what_does_not_run_in_the_end_is_told() -> None:
     found = checkers.check(scenario.history, ending)
     assert "n2 does not run: killed" in [one.text for one in found if one.checker == "drained"]
     assert any("cannot be read from all owners" in one.text for one in found)
+
+
+def test_a_hint_that_is_left_is_told() -> None:
+    scenario = Scenario(8)
+    scenario.load(1.0)
+    engine = scenario.sim.machines["n3"].engine
+    slot = scenario._plans[scenario.keys[0]].slot
+    engine.write_batch({HINTS + b"n9\0" + slot: b"whatever no node of that name will ever take"}, {})
+    ending = scenario.settle()
+    assert "n3 still keeps hints, 1 or more" in ending.left
+
+
+def test_a_queue_that_is_left_is_told() -> None:
+    scenario = Scenario(8)
+    scenario.load(1.0)
+    node = scenario.sim.machines["n3"].node
+    node._refusals.update({str(number): "why" for number in range(LEFT_MAX + 1)})
+    ending = scenario.settle()
+    assert ending.left == (f"n3 still has {LEFT_MAX + 1} items in Node._refusals",)
 
 
 def test_a_listener_hears_everything() -> None:
