@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from random import Random
 
 import pytest
 
 from dyno.causality.record import Record
 from dyno.config import Config
 from dyno.protocol.rows import ASIDE, HINTS
+from dyno.simulator.client import Pending
 from dyno.simulator.simulation import Simulation
 from dyno.wire.messages import ALL, STRICT, Done, Found
 from tests.protocol.stories.cluster_harness import User, failed, on_disk, slot_of, values
@@ -432,3 +435,102 @@ def test_one_of_five_dead_ten_thousand_writes_and_its_whole_share_by_handoff_alo
             else:
                 assert on_disk(sim, key)["n5"]
     assert 5000 < share < 7000
+
+
+# ── anything at all ──
+
+
+class Turmoil:
+    """Users who write blindly while nodes die, restart, are cut off and have full disks. A blind write covers
+    nothing, so whatever was acknowledged has to be there in the end."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self.sim = sim
+        self.dice: Random = sim._kernel.random("turmoil")
+        self.clients = [sim.client(*sim.machines, timeout=3) for _ in range(4)]
+        self.under_way: list[tuple[str, int, Pending]] = []
+        self.kept: dict[str, set[int]] = {}
+        self.value = 0
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            if self.dice.random() < 0.25:
+                self.mishap()
+            for client in self.clients:
+                self.value += 1
+                key = f"key {self.dice.randrange(12)}"
+                options = {"w": self.dice.choice([1, 2, 2, 3])}
+                pending = client.begin_put("bucket", key, self.value, **options)
+                self.under_way.append((key, self.value, pending))
+            self.sim.run_for(self.dice.choice([0.001, 0.01, 0.1, 0.5]))
+            self.collect()
+
+    def mishap(self) -> None:
+        sim, dice = self.sim, self.dice
+        one, other = dice.sample(list(sim.machines), 2)
+        running = [name for name, machine in sim.machines.items() if machine.running]
+        what = dice.choice(
+            ["kill", "kill", "restart", "restart", "cut", "drop", "heal", "full", "room", "die all"]
+        )
+        if what == "kill" and one in running and len(running) > 2:
+            sim.kill(one)
+        elif what == "restart" and one not in running:
+            sim.restart(one)
+        elif what == "cut":
+            sim.cut(one, other)
+        elif what == "drop":
+            sim.drop_links(one, other)
+        elif what == "heal":
+            sim.heal_all()
+        elif what == "full":
+            sim.machines[one].engine.full = True
+        elif what == "room":
+            for machine in sim.machines.values():
+                machine.engine.full = False
+        elif what == "die all" and dice.random() < 0.3:
+            for name in running:
+                sim.kill(name)
+            for name in sim.machines:
+                sim.restart(name)
+
+    def collect(self) -> None:
+        rest = []
+        for key, value, pending in self.under_way:
+            if not pending.done:
+                rest.append((key, value, pending))
+            elif pending.error is None:
+                self.kept.setdefault(key, set()).add(value)
+        self.under_way = rest
+
+    def mend(self) -> None:
+        sim = self.sim
+        sim.heal_all()
+        for name, machine in sim.machines.items():
+            machine.engine.full = False
+            if not machine.running:
+                sim.restart(name)
+        assert sim.run_until(sim.agreed, limit_s=120)
+        sim.run_for(6)
+        self.collect()
+        assert not self.under_way
+        assert drained(sim, limit_s=120), held(sim)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_acknowledged_is_lost_and_no_dot_is_given_twice(simulate: Simulate, seed: int) -> None:
+    sim = simulate(5, seed, config=Config(hints_bytes_max=20_000, handoff_rate_bytes_max=100_000))
+    turmoil = Turmoil(sim)
+    turmoil.run(60)
+    turmoil.mend()
+    assert sum(map(len, turmoil.kept.values())) > 50
+    client = sim.client(*sim.machines)
+    for key, acknowledged in turmoil.kept.items():
+        there = client.get("bucket", key, r="all").siblings
+        assert acknowledged - set(there) == set(), key
+    story = sim.story(5000)
+    assert "contradict" not in story
+    assert "has two different" not in story
+    for machine in sim.machines.values():
+        writes = machine.node._coordinator.writes
+        assert (writes._puts, writes._trailing, writes._trailing_bytes) == ({}, {}, 0)
+        assert machine.node._handoff.deadline() == math.inf
