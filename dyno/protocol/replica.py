@@ -394,8 +394,8 @@ class Replica:
         return batch
 
     def committed(self, now: float, out: Outbox, took_s: float | None = None) -> bool:
-        """took_s: how long the disk was at it, None where nobody measures. Gives whether there was a record in
-        it, not facts alone."""
+        """took_s: how long the disk was at it, None where nobody measures. Gives whether it were records, not
+        facts alone."""
         batch = self._committing
         assert batch is not None
         self._committing = None

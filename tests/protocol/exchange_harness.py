@@ -1,4 +1,4 @@
-"""Owners of copies that exchange them, driven by hand: their links lose nothing, their disks wait for a word."""
+"""Owners of copies that exchange them, driven by hand: no link loses anything, disks wait for a word."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
+from dyno.protocol.recovery import Weakness
 from dyno.protocol.replica import Replica
 from dyno.protocol.ring import Ring
 from dyno.storage.memory import MemoryEngine
@@ -59,6 +60,20 @@ class Members:
         return True
 
 
+class Weak(Weakness):
+    """Which copies of node a are weak: by slot."""
+
+    def __init__(self) -> None:
+        self.slots: list[bytes] = []
+
+    @property
+    def doubtful(self) -> bool:  # type: ignore[override]
+        return bool(self.slots)
+
+    def is_weak(self, slot: bytes) -> bool:
+        return slot in self.slots
+
+
 class At:
     """The bulk reads of node a, linked to all others of the ring."""
 
@@ -80,6 +95,7 @@ class At:
         self.alone: list[tuple[int, bytes, str]] = []  # (request, key, late) of the reads begun anew
         self.elsewhere = 0
         self.line = ReadLine(self.config)
+        self.weakness = Weak()
         self.bulk = BulkReads(
             me="a",
             config=self.config,
@@ -89,6 +105,7 @@ class At:
             read_line=self.line,
             singly=self._singly,
             elsewhere=lambda: self.elsewhere,
+            weakness=self.weakness,
         )
         self.turn(names)
         self.peers.place({name: name for name in names if name != "a"})
@@ -975,3 +992,20 @@ def test_gets_of_several_buckets_that_are_read_together_are_all_begun_anew() -> 
     at.bulk.replan_bucket(bucket_id("bucket"), at.now, at.out)
     assert at.alone == [(2, KEY, ""), (1, KEY, "")]
     assert at.idle()
+
+
+# ── copies that are not complete again yet ──
+
+
+def test_keys_of_which_this_node_s_copy_is_weak_are_read_alone() -> None:
+    at = At()
+    for key in (b"weak", b"sound"):
+        at.store(key)
+    at.weakness.slots.append(at.slot(b"weak"))
+    at.get(b"weak", b"sound", r=1)
+    assert [key for _, key, _ in at.alone] == [b"weak"]
+    assert len(at.answers()) == 1
+    at.get_many(b"weak", b"sound", r=1)
+    weak, sound = at.records()
+    assert weak is None
+    assert sound

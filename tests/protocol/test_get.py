@@ -22,15 +22,10 @@ from dyno.storage.memory import MemoryEngine
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
-<<<<<<< HEAD
-    STATUS_RING,
-    STATUS_STORAGE,
-    STATUS_WEAK,
-=======
     STATUS_REFUSED,
     STATUS_RING,
     STATUS_STORAGE,
->>>>>>> wip-sloppy
+    STATUS_WEAK,
     Read,
     Store,
 )
@@ -71,9 +66,6 @@ class Results:
 class Reading:
     """A read at node a of a key that a, b, c (…) own, and what comes of it."""
 
-<<<<<<< HEAD
-    def __init__(self, *, r: int, pr: int = 0, owners: str = "abc", linked: str = "bcde") -> None:
-=======
     def __init__(
         self,
         *,
@@ -84,7 +76,6 @@ class Reading:
         dead: int = 0,
         fallbacks: str = "",
     ) -> None:
->>>>>>> wip-sloppy
         self.out = Outbox()
         self.sink = Results()
         self.engine = MemoryEngine()
@@ -106,12 +97,9 @@ class Reading:
             peers=self.peers,
             sink=self.sink,
             primaries=pr,
-<<<<<<< HEAD
-=======
             dead=dead,
             fallbacks=list(fallbacks),
             patience_s=0.2,
->>>>>>> wip-sloppy
         )
         self.get.start(self.out)
 
@@ -493,7 +481,6 @@ def test_an_own_copy_that_cannot_be_repaired_is_reported() -> None:
     assert "read repair of my own copy" in reading.out.events[0][1]
 
 
-<<<<<<< HEAD
 # ── owners that are not complete again yet ──
 
 
@@ -564,7 +551,8 @@ def test_a_weak_copy_whose_answer_comes_late_is_repaired() -> None:
     reading.out.sends.clear()
     reading.answer("c", OLD, STATUS_WEAK)
     assert [address for address, _ in reading.out.sends] == ["c"]
-=======
+
+
 # ── fallbacks ──
 
 
@@ -703,4 +691,3 @@ def test_a_node_that_owns_nothing_of_the_key_answers_as_a_fallback() -> None:
     assert reading.sink.found_ == [(NEW, ["a", "x"])]
     assert reading.sink.fallbacks == ["a", "x"]
     assert reading.repaired() == {}
->>>>>>> wip-sloppy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from dyno.config import Config
-from dyno.protocol.identity import remembered
+from dyno.protocol.identity import LOST_ALL, remembered
 from dyno.protocol.join import Joiner, Phase
 from dyno.protocol.outbox import Outbox
 from dyno.wire.members import DEAD, JOINING, LEFT, NORMAL, Member, pack_members, unpack_member, unpack_members
@@ -330,3 +330,51 @@ def test_a_joiner_that_is_told_to_end_says_so():
     asking.sent()
     asking.joiner.withdraw_at_once(asking.out)
     assert asking.sent() == []
+
+
+# ── taking over the seat of its name ──
+
+
+def taking_over(*others: Member, **fields: object) -> Applicant:
+    """n3, introduced to a cluster in which its name has a seat already."""
+    held = a_member("n3", start=77, stamp=4, directory=b"the one before..", liveness=DEAD)._replace(**fields)
+    applicant = Applicant()
+    applicant.introduce(N1, held, *others, stamp=4, seat=held.seat)
+    applicant.sent()
+    return applicant
+
+
+def test_who_takes_over_a_seat_waits_for_no_dead_member_and_knows_what_it_lacks():
+    applicant = taking_over(N2, a_member("n4", liveness=DEAD))
+    applicant.assent(N1)
+    assert applicant.joiner.phase is Phase.ADMITTING
+    applicant.assent(N2)
+    assert applicant.joiner.phase is Phase.SEATED
+    assert applicant.roster.inherited
+    assert applicant.out.meta["recovering"] == LOST_ALL
+    assert applicant.roster.me.stamp > 4
+
+
+def test_in_another_place_than_its_name_had_the_dead_are_waited_for():
+    applicant = taking_over(a_member("n4", liveness=DEAD), zone="elsewhere")
+    applicant.assent(N1)
+    assert applicant.joiner.phase is Phase.ADMITTING
+    applicant.assent(N4)
+    assert applicant.joiner.phase is Phase.SEATED
+    assert applicant.roster.inherited
+
+
+def test_a_later_record_of_its_seat_counts():
+    applicant = taking_over(a_member("n4", liveness=DEAD), zone="elsewhere")
+    newer = a_member("n3", start=78, stamp=4, incarnation=3, directory=b"the one before..")
+    older = newer._replace(start=b"0" * 8, zone="nowhere", stamp=1)
+    applicant.assent(N1, newer, older)
+    assert applicant.joiner.phase is Phase.SEATED
+
+
+def test_whose_name_is_new_inherits_nothing():
+    applicant = admitting()
+    applicant.assent(N1)
+    assert applicant.joiner.phase is Phase.SEATED
+    assert not applicant.roster.inherited
+    assert "recovering" not in applicant.out.meta

@@ -24,6 +24,7 @@ from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
     STATUS_RING,
+    STATUS_WEAK,
     Scan,
     ScanAnswer,
 )
@@ -444,3 +445,26 @@ def test_however_pages_are_cut_every_key_comes_once(
 def test_a_comparison_of_equal_pages_looks_at_one() -> None:
     same = page("a b-", "b")
     assert compare([same, same], keys={}, limit=9) == Comparison({hash_of("a"): b"a"}, [], hash_of("b"))
+
+
+# ── owners that are not complete again yet ──
+
+
+def test_a_weak_page_does_not_count_while_others_can_be_asked() -> None:
+    at = Listing()
+    at.asked()
+    at.hear("a", "x", status=STATUS_WEAK)
+    assert at.asked() == "c"
+    at.hear("b", "x y")
+    at.hear("c", "x y")
+    assert at.sink.pages == [("xy", "")]
+    assert not at.reads  # what the weak page lacks makes nothing doubtful
+
+
+def test_a_weak_page_counts_where_nobody_else_can_be_asked() -> None:
+    at = Listing(linked="b")
+    at.hear("a", "x", status=STATUS_WEAK)
+    at.hear("b", "x y")
+    assert list(at.reads) == ["y"]
+    at.found("y", ALIVE)
+    assert at.sink.pages == [("xy", "")]

@@ -20,6 +20,7 @@ from dyno.wire.messages import (
     STATUS_REAPED,
     STATUS_REFUSED,
     STATUS_RING,
+    STATUS_WEAK,
     Done,
     Failed,
     HandOver,
@@ -338,11 +339,13 @@ def test_a_hint_is_kept_answered_once_it_is_on_the_disk_and_read_by_whoever_asks
     assert driven.out.replies == []
     driven.commit()
     assert driven.out.replies == [
-        (LINK, Stored(1, STATUS_OK)),
+        (LINK, Stored(1, STATUS_OK, driven.engine.commit_number)),
         (LINK, ReadAnswer(2, STATUS_OK, hint.record)),
     ]
     driven.out.replies.clear()
-    assert driven.ask(hint._replace(id=3)) == [Stored(3, STATUS_OK)], "it is here"
+    assert driven.ask(hint._replace(id=3)) == [Stored(3, STATUS_OK, driven.engine.commit_number)], (
+        "it is here"
+    )
     assert driven.node.hints.held() == {hint.target: 1}
 
 
@@ -382,7 +385,7 @@ def test_a_hint_that_no_write_counts_on_is_refused_beyond_the_budget() -> None:
     driven = Driven(config=Config(hints_bytes_max=1))
     driven.learn("n2", "n3", "n4", "n5")
     assert driven.ask(a_hint(driven, needed=False)) == [Stored(1, STATUS_OVERLOADED)]
-    assert driven.ask(a_hint(driven)) == [Stored(1, STATUS_OK)]
+    assert driven.ask(a_hint(driven)) == [Stored(1, STATUS_OK, driven.engine.commit_number)]
 
 
 def test_hints_that_nobody_waits_for_yield_to_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,7 +393,7 @@ def test_hints_that_nobody_waits_for_yield_to_all_others(monkeypatch: pytest.Mon
     limit = Config().write_delay_max_s
     monkeypatch.setattr(driven.node._replica, "delay_s", lambda now: limit * 0.8)
     assert driven.ask(a_hint(driven, needed=False)) == [Stored(1, STATUS_OVERLOADED)]
-    assert driven.ask(a_hint(driven)) == [Stored(1, STATUS_OK)]
+    assert driven.ask(a_hint(driven)) == [Stored(1, STATUS_OK, driven.engine.commit_number)]
 
 
 def test_what_is_handed_over_is_merged_and_answered_once_it_is_on_the_disk() -> None:
@@ -401,10 +404,12 @@ def test_what_is_handed_over_is_merged_and_answered_once_it_is_on_the_disk() -> 
     driven.node.receive(LINK, handed, driven.now, driven.out)
     assert driven.out.replies == []
     driven.commit()
-    assert driven.out.replies == [(LINK, Stored(1, STATUS_OK))]
+    assert driven.out.replies == [(LINK, Stored(1, STATUS_OK, driven.engine.commit_number))]
     driven.out.replies.clear()
     assert driven.ask(Read(2, ring, slot)) == [ReadAnswer(2, STATUS_OK, handed.record)]
-    assert driven.ask(handed._replace(id=3)) == [Stored(3, STATUS_OK)], "it is handed over twice"
+    assert driven.ask(handed._replace(id=3)) == [Stored(3, STATUS_OK, driven.engine.commit_number)], (
+        "it is handed over twice"
+    )
     assert list(driven.node.slots_read_by(handed)) == [slot]
 
 
@@ -416,4 +421,40 @@ def test_what_was_kept_since_before_the_last_reaping_does_not_come_back() -> Non
     driven.commit()
     assert driven.ask(HandOver(1, ring, slot, KEY, a_record(), 1)) == [Stored(1, STATUS_REAPED)]
     assert driven.ask(Read(2, ring, slot)) == [ReadAnswer(2, STATUS_OK, b"")]
-    assert driven.ask(HandOver(3, ring, slot, KEY, a_record(), 2)) == [Stored(3, STATUS_OK)]
+    assert driven.ask(HandOver(3, ring, slot, KEY, a_record(), 2)) == [
+        Stored(3, STATUS_OK, driven.engine.commit_number)
+    ]
+
+
+# ── copies that are not complete again yet ──
+
+
+def test_a_weak_copy_is_told_to_be_one() -> None:
+    driven = three()
+    driven.ask(a_put())
+    (slot,) = driven.node.slots_read_by(a_get())
+    ring = driven.node.membership.fingerprint
+    (sound,) = driven.ask(Read(1, ring, slot))
+    assert isinstance(sound, ReadAnswer)
+    assert sound.status == STATUS_OK
+    driven.node._recovery.lose()
+    assert driven.ask(Read(1, ring, slot)) == [sound._replace(status=STATUS_WEAK)]
+    assert driven.ask(ReadMany(2, ring, slot)) == [ReadManyAnswer(2, STATUS_OK, pack_row([None]))]
+    (page,) = driven.ask(Scan(3, ring, slot[:11], b"", 10))
+    assert isinstance(page, ScanAnswer)
+    assert page.status == STATUS_WEAK
+    assert len(unpack_entries(page.entries, after=b"", end=page.end)) == 1
+    driven.node.receive(LINK, a_put(9), driven.now, driven.out)
+    (waited,) = [answer for answer in driven.ask(Read(4, ring, slot)) if isinstance(answer, ReadAnswer)]
+    assert waited.status == STATUS_WEAK
+
+
+def test_a_stored_copy_says_with_which_commit() -> None:
+    driven = three()
+    driven.ask(a_put())
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    before = driven.engine.commit_number
+    assert driven.ask(driven.of_another_key(store)) == [Stored(store.id, STATUS_OK, before + 1)]
+    assert driven.ask(store) == [Stored(store.id, STATUS_OK, before + 1)]  # it was there already
+    assert driven.ask(store._replace(ring=1)) == [Stored(store.id, STATUS_RING, 0)]

@@ -225,6 +225,34 @@ def test_a_restored_directory_stamps_itself_above_what_its_peers_remember():
     assert out.sends == []
 
 
+def test_a_directory_whose_name_another_one_had_since_may_lack_something():
+    roster, _ = a_roster(ME, N2)
+    roster.introduced = False
+    hear(roster, ME._replace(start=b"another.", stamp=5))  # a start of the same directory
+    assert not roster.replaced
+    hear(roster, ME._replace(start=b"a third.", stamp=9, directory=b"another........."))
+    assert roster.replaced
+    hear(roster, ME._replace(start=b"another.", stamp=12))
+    assert roster.replaced
+    assert roster.me.stamp == 13
+    joining, _ = a_roster(ME._replace(state=JOINING), N2)
+    joining.introduced = False
+    hear(joining, ME._replace(start=b"another.", stamp=5, directory=b"another........."))
+    assert not joining.replaced  # it will inherit
+
+
+def test_a_new_id_is_remembered_before_others_hear_of_it():
+    roster, _ = a_roster(ME, N2)
+    roster.replaced = True
+    out = Outbox()
+    roster.renew_directory(b"another.........", out)
+    assert roster.me == ME._replace(directory=b"another.........", incarnation=1)
+    assert not roster.replaced
+    assert remembered(out.meta.get, members_max=9).members[0] == roster.me
+    assert [(address, told(message)) for address, message in out.durable_sends] == [(N2.address, [roster.me])]
+    assert (out.sends, out.datagrams) == ([], [])
+
+
 def test_hearing_its_own_start_from_a_peer_introduces_a_node():
     roster, _ = a_roster(ME, N2)
     roster.introduced = False
