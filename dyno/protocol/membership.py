@@ -93,6 +93,7 @@ class Membership:
         self._joiner: Joiner | None = None
         self._gossip_at = 0.0  # counts while there is something to gossip
         self._push_pull_at: float | None = None
+        self._due: float | None = None  # only verbs of this class change it, and all runners ask very often
 
     # ── what others read ──
 
@@ -279,19 +280,7 @@ class Membership:
         self._settle(now, out)
 
     def deadline(self) -> float | None:
-        if self._roster.stopped:
-            return None
-        earliest = self._prober.deadline()
-        for at in (
-            self._push_pull_at,
-            self._roster.suspicions.deadline(),
-            self._gossip_at if len(self._gossip) else None,
-            self._admission.deadline(),
-            None if self._joiner is None else self._joiner.deadline(),
-        ):
-            if at is not None and (earliest is None or at < earliest):
-                earliest = at
-        return earliest
+        return None if self._roster.stopped else self._due
 
     def leave_quietly(self, now: float, out: Outbox) -> None:
         """The process is told to end. The ring stays as it is; peers need not find out by themselves. Send
@@ -376,6 +365,20 @@ class Membership:
         if len(self._gossip):
             self._gossip_at = max(self._gossip_at, now)
         self._roster.settle(out)
+        self._due = self._next_due()
+
+    def _next_due(self) -> float | None:
+        earliest = self._prober.deadline()
+        for at in (
+            self._push_pull_at,
+            self._roster.suspicions.deadline(),
+            self._gossip_at if len(self._gossip) else None,
+            self._admission.deadline(),
+            None if self._joiner is None else self._joiner.deadline(),
+        ):
+            if at is not None and (earliest is None or at < earliest):
+                earliest = at
+        return earliest
 
     def _pinged(self, source: str, ping: Ping, out: Outbox) -> None:
         me = self.me

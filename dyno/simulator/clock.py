@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from dyno.simulator.kernel import Kernel
 
-RATE_MIN: Final = 0.99  # a quartz is off by a thousandth of that; a bad virtual machine is not
+RATE_MIN: Final = 0.99  # a bad quartz is off by a hundredth of that
 RATE_MAX: Final = 1.01
 
 

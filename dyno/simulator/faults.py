@@ -111,6 +111,7 @@ class Faults:
         self._quiet = True
         for number in list(self._under_way):
             self._end(number)
+        self._mend_everything()
         self._note("the quiet phase begins")
 
     # ── one fault after the other ──
@@ -137,6 +138,18 @@ class Faults:
             kind, fault = self._under_way.pop(number)
             self._note(f"{kind} {number} ends")
             fault.end()
+
+    def _mend_everything(self) -> None:
+        """Whoever broke it."""
+        sim = self._sim
+        sim.heal_all()
+        sim.repair_cables()
+        for name, machine in sim.machines.items():
+            disk = machine.engine
+            disk.full = disk.read_only = disk.failing = disk.keeps_failed = False
+            disk.sync()
+            sim.slow_disk(name)
+            sim.resume(name)
 
     def _look_after_processes(self) -> None:
         for name, machine in self._sim.machines.items():

@@ -61,8 +61,8 @@ class End:
     on_messages(end, messages) · on_closed(end, reason); never called for an end that its owner closed."""
 
     __slots__ = (
-        "_arrived_at",
         "_bulk_arrived_at",
+        "arrived_at",
         "cable",
         "machine",
         "on_closed",
@@ -88,20 +88,16 @@ class End:
         self.unsent_bytes = 0  # behind a cut
         self.unread_bytes = 0  # in the kernel of a machine that is held
         self.stalls = 0  # how often something began to wait behind a cut, twice that; odd while it does
-        self._arrived_at = 0.0  # when the last frame to this end arrives, and the last large message
+        self.arrived_at = 0.0  # when the last frame to this end arrives, and the last large message
         self._bulk_arrived_at = 0.0
-
-    def next_arrival(self, at: float) -> float:
-        self._arrived_at = max(self._arrived_at, at)
-        return self._arrived_at
 
     def next_bulk_arrival(self, at: float) -> float:
         """A large message follows the small ones before it, whose successors may overtake it."""
-        self._bulk_arrived_at = max(self._bulk_arrived_at, self._arrived_at, at)
+        self._bulk_arrived_at = max(self._bulk_arrived_at, self.arrived_at, at)
         return self._bulk_arrived_at
 
     def last_arrival(self, at: float) -> float:
-        return max(self._arrived_at, self._bulk_arrived_at, at)
+        return max(self.arrived_at, self._bulk_arrived_at, at)
 
 
 class _Held:
@@ -283,8 +279,8 @@ class Network:
         near.on_closed = far.on_closed = _nobody_hears
         self._ends[source][near] = self._ends[target][far] = None
         self._accept(far)
-        at = near.next_arrival(self._kernel.now + back)
-        self._kernel.at(at, self._connected, near, on_connected, on_failed)
+        near.arrived_at = max(near.arrived_at, self._kernel.now + back)
+        self._kernel.at(near.arrived_at, self._connected, near, on_connected, on_failed)
 
     def _accept(self, end: End) -> None:
         if self._waits(end.machine, self._accept, end):
@@ -382,10 +378,14 @@ class Network:
         self._sent += 1
         if self._sent % CODEC_EVERY == 0:
             _check_codec(messages)
-        other = end.other
-        at = other.next_arrival(self._kernel.now + end.cable.frame_s())
+        other, kernel = end.other, self._kernel
+        at = kernel.now + end.cable.frame_s()
+        if at < other.arrived_at:
+            at = other.arrived_at  # not before an earlier one
+        else:
+            other.arrived_at = at
         if at < math.inf:
-            self._kernel.at(at, self._arrive, other, messages, size)
+            kernel.at(at, self._arrive, other, messages, size)
         else:
             self._give_up(end)
 

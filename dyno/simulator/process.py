@@ -103,8 +103,9 @@ class Process:
 
     def start(self) -> None:
         self._network.listen(self._machine.address, self)
-        self.node.start(self._clock.now, self._out)
-        self._settle()
+        now = self._clock.now
+        self.node.start(now, self._out)
+        self._settle(now)
 
     def stop(self) -> None:
         """Begin a clean end: no new links, a goodbye, what is on its way to the disk. Ends by itself then."""
@@ -113,8 +114,9 @@ class Process:
             return
         self._network.listen(self._machine.address, None)
         self._stopping = True
-        self.node.stop(self._clock.now, self._out)
-        self._settle()
+        now = self._clock.now
+        self.node.stop(now, self._out)
+        self._settle(now)
 
     def kill(self, *, commits: bool | None = None, after_effects: int = 0) -> None:
         """At once, or after so many more effects: messages, datagrams, links, batches that the disk gets.
@@ -208,7 +210,7 @@ class Process:
                 receive(number, message, now, out)
         except ValueError as error:
             self._hang_up(end, f"not understood: {error}")
-        self._settle()
+        self._settle(now)
 
     def _receive_slowly(self, number: int, message: Message, now: float, out: Outbox) -> None:
         """What reads waits until the disk has done so, one after the other."""
@@ -230,18 +232,19 @@ class Process:
         self._after(self._machine.seconds_per_read * self._reading[0].records, self._read_next)
 
     def _read_next(self) -> None:
+        now = self._clock.now
         number, waiting, records, until = self._reading.popleft()
-        message = self.node.read_line.leave(waiting, until, self._clock.now, records=records)
+        message = self.node.read_line.leave(waiting, until, now, records=records)
         if message is not None:
             try:
-                self.node.receive(number, message, self._clock.now, self._out)
+                self.node.receive(number, message, now, self._out)
             except ValueError as error:
                 end = self._inbound.get(number)
                 if end is not None:
                     self._hang_up(end, f"not understood: {error}")
         if self._reading:
             self._read_on()
-        self._settle()
+        self._settle(now)
 
     def _hang_up(self, end: End, reason: str) -> None:
         self._network.close(end, reason)
@@ -252,23 +255,27 @@ class Process:
 
     def receive_datagram(self, source: str, cluster: bytes, message: Datagram) -> None:
         if cluster == self.node.membership.cluster:
-            self.node.receive_datagram(source, message, self._clock.now, self._out)
-            self._settle()
+            now = self._clock.now
+            self.node.receive_datagram(source, message, now, self._out)
+            self._settle(now)
 
     # ── outbound links ──
 
     def _link_up(self, address: str, hello: Hello) -> None:
-        self.node.link_up(address, hello, self._clock.now, self._out)
-        self._settle()
+        now = self._clock.now
+        self.node.link_up(address, hello, now, self._out)
+        self._settle(now)
 
     def _link_down(self, address: str) -> None:
         if self.ended is None:
-            self.node.link_down(address, self._clock.now, self._out)
-            self._settle()
+            now = self._clock.now
+            self.node.link_down(address, now, self._out)
+            self._settle(now)
 
     def _refused(self, address: str, refuse: Refuse) -> None:
-        self.node.refused(address, refuse, self._clock.now, self._out)
-        self._settle()
+        now = self._clock.now
+        self.node.refused(address, refuse, now, self._out)
+        self._settle(now)
 
     def _answers(self, address: str, messages: Sequence[Message]) -> None:
         """Raises ValueError for what is no answer."""
@@ -277,20 +284,21 @@ class Process:
             for message in messages:
                 answer(address, message, now, out)
         finally:
-            self._settle()
+            self._settle(now)
 
     # ── the disk ──
 
     def _commit(self, batch: Batch, took_s: float) -> None:
+        now = self._clock.now
         self._committing = None
         error = self._write(batch)
         if error is None:
-            self.node.committed(self._clock.now, self._out, took_s)
+            self.node.committed(now, self._out, took_s)
         elif isinstance(error, StorageFull):
-            self.node.commit_failed(str(error), self._clock.now, self._out)
+            self.node.commit_failed(str(error), now, self._out)
         else:  # what became of the batch nobody knows, so nobody is told anything
             self._out.stop = str(StorageFailed(f"the disk failed, and this node stops: {error}"))
-        self._settle()
+        self._settle(now)
 
     def _write(self, batch: Batch) -> Exception | None:
         try:
@@ -301,42 +309,54 @@ class Process:
 
     # ── the end of a turn ──
 
-    def _settle(self) -> None:
+    def _settle(self, now: float) -> None:
         if self._settling or self.ended is not None:
             return  # carrying out something closed a link, of which the node heard: the turn goes on
-        self._settling = True
-        node, out = self.node, self._out
-        while self.ended is None and (
-            out.sends or out.replies or out.datagrams or out.connect or out.disconnect or out.events
-        ):  # as `bool(out)` says, which takes twice as long
-            if self._effects_left is None:
-                self._deliver()
-            else:
-                self._deliver_singly()
-        self._settling = False
-        if self.ended is not None or (self._committing is None and not self._hand_over()):
-            return
-        if out.stop is not None:
-            self._end(out.stop)
-        elif self._stopping and self._committing is None:
-            self._end("stopped")
-        else:
+        node = self.node
+        alive = self._carry_out(now)
+        deadline = node.deadline()
+        if alive and deadline is not None and deadline <= now:  # what was gathered in this turn begins now
+            node.tick(now, self._out)
+            alive = self._carry_out(now)
             deadline = node.deadline()
-            if deadline is not None and deadline < self._wake_at:
-                self._wake_at = deadline
-                self._kernel.at(self._clock.true_time(deadline), self._wake, deadline)
+        if not alive:
+            return
+        if self._out.stop is not None:
+            self._end(self._out.stop)
+        elif self._stopping and self._committing is None and not node.busy:
+            self._end("stopped")
+        elif deadline is not None and deadline < self._wake_at:
+            self._wake_at = deadline
+            self._kernel.at(self._clock.true_time(deadline), self._wake, deadline)
 
-    def _hand_over(self) -> bool:
-        """The disk gets the next batch, if there is one. Whether this process lives on."""
-        batch = self.node.take_batch(self._clock.now)
-        if batch is None:
-            return True
+    def _carry_out(self, now: float) -> bool:
+        """Empty the outbox, and give the disk what waits for it. Whether the process survived that."""
+        self._settling = True
+        out = self._out
+        while self.ended is None:
+            if out.datagrams or out.connect or out.disconnect or out.events or self._effects_left is not None:
+                if not out:
+                    break
+                self._deliver() if self._effects_left is None else self._deliver_singly()
+            elif out.replies or out.sends:
+                self._send()
+            else:
+                break
+        self._settling = False
+        if self._committing is None and self.ended is None:
+            batch = self.node.take_batch(now)
+            if batch is not None:
+                self._hand_over(batch)
+        return self.ended is None
+
+    def _hand_over(self, batch: Batch) -> None:
         self._committing = batch
         least, most = self._machine.commit_s
         seconds = least + (most - least) * self._random.random()
         seconds += self._machine.seconds_per_record * len(batch.writes)
         self._after(seconds, self._commit, batch, seconds)
-        return self._effects_left is None or not self._did_one()
+        if self._effects_left is not None:
+            self._did_one()
 
     def _deliver(self) -> None:
         """Once through the outbox; what it leads to may fill it again."""
@@ -398,7 +418,7 @@ class Process:
             return
         self._wake_at = math.inf
         self.node.tick(now, self._out)
-        self._settle()
+        self._settle(now)
 
     # ── a turn that it does not survive ──
 

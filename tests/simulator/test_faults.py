@@ -159,3 +159,23 @@ def test_users_get_on_during_a_storm() -> None:
             pass
         sim.run_for(0.2)
     assert done > 150
+
+
+def test_the_quiet_phase_mends_what_others_broke_too() -> None:
+    sim = a_sim()
+    client = sim.client(*sim.machines)
+    faults = Faults(sim, kinds=[], until_s=0.0)
+    sim.isolate("n1")
+    sim.degrade_all(loss=1.0)
+    sim.fill_disk("n2")
+    sim.write_protect("n3")
+    sim.break_disk("n4")
+    sim.lie_about_commits("n4")
+    sim.slow_disk("n5", commit_s=(60.0, 60.0))
+    sim.pause("n1")
+    faults.end()
+    sim.run_for(30)
+    assert sim.agreed()
+    for number in range(30):
+        client.put("bucket", f"key {number}", number, w=3)
+    assert not sim.machines["n4"].engine.lies

@@ -13,6 +13,7 @@ from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
     AskMembers,
+    Done,
     Failed,
     FoundMany,
     Get,
@@ -564,3 +565,20 @@ def test_a_clock_that_slows_down_makes_timers_ring_later() -> None:
     sim.run_clock("n1", rate=0.99)
     sim.run_until(lambda: len(stranger.heard) > 1, limit_s=10)
     assert sim.now - began == pytest.approx(1.0 + 1.05 / 0.99, abs=1e-5)
+
+
+def test_a_process_that_stops_first_answers_what_is_under_way() -> None:
+    sim = Simulation(seed=1)
+    machine, other = sim.add_cluster(2)
+    stranger = sim.stranger("n1")
+    sim.run_for(0.1)
+    other.commit_s = (1.0, 1.0)
+    stranger.send(A_PUT._replace(w=2))
+    sim.run_for(0.05)
+    machine.stop()
+    sim.run_for(0.9)
+    assert machine.running
+    assert len(stranger.heard) == 1
+    sim.run_for(0.2)
+    assert machine.ended == "stopped"
+    assert isinstance(stranger.heard[1], Done)

@@ -151,6 +151,7 @@ def result_of(trial: Trial, seed: int, connection: Connection) -> Result:
         tuple(trial.tell(seed, violation.key, violation.at)) if violation.key is not None else ()
         for violation in outcome.violations[:STORIES_MAX]
     )
+    gc.collect()  # a cluster is full of circles, and the next one is coming
     return Result(outcome, cpu_s, stories)
 
 
