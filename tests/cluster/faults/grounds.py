@@ -13,10 +13,12 @@ a process left behind that was killed is removed by the next one (`sweep`). Need
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -211,11 +213,15 @@ def sweep() -> None:
         prefix, _, rest = name.partition("-")
         pid = rest.partition("-")[0]
         if prefix == _PREFIX and pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            for process in _run("ip", "netns", "pids", name, check=False).stdout.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(process), signal.SIGKILL)  # a paused one, which could not end by itself
             _run("ip", "netns", "del", name, check=False)
 
 
 def _run(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    ended = subprocess.run(words, capture_output=True, text=True, check=False)
+    # In a session of its own, so that Ctrl-C does not reach what sets up and takes down.
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, start_new_session=True)
     if check and ended.returncode:
         raise OSError(f"{' '.join(words)}: {ended.stderr.strip()}")
     return ended

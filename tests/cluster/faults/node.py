@@ -21,6 +21,7 @@ from dyno.cli.node import LIFELINE_VARIABLE
 DISK_BYTES = 256 << 20
 STOP_WITHIN_S = 30.0
 _FILLER = "filler"
+_SOURCE = "dyno-faults"
 CONFIG = "storage_reserve_bytes = 1048576\n"  # TOML
 
 
@@ -57,7 +58,7 @@ class FaultyNode:
         self.data.mkdir()
         if own_disk:
             options = f"size={DISK_BYTES},mode=0700"
-            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "dyno-faults", str(self.data)], check=True)
+            _run("mount", "-t", "tmpfs", "-o", options, f"{_SOURCE}-{os.getpid()}", str(self.data))
 
     # ── the process ──
 
@@ -157,7 +158,7 @@ class FaultyNode:
     def close(self) -> None:
         self.kill()
         if self._own_disk:
-            subprocess.run(["umount", str(self.data)], capture_output=True, check=False)
+            _run("umount", str(self.data), check=False)
 
 
 def why_no_disks() -> str:
@@ -165,3 +166,17 @@ def why_no_disks() -> str:
     if sys.platform != "linux" or os.geteuid() != 0:
         return "a disk that can be filled needs Linux and root"
     return "" if shutil.which("mount") else "a disk that can be filled needs `mount`"
+
+
+def sweep() -> None:
+    """Take down the disks of trials that were killed."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        source, path = line.split()[:2]
+        name, _, pid = source.rpartition("-")
+        if name == _SOURCE and pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            _run("umount", path, check=False)
+
+
+def _run(*words: str, check: bool = True) -> None:
+    """In a session of its own, so that Ctrl-C does not reach what sets up and takes down."""
+    subprocess.run(words, capture_output=True, check=check, start_new_session=True)

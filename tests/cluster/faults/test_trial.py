@@ -28,6 +28,7 @@ from tests.cluster.faults import plan
 from tests.cluster.faults.__main__ import again, figures, main
 from tests.cluster.faults.disks import look
 from tests.cluster.faults.grounds import has_netem, sweep, why_no_namespaces
+from tests.cluster.faults.node import sweep as sweep_disks
 from tests.cluster.faults.node import why_no_disks
 from tests.cluster.faults.trial import Options, run
 
@@ -50,7 +51,7 @@ def assert_held(outcome: Outcome) -> None:
 
 def test_nodes_that_are_killed_and_paused_and_one_that_loses_its_directory_lose_nothing():
     kinds = (plan.KILL, plan.PAUSE, plan.WIPE)
-    outcome = run(Options(seed=66, nodes=3, seconds=8.0, kinds=kinds, loopback=True))
+    outcome = run(Options(seed=66, nodes=3, seconds=7.0, kinds=kinds, loopback=True))
     assert_held(outcome)
     assert set(outcome.faults) == set(kinds)
     assert outcome.starts == 3 + outcome.faults[plan.KILL] + outcome.faults[plan.WIPE]
@@ -60,7 +61,7 @@ def test_nodes_that_are_killed_and_paused_and_one_that_loses_its_directory_lose_
 @pytest.mark.skipif(bool(NO_NAMESPACES), reason=NO_NAMESPACES)
 def test_nodes_that_are_cut_off_from_each_other_lose_nothing():
     kinds = (plan.KILL, plan.PART, plan.ISOLATE, plan.ONE_WAY, plan.NARROW)
-    outcome = run(Options(seed=3, nodes=5, seconds=10.0, kinds=kinds))
+    outcome = run(Options(seed=100, nodes=5, seconds=6.5, kinds=kinds))
     assert_held(outcome)
     assert set(outcome.faults) >= {plan.PART, plan.ISOLATE, plan.ONE_WAY}
     assert outcome.left_out == {}
@@ -75,7 +76,7 @@ def test_nodes_whose_packets_are_lost_and_late_lose_nothing():
 @pytest.mark.skipif(bool(NO_DISKS), reason=NO_DISKS)
 def test_disks_that_are_full_for_a_while_and_one_that_is_an_old_copy_lose_nothing():
     kinds = (plan.KILL, plan.FULL, plan.RESTORE)
-    outcome = run(Options(seed=123, nodes=3, seconds=8.0, kinds=kinds, loopback=True))
+    outcome = run(Options(seed=123, nodes=3, seconds=7.0, kinds=kinds, loopback=True))
     assert_held(outcome)
     assert set(outcome.faults) == set(kinds)
     assert outcome.starts == 3 + outcome.faults[plan.KILL] + outcome.faults[plan.RESTORE], (
@@ -100,7 +101,7 @@ def test_ctrl_c_leaves_nothing_behind():
             trial.kill()
     assert (trial.returncode, said) == (130, b"")
     assert not any(Path(f"/proc/{child}").exists() for child in children)
-    assert "dyno-faults " not in Path("/proc/mounts").read_text()
+    assert f"dyno-faults-{trial.pid} " not in Path("/proc/mounts").read_text()
     spaces = Path("/run/netns")
     assert not spaces.exists() or not [space for space in spaces.iterdir() if f"-{trial.pid}-" in space.name]
 
@@ -130,6 +131,23 @@ def test_what_a_killed_trial_left_behind_is_removed_by_the_next_one():
         assert f"dyno-{os.getpid()}-n1" in left, "whose process lives"
     finally:
         subprocess.run(["ip", "netns", "del", f"dyno-{os.getpid()}-n1"], check=True)
+
+
+@pytest.mark.skipif(bool(NO_DISKS), reason=NO_DISKS)
+def test_disks_that_a_killed_trial_left_behind_are_taken_down_by_the_next_one(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for pid in (gone.pid, os.getpid()):
+        disk = tmp_path / str(pid)
+        disk.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", f"dyno-faults-{pid}", str(disk)], check=True)
+    try:
+        sweep_disks()
+        mounts = Path("/proc/mounts").read_text()
+        assert f"dyno-faults-{gone.pid} " not in mounts
+        assert f"dyno-faults-{os.getpid()} " in mounts, "whose process lives"
+    finally:
+        subprocess.run(["umount", str(tmp_path / str(os.getpid()))], check=True)
 
 
 # ── what is looked at, and said ──

@@ -11,6 +11,7 @@ are gone when `run` returns or raises, Ctrl-C included.
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -29,7 +30,7 @@ from dyno.simulator.load import User
 from tests.cluster.faults import plan
 from tests.cluster.faults.disks import look
 from tests.cluster.faults.grounds import LOSSY, NARROW, Grounds, Loopback, Namespaces, why_no_namespaces
-from tests.cluster.faults.node import FaultyNode, why_no_disks
+from tests.cluster.faults.node import FaultyNode, sweep, why_no_disks
 from tests.cluster.faults.users import Shell
 
 USERS: Final = 8
@@ -75,11 +76,14 @@ class Options(NamedTuple):
 def run(options: Options, *, say: Callable[[str], object] = lambda text: None) -> Outcome:
     """say: told what happens, line by line."""
     with ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGINT, signal.getsignal(signal.SIGINT))
         path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dyno-faults-")))
         why_not = "only loopback was asked for" if options.loopback else why_no_namespaces()
         grounds: Grounds = Loopback(options.nodes) if why_not else Namespaces(options.nodes)
         stack.callback(grounds.close)
         no_disks = why_no_disks()
+        if not no_disks:
+            sweep()
         left_out = {
             kind: why_not or "the kernel has no netem"
             for kind in plan.NETWORK
@@ -106,6 +110,8 @@ def run(options: Options, *, say: Callable[[str], object] = lambda text: None) -
             stack.callback(node.close)
             nodes.append(node)
         kinds = [kind for kind in options.kinds if kind not in left_out]
+        # What is taken down is taken down whole, however often somebody types Ctrl-C.
+        stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
         trial = _Trial(options, grounds, nodes, kinds, say)
         trio.run(trial.play)
         return trial.judge(left_out)
