@@ -64,7 +64,16 @@ READ_LIMIT_S: Final = 60.0  # more than any session takes
 CALLS_SHOWN: Final = 6  # of an error's traceback
 LEFT_MAX: Final = 64  # items of a container in a node that nobody wants anything of
 # Caches with a bound of their own, and what a node remembers on purpose.
-_KEPT: Final = ("Ring._recent", "_sound", "_table", "membership", "_patience")
+_KEPT: Final = (
+    "Ring._recent",
+    "_sound",
+    "_table",
+    "membership",
+    "_patience",
+    "_exchanges._queue",
+    "ring._owners",
+    "ring._fallbacks",
+)
 
 
 class Plan(Protocol):
