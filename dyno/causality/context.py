@@ -116,6 +116,10 @@ class Context:
         """Everybody whose dots it holds."""
         return frozenset(self._vector).union(dot.actor for dot in self._cloud)
 
+    def parts(self) -> tuple[dict[bytes, int], list[Dot]]:
+        """Copies of the vector, actor -> highest counter, and of the cloud."""
+        return self._vector.copy(), list(self._cloud)
+
     def vector_only(self) -> Context:
         """The context without its cloud."""
         return Context(self._vector, _NO_CLOUD) if self._cloud else self

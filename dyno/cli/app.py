@@ -33,9 +33,11 @@ COMMANDS = {
     "delete": "dyno.cli.data:delete",
     "keys": "dyno.cli.keys:keys",
     "status": "dyno.cli.status:status",
+    "explain": "dyno.cli.explain:explain",
     "bucket create": "dyno.cli.bucket:create",
     "bucket list": "dyno.cli.bucket:list_",
     "bench": "dyno.cli.bench.command:bench",
+    "simulate": "dyno.cli.simulate.command:simulate",
 }
 GROUPS = {"bucket": "Create buckets with properties of their own, and list them."}
 

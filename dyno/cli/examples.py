@@ -41,6 +41,11 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "status": (
         "dyno status",
         "dyno status --json --node 127.0.0.1:7102",
+        "dyno status --wait-drained",
+    ),
+    "explain": (
+        "dyno explain fruit apple",
+        "dyno explain fruit apple --json",
     ),
     "bucket create": (
         "dyno bucket create sessions -n 2 -r one -w one",
@@ -50,5 +55,10 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "bench": (
         "dyno bench",
         "dyno bench --workload b --clients 256 --seconds 30",
+    ),
+    "simulate": (
+        "dyno simulate",
+        "dyno simulate --seed 7 --story plain/k0",
+        "dyno simulate --seeds 100 --hours 0.02 --nodes 3",
     ),
 }

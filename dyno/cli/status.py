@@ -1,12 +1,16 @@
 """`dyno status`: the cluster's members, as one node sees them.
 
 Three forms of the same facts: a table with colours on a terminal, aligned plain text in a pipe, and with
---json the object of the contract.
+--json the object of the contract. With --wait-drained they are shown once no hint waits for a living node;
+until then a line on stderr, where that is a terminal, says what waits.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from dyno.cli import output, tables
 from dyno.cli.options import AsJson, Nodes, Version
@@ -14,6 +18,9 @@ from dyno.cli.outcome import one_line
 from dyno.cli.session import converse
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
     from dyno import Client
 
 COLUMNS = (
@@ -29,18 +36,52 @@ COLUMNS = (
 )
 
 
-def status(as_json: AsJson = False, node: Nodes = None, version: Version = False) -> None:
+_WaitDrained = Annotated[
+    bool, typer.Option("--wait-drained", help="Return once no hint waits for a living node.")
+]
+
+
+def status(
+    wait_drained: _WaitDrained = False,
+    as_json: AsJson = False,
+    node: Nodes = None,
+    version: Version = False,
+) -> None:
     """Show the members of the cluster, their share of the copies, and waiting hints."""
 
     async def ask(client: Client) -> dict[str, Any]:
+        if wait_drained:
+            with Notice() as notice:
+                await client.hints_drained(told=lambda backlog: notice.show(f"{backlog} …"))
         return await client.status()
 
     facts = converse(node, ask)
     if as_json:
         output.document(facts)
     else:
-        rows = [cells(member) for member in facts["members"]]
-        tables.show(COLUMNS, rows, above=[tables.Remark(summary(facts))])
+        rows = [cells(member, facts["unheard"]) for member in facts["members"]]
+        tables.show(COLUMNS, rows, above=[tables.Remark(summary(facts))], below=remarks(facts))
+
+
+class Notice:
+    """One line on a terminal's stderr that is written over and over, and goes away at the end; nothing
+    elsewhere."""
+
+    def __init__(self) -> None:
+        self._is_seen = sys.stderr is not None and sys.stderr.isatty()
+        self._shown = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.show("")
+
+    def show(self, text: str) -> None:
+        if self._is_seen and text != self._shown:
+            self._shown = text
+            sys.stderr.write(f"\r\x1b[K{one_line(text)}")
+            sys.stderr.flush()
 
 
 def summary(facts: dict[str, Any]) -> str:
@@ -53,8 +94,18 @@ def summary(facts: dict[str, Any]) -> str:
     )
 
 
-def cells(member: dict[str, Any]) -> tuple[str, ...]:
-    """A member's row."""
+def remarks(facts: dict[str, Any]) -> list[tables.Remark]:
+    """What the rows cannot say."""
+    lines = [f"{name}: {count}" for name, count in facts["hints_for"].items()]
+    return (
+        [tables.Remark(f"hints that wait, by whom they are for: {one_line(', '.join(lines))}")]
+        if lines
+        else []
+    )
+
+
+def cells(member: dict[str, Any], unheard: Sequence[str] = ()) -> tuple[str, ...]:
+    """A member's row. unheard: the members that did not say which hints they keep."""
     return (
         one_line(member["name"]),
         one_line(member["address"]),
@@ -64,5 +115,5 @@ def cells(member: dict[str, Any]) -> tuple[str, ...]:
         member["liveness"],
         str(member["incarnation"]),
         f"{member['share']:.1%}",
-        str(member["hints"]),
+        "?" if member["name"] in unheard else str(member["hints"]),
     )

@@ -20,12 +20,17 @@ from trio.lowlevel import checkpoint_if_cancelled, enable_ki_protection
 from dyno.client.bucket import Bucket
 from dyno.client.runner import BROKEN, Runner
 from dyno.errors import DynoError, InvalidRequest
+from dyno.session.drained import Drained
 from dyno.session.options import BucketOptions
 from dyno.session.session import TIMEOUT_S, Session
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
     from typing import Self
+
+    from dyno.session.calls import Call
+    from dyno.session.drained import Backlog
 
 
 def connect(*addresses: str, timeout: float = TIMEOUT_S) -> Client:
@@ -101,6 +106,35 @@ class Client:
         call = runner.session.status(timeout=timeout, now=current_time(), out=runner.out)
         status: dict[str, Any] = await runner.outcome(call)
         return status
+
+    @enable_ki_protection
+    async def hints_drained(
+        self, timeout: float | None = None, *, told: Callable[[Backlog], object] | None = None
+    ) -> None:
+        """Return once no hint waits for a living node: then what such nodes missed while they were away has
+        been handed over to them. A living node that does not say which hints it keeps is waited for, too.
+
+        timeout: seconds, after which RequestTimeout is raised; without one it takes as long as it takes.
+        told: called with what still waits, as often as the cluster was asked."""
+        runner = self.runner
+        await checkpoint_if_cancelled()
+        drained = Drained(runner.session, timeout=timeout, now=current_time())
+        call: Call | None = drained.start(current_time(), runner.out)
+        while call is not None:
+            await self.runner.wait(call)  # asked for anew: the client may have been closed
+            call = drained.step(call, current_time(), runner.out)
+            if told is not None and drained.backlog:
+                told(drained.backlog)
+
+    @enable_ki_protection
+    async def explain(self, bucket: str, key: str | bytes, *, timeout: float | None = None) -> dict[str, Any]:
+        """What every node holds of a key, in the shape of `dyno explain --json`: for people and for tests.
+        Values are decoded; docs/operating.md has the fields."""
+        runner = self.runner
+        await checkpoint_if_cancelled()
+        call = runner.session.explain(bucket, key, timeout=timeout, now=current_time(), out=runner.out)
+        explanation: dict[str, Any] = await runner.outcome(call)
+        return explanation
 
     @enable_ki_protection
     async def create_bucket(

@@ -110,6 +110,11 @@ class Exchange:
         began; -inf where one was not finished since this start, inf where nothing is shared."""
         return min(self._queue.values(), default=math.inf)
 
+    def compared_at(self, slot: bytes) -> float | None:
+        """When the latest finished exchange of a slot's (partition, n) began; None before the first."""
+        at = max((at for (head, _), at in self._queue.items() if slot.startswith(head)), default=-math.inf)
+        return None if at == -math.inf else at
+
     # ── what comes in ──
 
     def doors(self) -> Mapping[type, Callable[..., None]]:

@@ -111,6 +111,15 @@ class Hints:
                 last = self._replica.later(last, batch)
         return merged, last
 
+    def kept(self, slot: bytes) -> list[tuple[str, bytes | None]]:
+        """What is on the disk under a slot, and for whom; None for a damaged one."""
+        found: list[tuple[str, bytes | None]] = []
+        for target in sorted(self._held):
+            row = _row_of(target, slot)
+            for _, value in self._replica.rows(row, row + b"\0", limit=1)[0]:
+                found.append((target, None if value is None else record_of(value[_GENERATION_BYTES:])))
+        return found
+
     # ── handing over ──
 
     def page(self, target: str, after: bytes, *, limit: int) -> tuple[list[Hint], bytes | None]:

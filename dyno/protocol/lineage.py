@@ -41,9 +41,7 @@ _DIRECTORY_ID_BYTES = 16
 
 
 class Lineage:
-    """remembered: facts by name, as they are on the disk. copies: as of Recovery. random: for a new id.
-
-    on_old_copy: told, with the time, as soon as this disk turns out to be an old copy."""
+    """remembered: facts by name, as they are on the disk. copies: as of Recovery. random: for a new id."""
 
     def __init__(
         self,
@@ -63,7 +61,6 @@ class Lineage:
         self._told_at = -math.inf
         self._random = random
         self._number_at_start = replica.commit_number
-        self.on_old_copy: Callable[[float, Outbox], None] = _nobody
         self._renewing = False
         self._inherited = False
         self.commits = Commits(remembered(COMMITS) or b"")
@@ -157,7 +154,6 @@ class Lineage:
         )
         remember_renewal(directory=directory, former=former, out=out)
         self._replica.keep(out).waiters.append(partial(self._renewed, directory))
-        self.on_old_copy(now, out)
 
     def _renewed(self, directory: bytes, status: int, now: float, out: Outbox) -> None:
         if status == STATUS_OK:
@@ -166,7 +162,3 @@ class Lineage:
             self._membership.renew_directory(directory, now, out)
         else:  # the facts are tried again with the next commit
             self._replica.keep(out).waiters.append(partial(self._renewed, directory))
-
-
-def _nobody(now: float, out: Outbox) -> None:
-    """Nobody else wants to know."""

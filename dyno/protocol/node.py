@@ -30,12 +30,14 @@ from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import COORDINATED, Coordinator
 from dyno.protocol.exchange import Exchange
+from dyno.protocol.explain import Examiner, Explainer
 from dyno.protocol.foresight import Foresight
 from dyno.protocol.generations import Generations
 from dyno.protocol.handoff import Handoff
 from dyno.protocol.hints import Hints
 from dyno.protocol.lineage import Lineage
 from dyno.protocol.overload import ReadLine, answer_to
+from dyno.protocol.overview import Overview, members_of
 from dyno.protocol.peer_requests import PeerRequests
 from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
@@ -44,7 +46,6 @@ from dyno.protocol.reaping import Reaping
 from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.ring import Ring
 from dyno.protocol.spares import Spares
-from dyno.wire.members import pack_members
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_RING,
@@ -67,7 +68,6 @@ from dyno.wire.messages import (
     HintsHeld,
     Introduce,
     ListKeys,
-    Members,
     Propose,
     Proposed,
     PushPull,
@@ -236,7 +236,33 @@ class Node:
             is_complete=self._is_complete,
         )
         self._lineage.on_old_copy = self.quarantine.begin
-        self._background: list[Background] = [self._handoff, self._exchanges, self.reaping, self.quarantine]
+        self._background: list[Background] = [
+            self._handoff,
+            self._exchanges,
+            self.reaping,
+            self.quarantine,
+            Overview(
+                me=self.name,
+                config=config,
+                membership=self.membership,
+                peers=self._peers,
+                held=self.hints.held,
+            ),
+            Explainer(
+                me=self.name,
+                config=config,
+                membership=self.membership,
+                peers=self._peers,
+                planner=self._planner,
+                examiner=Examiner(
+                    me=self.name,
+                    replica=self._replica,
+                    kept=self.hints.kept,
+                    weak=self._recovery.is_weak,
+                    compared_at=self._exchanges.compared_at,
+                ),
+            ),
+        ]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
@@ -588,12 +614,7 @@ class Node:
         self._lineage.commits.said(message, now)
 
     def _members(self, link: int, message: AskMembers, now: float, out: Outbox) -> None:
-        membership = self.membership
-        packed = pack_members(membership.table.members())
-        answer = Members(
-            message.id, membership.cluster, membership.partitions, membership.fingerprint, packed
-        )
-        out.replies.append((link, answer))
+        out.replies.append((link, members_of(self.membership, message.id)))
 
     def _get(self, link: int, message: Get, now: float, out: Outbox) -> None:
         if message.forwarded:

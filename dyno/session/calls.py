@@ -24,8 +24,10 @@ from dyno.wire.messages import (
     STRICT,
     AskBuckets,
     AskMembers,
+    AskStatus,
     CreateBucket,
     Delete,
+    Explain,
     Get,
     GetMany,
     ListKeys,
@@ -41,10 +43,13 @@ if TYPE_CHECKING:
     from dyno.session.deletion import Deletion
     from dyno.session.links import NodeLink
 
-    Request: TypeAlias = Get | GetMany | Put | Delete | ListKeys | AskMembers | CreateBucket | AskBuckets
+    Question: TypeAlias = AskMembers | AskStatus | AskBuckets | Explain
+    Request: TypeAlias = Get | GetMany | Put | Delete | ListKeys | CreateBucket | Question
 
 REQUEST_BYTES = 128  # of a message without its value, about
 RETRY_MAX_S = 30.0  # since a write may have been done first: well below the nodes' retry_window_s
+
+_QUESTIONS = (AskMembers, AskStatus, AskBuckets, Explain)
 
 # What the words stand for in a bucket that says nothing else; only the nodes know better.
 _WORDS = {DEFAULT: COPIES // 2 + 1, QUORUM: COPIES // 2 + 1, ALL: COPIES}
@@ -98,7 +103,7 @@ class Call:
     def reads(self) -> bool:
         """Whether asking twice does no harm, and nothing is done by it."""
         kind = type(self.request)
-        return kind is Get or kind is GetMany or kind is AskMembers or kind is ListKeys or kind is AskBuckets
+        return kind is Get or kind is GetMany or kind is ListKeys or kind in _QUESTIONS
 
     @property
     def writes(self) -> bool:
@@ -145,7 +150,7 @@ class Call:
     def trim(self, now: float) -> None:
         """The request carries the time that is left."""
         request = self.request
-        if isinstance(request, Get | GetMany | ListKeys | Put | Delete | CreateBucket):
+        if isinstance(request, Get | GetMany | ListKeys | Put | Delete | CreateBucket | Explain):
             self.request = request._replace(budget_ms=options.budget_ms(self.deadline - now))
 
     def is_asked_at(self, link: NodeLink) -> bool:

@@ -72,7 +72,7 @@ class Listing:
             return None
         if not self._session.partitions:
             if self._members is None:
-                self._members = self._session.status(timeout=self._timeout, now=now, out=out)
+                self._members = self._session.members(timeout=self._timeout, now=now, out=out)
             return self._members
         if not self._lanes and not self._open_lane():
             return None

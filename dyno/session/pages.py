@@ -30,10 +30,11 @@ def page_of(listed: Listed, request: ListKeys) -> Page:
     keys = unpack_keys(listed.keys)
     if len(keys) > request.limit:
         raise ProtocolError(f"{len(keys)} keys in a page of {request.limit}")
-    return Page([_shown(key) for key in keys], cursor)
+    return Page([key_of(key) for key in keys], cursor)
 
 
-def _shown(key: bytes) -> str | bytes:
+def key_of(key: bytes) -> str | bytes:
+    """As users are told it."""
     try:
         return key.decode()
     except UnicodeDecodeError:

@@ -17,12 +17,13 @@ from dyno.errors import InvalidRequest
 from dyno.session import buckets, options
 from dyno.session.calls import REQUEST_BYTES, Call
 from dyno.wire import values
-from dyno.wire.messages import AskBuckets, AskMembers, Delete, Get, ListKeys, Put
+from dyno.wire.messages import AskBuckets, AskMembers, AskStatus, Delete, Explain, Get, ListKeys, Put
 from dyno.wire.pages import PAGE_KEYS_MAX
 
 if TYPE_CHECKING:
     from random import Random
 
+    from dyno.session.calls import Question
     from dyno.session.options import BucketOptions
 
 REQUEST_ID_BYTES = 16
@@ -188,10 +189,19 @@ class Requests:
     def buckets(self, *, timeout: float | None, now: float) -> Call:
         return self._question(AskBuckets(self.next_id()), timeout, now)
 
+    def explain(self, bucket: str, key: str | bytes, *, timeout: float | None, now: float) -> Call:
+        seconds = self.seconds(timeout)
+        name, data = options.bucket_name(bucket), options.key_bytes(key)
+        request = Explain(self.next_id(), name, data, options.budget_ms(seconds), False)
+        return Call(request.id, request, bucket=b"", deadline=now + seconds, weight=REQUEST_BYTES)
+
     def status(self, *, timeout: float | None, now: float) -> Call:
+        return self._question(AskStatus(self.next_id()), timeout, now)
+
+    def members(self, *, timeout: float | None, now: float) -> Call:
         return self._question(AskMembers(self.next_id()), timeout, now)
 
-    def _question(self, request: AskBuckets | AskMembers, timeout: float | None, now: float) -> Call:
+    def _question(self, request: Question, timeout: float | None, now: float) -> Call:
         """About no key."""
         deadline = now + self.seconds(timeout)
         return Call(request.id, request, bucket=b"", deadline=deadline, weight=REQUEST_BYTES)

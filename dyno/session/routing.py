@@ -38,7 +38,7 @@ class Routing:
 
     def learn(self, told: Members) -> bool:
         """Take in what a node knows; True when anything is new. Raises ProtocolError when malformed."""
-        told = told._replace(id=0)
+        told = told._replace(id=0, hints=b"")
         if told == self._told:
             return False
         members: dict[str, Member] = {}

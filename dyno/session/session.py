@@ -2,8 +2,8 @@
 
 A shell (`dyno.client`, or the simulator) owns sockets and clock and runs it with these verbs:
 
-- `open`, `get`, `put`, `delete`, `list_keys`, `status`, `create_bucket`, `buckets` begin a call; its result
-  appears in `SessionOutbox.finished`; `cancel` drops one;
+- `open`, `get`, `put`, `delete`, `list_keys`, `status`, `explain`, `create_bucket`, `buckets` begin a call;
+  its result appears in `SessionOutbox.finished`; `cancel` drops one;
 - `hello` is the first thing to say on every link; then `link_up(address, hello)`, or `refused`, or
   `link_down`; `handle` takes every answer;
 - `tick` at `deadline`; `close` ends all calls.
@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dyno.errors import Code, ConnectFailed, InvalidRequest, Overloaded
-from dyno.session import buckets, failures
+from dyno.session import buckets, explaining, failures
 from dyno.session.batch import Batch
 from dyno.session.calls import Call
 from dyno.session.changes import Changes
@@ -39,6 +39,8 @@ from dyno.wire.messages import (
     CreateBucket,
     Delete,
     Done,
+    Explain,
+    Explained,
     Failed,
     Found,
     FoundMany,
@@ -214,9 +216,28 @@ class Session:
         """Ends with a dict of the properties of all created buckets, by name."""
         return self.begin(self.requests.buckets(timeout=timeout, now=now), now, out)
 
-    def status(self, *, timeout: float | None = None, now: float, out: SessionOutbox) -> Call:
-        """Ends with the dict of `dyno status --json`, as one node sees the cluster now."""
-        return self.begin(self.requests.status(timeout=timeout, now=now), now, out)
+    def status(
+        self, *, timeout: float | None = None, delay: float = 0.0, now: float, out: SessionOutbox
+    ) -> Call:
+        """Ends with the dict of `dyno status --json`, as one node sees the cluster now. delay: seconds to
+        wait before it is asked."""
+        return self.begin(self.requests.status(timeout=timeout, now=now), now, out, delay=delay)
+
+    def explain(
+        self,
+        bucket: str,
+        key: str | bytes,
+        *,
+        timeout: float | None = None,
+        now: float,
+        out: SessionOutbox,
+    ) -> Call:
+        """Ends with the dict of `dyno explain --json`: what every node holds of a key."""
+        return self.begin(self.requests.explain(bucket, key, timeout=timeout, now=now), now, out)
+
+    def members(self, *, timeout: float, now: float, out: SessionOutbox) -> Call:
+        """Ends when a node has told the members, with how many partitions there are."""
+        return self.begin(self.requests.members(timeout=timeout, now=now), now, out)
 
     def begin(self, call: Call, now: float, out: SessionOutbox, *, delay: float = 0.0) -> Call:
         """Raises Overloaded when too many are under way."""
@@ -352,8 +373,8 @@ class Session:
     # ── inside ──
 
     def _many(self, message: Message, now: float, out: SessionOutbox) -> None:
-        """An answer about many keys."""
-        if not isinstance(message, FoundMany | Listed):
+        """An answer about many keys, or what is rare."""
+        if not isinstance(message, FoundMany | Listed | Explained):
             raise ProtocolError(f"a {type(message).__name__} is no answer")
         call = self._dispatch.calls.get(message.id)
         if call is None:
@@ -362,6 +383,9 @@ class Session:
             self._dispatch.conclude(call, _found_many(message, len(call.keys)), now, out)
         elif isinstance(message, Listed) and isinstance(call.request, ListKeys):
             self._dispatch.conclude(call, page_of(message, call.request), now, out)
+        elif isinstance(message, Explained) and isinstance(call.request, Explain):
+            shown = explaining.shown(call.request.bucket, call.request.key, message)
+            self._dispatch.conclude(call, shown, now, out)
 
     def _failed(self, link: NodeLink, failed: Failed, now: float, out: SessionOutbox) -> None:
         call = self._dispatch.calls.get(failed.id)

@@ -20,7 +20,8 @@ from dyno.session import failures
 from dyno.session.links import PATIENCE_S, LinkState
 from dyno.session.status import status_of
 from dyno.wire.codec import ProtocolError
-from dyno.wire.messages import PROTOCOL_VERSION, AskMembers, Hello
+from dyno.wire.hints import unpack_hints
+from dyno.wire.messages import PROTOCOL_VERSION, AskMembers, AskStatus, Hello
 
 if TYPE_CHECKING:
     from dyno.session.calls import Call
@@ -166,6 +167,7 @@ class Upkeep:
             if told.cluster != self.cluster:
                 raise ProtocolError("members of another cluster")
             first = not self._routing.known
+            hints = unpack_hints(told.hints)
             changed = self._routing.learn(told)
         except ValueError as error:
             out.disconnect.append(link.address)
@@ -182,9 +184,11 @@ class Upkeep:
             for held in self._dispatch.held():
                 self._dispatch.conclude(held, None, now, out)
         call = self._dispatch.calls.get(told.id)
-        if call is not None and isinstance(call.request, AskMembers):
-            status = status_of(self._routing, cluster=told.cluster, partitions=told.partitions)
+        if call is not None and isinstance(call.request, AskStatus):
+            status = status_of(self._routing, cluster=told.cluster, partitions=told.partitions, hints=hints)
             self._dispatch.conclude(call, status, now, out)
+        elif call is not None and isinstance(call.request, AskMembers):
+            self._dispatch.conclude(call, told.partitions, now, out)
 
     def _no_members(self, now: float, out: SessionOutbox) -> None:
         """Who was asked for the members has not answered: ask somebody else."""

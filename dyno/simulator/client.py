@@ -60,6 +60,11 @@ class Pending:
         """What the call failed with, once it is done."""
         return self._error
 
+    @property
+    def outcome(self) -> Any:
+        """What it returned, or the error that it failed with, which is not raised."""
+        return self._result if self._error is None else self._error
+
     def result(self) -> Any:
         """What the call returns; raises what it raises. Only when done."""
         assert self.done, f"{self.what} has not ended"
@@ -95,6 +100,11 @@ class Client:
         self._dialled: dict[str, int] = {}
         self._wake_at = math.inf
         self._begin("open", self._session.open)
+
+    @property
+    def now(self) -> float:
+        """The time on its clock, seconds."""
+        return self._kernel.now
 
     # ── calls that let the simulation run ──
 

@@ -388,6 +388,10 @@ class Simulation:
         """How many there were so far."""
         return self._trace.count
 
+    @property
+    def trace(self) -> Trace:
+        return self._trace
+
     def digest(self) -> str:
         return self._trace.digest()
 

@@ -5,12 +5,13 @@ BLAKE2b over all of it, which tells two runs apart that differ in a single bit, 
 event, for whoever has to find out why a test failed.
 
 Events are hashed as flat CBOR, many at a time, for that costs less than a microsecond each. Only the last
-`kept` are kept for the story.
+`kept` are kept for the story. Whoever has to see all of them as they happen, listens.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -28,11 +29,12 @@ _BYTES_SHOWN: Final = 12
 
 
 class Trace:
-    """kept: how many events the story can tell of."""
+    """kept: how many events the story can tell of. listeners: told of every event, as `note` is."""
 
-    __slots__ = ("_events", "_hash", "_hashed", "_unhashed")
+    __slots__ = ("_events", "_hash", "_hashed", "_unhashed", "listeners")
 
     def __init__(self, *, kept: int) -> None:
+        self.listeners: list[Callable[[float, str, str, What], object]] = []
         self._events: deque[_Event] = deque(maxlen=kept)
         self._unhashed: list[_Event] = []
         self._hashed = 0
@@ -42,6 +44,8 @@ class Trace:
         """An event at the time at which it took effect: a message when it arrived."""
         event = (now, source, target, what)
         self._events.append(event)
+        for listen in self.listeners:
+            listen(now, source, target, what)
         unhashed = self._unhashed
         unhashed.append(event)
         if len(unhashed) == _HASHED_AT_ONCE:
@@ -64,12 +68,7 @@ class Trace:
     def story(self, events: int) -> str:
         """The last so many events, one per line, long bytes cut short."""
         skipped = max(0, len(self._events) - events)
-        lines = [
-            f"{now:12.6f}  {source + ' → ' + target if target else source:<24} {_shown(what)}"
-            for at, (now, source, target, what) in enumerate(self._events)
-            if at >= skipped
-        ]
-        return "\n".join(lines)
+        return "\n".join(line(*event) for at, event in enumerate(self._events) if at >= skipped)
 
 
 def _packed(events: list[_Event]) -> bytes:
@@ -80,6 +79,11 @@ def _packed(events: list[_Event]) -> bytes:
         else:
             fields += (now, source, target, type(what).__name__, *what)
     return dumps(fields)
+
+
+def line(now: float, source: str, target: str, what: What) -> str:
+    """An event for people."""
+    return f"{now:12.6f}  {source + ' → ' + target if target else source:<24} {_shown(what)}"
 
 
 def _shown(what: What) -> str:

@@ -96,6 +96,7 @@ LINK: Final[Registry[Message]] = Registry(
         59: messages.Examine,
         60: messages.Examined,
         61: messages.Committed,
+        68: messages.AskStatus,
     }
 )
 

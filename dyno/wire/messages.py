@@ -202,14 +202,21 @@ class AskMembers(NamedTuple):
 
 
 class Members(NamedTuple):
-    """Answer to AskMembers. ring: fingerprint of the ring. members: packed (wire.members)."""
+    """Answer to AskMembers and AskStatus. ring: fingerprint of the ring. members: packed (wire.members)."""
 
     id: int
     cluster: bytes
     partitions: int
     ring: int
     members: bytes
-    hints: bytes = b""  # packed (wire.hints): how many hints which node keeps for which
+    hints: bytes = b""  # to AskStatus alone: packed (wire.hints), how many hints which node keeps for which
+
+
+class AskStatus(NamedTuple):
+    """The members, and how many hints each keeps, which their own nodes are asked for; answered with Members.
+    Who does not say it soon is missing in `hints`."""
+
+    id: int
 
 
 class CreateBucket(NamedTuple):
@@ -468,7 +475,7 @@ class HintsHeld(NamedTuple):
 
 
 class Explain(NamedTuple):
-    """A client's question: what does every owner hold of this key? forwarded, as ever."""
+    """A client's question: what does every owner hold of this key? Any node answers. forwarded: never."""
 
     id: int
     bucket: str
@@ -644,7 +651,7 @@ class Gossip(NamedTuple):
 
 
 ClientRequest: TypeAlias = (
-    Get | GetMany | Put | Delete | ListKeys | AskMembers | CreateBucket | AskBuckets | Explain
+    Get | GetMany | Put | Delete | ListKeys | AskMembers | AskStatus | CreateBucket | AskBuckets | Explain
 )
 ClientAnswer: TypeAlias = Found | FoundMany | Done | Listed | Failed | Members | Buckets | Explained
 PeerMessage: TypeAlias = (

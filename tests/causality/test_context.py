@@ -84,6 +84,16 @@ def test_actors_are_all_whose_dots_it_holds(added: list[Dot]):
     assert context(*added).actors() == {dot.actor for dot in added}
 
 
+def test_its_parts_are_copies():
+    context = Context.EMPTY.add(Dot(b"a" * 16, 1)).add(Dot(b"b" * 16, 3))
+    vector, cloud = context.parts()
+    assert (vector, cloud) == ({b"a" * 16: 1}, [Dot(b"b" * 16, 3)])
+    vector.clear()
+    cloud.clear()
+    assert context.covers(Dot(b"a" * 16, 1))
+    assert context.covers(Dot(b"b" * 16, 3))
+
+
 def test_gaps_wait_in_the_cloud_until_they_close():
     gap = context(Dot(A, 1), Dot(A, 3), Dot(A, 4))
     assert gap.vector_only() == context(Dot(A, 1))

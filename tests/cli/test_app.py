@@ -24,9 +24,11 @@ def test_the_commands_of_this_step() -> None:
         "delete",
         "keys",
         "status",
+        "explain",
         "bucket create",
         "bucket list",
         "bench",
+        "simulate",
     ]
 
 
@@ -68,11 +70,11 @@ def test_dyno_alone_shows_the_way(command: Dyno) -> None:
         (("frob",), "dyno: no such command 'frob'; see dyno --help\n"),
         (("bucket", "frob"), "dyno bucket: no such command 'frob'; see dyno bucket --help\n"),
         (("--frob",), "dyno: no such option: --frob; see dyno --help\n"),
-        (("explain", "b", "k"), "dyno: no such command 'explain'; see dyno --help\n"),
+        (("leave", "n1"), "dyno: no such command 'leave'; see dyno --help\n"),
         (
-            ("status", "--wait-drained"),
-            "dyno status: there is no option --wait-drained (put -- before an argument that begins with "
-            "dashes); see dyno status --help\n",
+            ("status", "--wait-draind"),
+            "dyno status: there is no option --wait-draind (did you mean --wait-drained?); see dyno status "
+            "--help\n",
         ),
     ],
 )

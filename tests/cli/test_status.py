@@ -6,8 +6,10 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from dyno.cli import tables
-from dyno.cli.status import COLUMNS, cells, summary
+from dyno.cli.status import COLUMNS, Notice, cells, remarks, summary
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Dyno
@@ -27,24 +29,29 @@ def member(name: str, **facts: Any) -> dict[str, Any]:
     } | facts
 
 
+def a_status(members: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
+    return {"cluster": "abc", "partitions": 64, "members": members, "hints_for": {}, "unheard": []} | facts
+
+
 def plain(facts: dict[str, Any]) -> list[str]:
-    rows = [cells(member) for member in facts["members"]]
-    return tables.plain(COLUMNS, rows, above=[tables.Remark(summary(facts))])
+    rows = [cells(member, facts["unheard"]) for member in facts["members"]]
+    return tables.plain(COLUMNS, rows, above=[tables.Remark(summary(facts))], below=remarks(facts))
 
 
 def test_a_pipe_gets_aligned_text() -> None:
     members = [member("n1", hints=12), member("node-two", zone="b", weight=2.5, liveness="dead", share=1 / 3)]
-    facts = {"cluster": "abc", "partitions": 64, "members": members}
+    facts = a_status(members, hints_for={"n1": 2, "node-two": 10}, unheard=["node-two"])
     assert plain(facts) == [
         "cluster abc: 64 partitions, 1 of 2 members alive",
         "name      address         zone  weight  state   liveness  incarnation  share  hints",
         "n1        127.0.0.1:7101  -          1  normal  alive               0  50.0%     12",
-        "node-two  127.0.0.1:7101  b        2.5  normal  dead                0  33.3%      0",
+        "node-two  127.0.0.1:7101  b        2.5  normal  dead                0  33.3%      ?",
+        "hints that wait, by whom they are for: n1: 2, node-two: 10",
     ]
 
 
 def test_a_name_from_afar_cannot_drive_the_terminal() -> None:
-    facts = {"cluster": "abc", "partitions": 64, "members": [member("n1", zone="\x1b[2J\n")]}
+    facts = a_status([member("n1", zone="\x1b[2J\n")])
     assert "\\x1b[2J" in plain(facts)[2]
 
 
@@ -83,9 +90,35 @@ def test_a_narrow_terminal_wraps_lines_rather_than_lose_addresses(node: str) -> 
 
 def test_status_as_json(command: Dyno, node: str) -> None:
     facts = json.loads(command("status", "--json", "--node", node).out)
-    assert list(facts) == ["cluster", "partitions", "members"]
+    assert list(facts) == ["cluster", "partitions", "members", "hints_for", "unheard"]
+    assert (facts["hints_for"], facts["unheard"]) == ({}, [])
     assert facts["partitions"] == 1024
     assert facts["members"] == [member("n1", address=node, share=1.0)]
+
+
+def test_nothing_waits_in_a_cluster_without_hints(command: Dyno, node: str) -> None:
+    ended = command("status", "--wait-drained", "--json", "--node", node)
+    assert (ended.code, ended.err) == (0, "")
+    assert json.loads(ended.out)["members"] == [member("n1", address=node, share=1.0)]
+
+
+def test_a_terminal_sees_what_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, its = os.openpty()
+    with os.fdopen(its, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with Notice() as notice:
+            notice.show("2 hints wait for n1")
+            notice.show("2 hints wait for n1")
+            notice.show("1 hint waits for n1")
+        shown = os.read(ours, 1000)
+    os.close(ours)
+    assert shown == b"\r\x1b[K2 hints wait for n1\r\x1b[K1 hint waits for n1\r\x1b[K"
+
+
+def test_a_pipe_sees_nothing_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with Notice() as notice:
+        notice.show("2 hints wait for n1")
+    assert capsys.readouterr().err == ""
 
 
 def test_status_takes_no_argument(command: Dyno) -> None:

@@ -17,16 +17,21 @@ from dyno.causality.context import Context
 from dyno.causality.dots import Dot
 from dyno.causality.record import Record, put_context
 from dyno.placement.hashing import Keyspace, bucket_id
+from dyno.wire.explanations import HEARD, Explanation, Report, absent, pack_explanation, view_of
+from dyno.wire.hints import Held, pack_hints, rows_of
 from dyno.wire.link import LinkCodec
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members
 from dyno.wire.messages import (
     GET_MANY_KEYS_MAX,
     AskBuckets,
     AskMembers,
+    AskStatus,
     Buckets,
     CreateBucket,
     Delete,
     Done,
+    Explain,
+    Explained,
     Failed,
     Found,
     FoundMany,
@@ -49,9 +54,9 @@ PARTITIONS = 16
 class FakeNode:
     """address: where it listens, once it serves. others: nodes that it lists as members besides itself.
 
-    left_out: keys that a GetMany does not answer. seen: all requests, in the order of arrival. turns: how
-    many requests came in each read. answer: may be set to a function that answers a request instead of the
-    node; None from it means no answer, ever."""
+    left_out: keys that a GetMany does not answer. held: hints that it keeps, by target. seen: all requests,
+    in the order of arrival. turns: how many requests came in each read. answer: may be set to a function that
+    answers a request instead of the node; None from it means no answer, ever."""
 
     def __init__(self, name: str = "n1") -> None:
         self.name = name
@@ -60,6 +65,7 @@ class FakeNode:
         self.records: dict[tuple[str, bytes], Record] = {}
         self.buckets: dict[str, Entry] = {}
         self.left_out: list[bytes] = []
+        self.held: dict[str, int] = {}
         self.seen: list[Any] = []
         self.turns: list[int] = []
         self.answer: Callable[[Any], Message | None] = self.answer_truly
@@ -110,9 +116,18 @@ class FakeNode:
                 return Buckets(request.id, pack(self.buckets.values()))
             case ListKeys():
                 return self._list(request)
-            case AskMembers():
+            case Explain():
+                record = self.records.get((request.bucket, request.key))
+                copy = view_of(record.pack()) if record else absent()
+                report = Report(self.name, HEARD, views=(copy,))
+                explanation = Explanation(0, 3, (self.name,), (), (report,))
+                return Explained(request.id, pack_explanation(explanation))
+            case AskMembers() | AskStatus():
                 members = pack_members(node.member() for node in (self, *self.others))
-                return Members(request.id, CLUSTER, PARTITIONS, 1, members)
+                hints = b""
+                if isinstance(request, AskStatus):
+                    hints = pack_hints(row for node in (self, *self.others) for row in node.hints())
+                return Members(request.id, CLUSTER, PARTITIONS, 1, members, hints)
         raise AssertionError(f"no client sends {request!r}")
 
     def _list(self, request: ListKeys) -> Message:
@@ -127,6 +142,9 @@ class FakeNode:
         page = sorted(found)[:2]
         cursor = page[-1][0] if len(found) > len(page) else b""
         return Listed(request.id, pack_keys([key for _, key in page]), cursor)
+
+    def hints(self) -> list[Held]:
+        return rows_of(self.name, self.held)
 
     def member(self) -> Member:
         seat = self.name.encode().ljust(16, b"s")

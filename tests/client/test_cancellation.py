@@ -14,7 +14,7 @@ import pytest
 import trio
 
 import dyno
-from dyno.wire.messages import AskMembers, Failed, Get
+from dyno.wire.messages import AskStatus, Failed, Get
 
 pytestmark = pytest.mark.trio
 
@@ -72,6 +72,8 @@ CALLS = {
     "delete": lambda client, **options: client.bucket("b").delete("victim", **options),
     "update": lambda client, **options: update(client.bucket("b"), **options),
     "status": lambda client, **options: client.status(**options),
+    "hints_drained": lambda client, **options: client.hints_drained(**options),
+    "explain": lambda client, **options: client.explain("carts", "victim", **options),
 }
 
 
@@ -139,7 +141,7 @@ def deaf(_client, nodes):
     """Nobody ever answers the one that is cancelled."""
 
     def answer(node, request):
-        if (type(request) is AskMembers and request.id) or getattr(request, "key", b"") == b"victim":
+        if type(request) is AskStatus or getattr(request, "key", b"") == b"victim":
             return None
         return node.answer_truly(request)
 

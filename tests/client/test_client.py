@@ -70,6 +70,8 @@ async def test_using_a_client_that_is_not_open_says_how_to_open_it(serving):
             carts.delete("k"),
             carts.update("k", len),
             client.status(),
+            client.hints_drained(),
+            client.explain("carts", "k"),
         ):
             with pytest.raises(dyno.InvalidRequest, match="not open"):
                 await use
@@ -83,6 +85,8 @@ async def test_using_a_client_that_is_not_open_says_how_to_open_it(serving):
             carts.delete("k"),
             carts.update("k", len),
             client.status(),
+            client.hints_drained(),
+            client.explain("carts", "k"),
         ):
             with pytest.raises(dyno.InvalidRequest, match="is closed"):
                 await use
@@ -180,6 +184,38 @@ async def test_status_lists_the_members(serving, a_node):
             status = await client.status(timeout=2)
     assert [member["name"] for member in status["members"]] == ["n1", "n2"]
     assert sum(member["share"] for member in status["members"]) == pytest.approx(1)
+
+
+async def test_what_is_held_of_a_key_is_explained(serving):
+    async with serving() as node, dyno.connect(node.address) as client:
+        await client.bucket("carts").put("k", {"milk": 1})
+        explained = await client.explain("carts", "k")
+        assert explained["replicas"][0]["copy"]["siblings"][0]["value"] == {"milk": 1}
+        never = await client.explain("carts", b"never", timeout=2)
+        assert never["replicas"][0]["copy"]["state"] == "absent"
+        for bucket, key in (("", "k"), ("carts", ""), ("carts", 1)):
+            with pytest.raises(dyno.InvalidRequest):
+                await client.explain(bucket, key)
+
+
+async def test_hints_are_waited_for(serving):
+    async with serving("n1") as one, serving("n2") as two, dyno.connect(one.address) as client:
+        one.others, two.others = [two], [one]
+        await client.hints_drained()
+        two.held = {"n1": 2}
+        seen = []
+
+        def drain(backlog):
+            seen.append(str(backlog))
+            two.held = {"n1": 2 - len(seen)}
+
+        await client.hints_drained(timeout=60, told=drain)
+        assert seen == ["2 hints wait for n1", "1 hint waits for n1"]
+        two.held = {"n1": 3}
+        with pytest.raises(dyno.RequestTimeout, match="3 hints wait for n1"):
+            await client.hints_drained(0.3)
+        with pytest.raises(dyno.InvalidRequest, match="timeout"):
+            await client.hints_drained(-1)
 
 
 async def test_calls_go_on_when_a_node_comes_back(serving, a_node):

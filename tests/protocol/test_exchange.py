@@ -171,6 +171,17 @@ def test_since_when_everything_was_compared() -> None:
     assert Owner("n1", config=Config(), names=("n1",)).exchange.compared_since == math.inf
 
 
+def test_when_a_slot_was_compared_last_with_anybody() -> None:
+    owners = Owners("n1", "n2", "n3")
+    exchange, slot = owners.n1.exchange, owners.n1.write(b"key")
+    assert exchange.compared_at(slot) is None
+    owners.run(12 * ROUND_S)
+    at = exchange.compared_at(slot)
+    assert at is not None
+    assert exchange.compared_since <= at <= owners.now
+    assert exchange.compared_at(b"\0\0\7" + slot[3:]) is None, "nothing is shared there"
+
+
 def test_a_node_alone_has_nothing_to_do() -> None:
     assert Owner("n1", config=Config(), names=("n1",)).exchange.deadline() == math.inf
     owners = Owners("n1", "n2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dyno.protocol.replica import Refusal
-from dyno.protocol.rows import ASIDE
+from dyno.protocol.rows import ASIDE, HINTS
 from dyno.storage.cell import record_of
 from dyno.wire.messages import STATUS_OVERLOADED, STATUS_REFUSED, STATUS_STORAGE
 from tests.protocol.hints_harness import KEY, Kept, a_record, a_slot, values
@@ -60,6 +60,20 @@ def test_a_merged_hint_has_the_lower_generation_of_the_two() -> None:
     kept.commit()
     ((hint,), _) = kept.hints.page("b", b"", limit=10)
     assert hint.generation == 3
+
+
+def test_people_are_shown_what_is_on_the_disk_for_whomever() -> None:
+    kept = Kept()
+    kept.keep("c", 1, ONE)
+    kept.keep("b", 1, OTHER)
+    kept.keep("b", 2, ONE)
+    assert kept.hints.kept(a_slot(1)) == [], "not yet"
+    kept.commit()
+    assert kept.hints.kept(a_slot(1)) == [("b", OTHER), ("c", ONE)]
+    assert kept.hints.kept(a_slot(2)) == [("b", ONE)]
+    assert kept.hints.kept(a_slot(3)) == []
+    kept.engine.corrupt(HINTS + b"b\0" + a_slot(1))
+    assert kept.hints.kept(a_slot(1)) == [("b", None), ("c", ONE)]
 
 
 def test_a_read_merges_what_is_kept_for_all_owners_of_the_slot() -> None:

@@ -51,16 +51,6 @@ def test_it_is_told_by_several_and_draws_one_id() -> None:
     assert warnings(driven).count("is an old copy") == 1
 
 
-def test_others_in_the_node_may_want_to_know_at_once() -> None:
-    driven = three()
-    told: list[float] = []
-    driven.node._lineage.on_old_copy = lambda now, out: told.append(now)
-    driven.now = 3.0
-    greet(driven, "n2", seen=driven.engine.commit_number + 100)
-    greet(driven, "n3", seen=driven.engine.commit_number + 100)
-    assert told == [3.0]
-
-
 def test_what_this_start_has_committed_itself_says_nothing() -> None:
     driven = three()
     greet(driven, "n2", seen=1)

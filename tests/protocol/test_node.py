@@ -15,7 +15,9 @@ from dyno.placement.hashing import bucket_id, slot_copies
 from dyno.protocol.birth import Birth, node_on
 from dyno.protocol.handshake import CLIENT
 from dyno.protocol.outbox import Outbox
+from dyno.protocol.overview import ROUND_S
 from dyno.storage.memory import MemoryEngine
+from dyno.wire.hints import Held, pack_hints, unpack_hints
 from dyno.wire.members import ALIVE, NORMAL, Member, pack_members, unpack_members
 from dyno.wire.messages import (
     ASSENTED,
@@ -27,8 +29,10 @@ from dyno.wire.messages import (
     Admit,
     AskBuckets,
     AskFate,
+    AskHints,
     AskJoin,
     AskMembers,
+    AskStatus,
     Assent,
     Buckets,
     Delete,
@@ -37,6 +41,7 @@ from dyno.wire.messages import (
     Found,
     FoundMany,
     Hello,
+    HintsHeld,
     Introduce,
     Listed,
     Members,
@@ -143,6 +148,32 @@ def test_a_user_is_told_the_members() -> None:
     membership = driven.node.membership
     assert answer[:4] == (9, membership.cluster, 16, membership.fingerprint)
     assert [member.name for member in unpack_members(answer.members, members_max=9)] == ["n1", "n2"]
+
+
+def test_a_user_is_told_what_hints_other_nodes_keep() -> None:
+    driven = three()
+    assert driven.ask(AskStatus(9)) == []
+    asked = driven.sent(AskHints)
+    assert [address for address, _ in asked] == ["n2:1", "n3:1"]
+    (_, question), _ = asked
+    assert isinstance(question, AskHints)
+    rows = [Held("n2", "n3", 7)]
+    driven.node.answer("n2:1", HintsHeld(question.id, pack_hints(rows)), driven.now, driven.out)
+    assert driven.ask() == [], "n3 has not answered"
+    deadline = driven.node.deadline()
+    assert deadline is not None
+    driven.now += ROUND_S
+    assert deadline <= driven.now
+    driven.node.tick(driven.now, driven.out)
+    (answer,) = driven.ask()
+    assert isinstance(answer, Members)
+    assert (answer.id, unpack_hints(answer.hints)) == (9, [Held("n1", "", 0), *rows])
+    driven.ask(AskStatus(10))
+    for address in ("n2:1", "n3:1"):
+        driven.node.link_down(address, driven.now, driven.out)
+    (answer,) = driven.ask()
+    assert isinstance(answer, Members)
+    assert unpack_hints(answer.hints) == [Held("n1", "", 0)]
 
 
 def test_a_node_that_has_not_joined_answers_that_there_is_no_ring() -> None:

@@ -19,6 +19,8 @@ from dyno.protocol.birth import Birth, node_on
 from dyno.protocol.outbox import Outbox
 from dyno.storage.memory import MemoryEngine
 from dyno.wire import datagram
+from dyno.wire.explanations import HEARD, Report, pack_report, view_of
+from dyno.wire.hints import Held, pack_hints
 from dyno.wire.link import LinkCodec
 from dyno.wire.members import ALIVE, DEAD, NORMAL, SUSPECT, Member, pack_members
 from dyno.wire.messages import (
@@ -27,12 +29,18 @@ from dyno.wire.messages import (
     QUORUM,
     Ack,
     Admit,
+    AskHints,
     AskJoin,
     AskMembers,
+    AskStatus,
     Assent,
     Datagram,
     Delete,
     Done,
+    Examine,
+    Examined,
+    Explain,
+    Explained,
     Failed,
     Found,
     FoundMany,
@@ -40,9 +48,11 @@ from dyno.wire.messages import (
     GetMany,
     Gossip,
     Hello,
+    HintsHeld,
     Introduce,
     Listed,
     ListKeys,
+    Members,
     Message,
     Ping,
     PingRequest,
@@ -68,6 +78,8 @@ NAMES = ("n1", "n2", "n3", "n4", "n5")
 IDS = tuple(bytes([number]) * 16 for number in range(4))
 KEYS = (b"k0", b"k1", b"k2")
 LINKS = 3
+
+_SURVEYED = AskHints | Examine
 
 
 class Nonsense:
@@ -127,6 +139,30 @@ class Nonsense:
 
     def a_question(self) -> Message:
         return AskMembers(self.id())
+
+    def a_status_question(self) -> Message:
+        return AskStatus(0)
+
+    def an_explain(self) -> Message:
+        return Explain(0, self.random.choice(["b", "b", ""]), self.key(), *self.tail())
+
+    # ── what the parts in the background send ──
+
+    def a_hints_question(self) -> Message:
+        return AskHints(self.id())
+
+    def an_examine(self) -> Message:
+        return Examine(self.id(), self.ring(), self.slot(self.key()))
+
+    def some_hints(self) -> Message:
+        name = self.random.choice(NAMES)
+        rows = self.random.choice([[], [Held(name, "", 0)], [Held(name, "n2", 3)]])
+        return HintsHeld(self.id(), self.random.choice([pack_hints(rows)] * 5 + [b"?"]))
+
+    def a_examined(self) -> Message:
+        views = (view_of(self.record()), view_of(self.record(), "n3"))
+        report = Report(self.random.choice(NAMES), HEARD, False, 5, views)
+        return Examined(self.id(), self.status(), self.random.choice([pack_report(report)] * 5 + [b"?"]))
 
     # ── what replicas send ──
 
@@ -340,10 +376,10 @@ class Besieged:
             nonsense = self.nonsense
             requests = [nonsense.a_get, nonsense.a_get_many, nonsense.a_put, nonsense.a_delete]
             message = self.random.choice([*requests, nonsense.a_listing])()
-        if isinstance(message, Get | GetMany | Put | Delete | ListKeys):
+        if isinstance(message, Get | GetMany | Put | Delete | ListKeys | AskStatus | Explain):
             self.last_id += 1
             message = message._replace(id=self.last_id)
-            if message.budget_ms:
+            if isinstance(message, AskStatus) or message.budget_ms:
                 self.answers[link, message.id] = 0
         try:
             self.node.receive(link, message, self.now, self.out)
@@ -361,7 +397,7 @@ class Besieged:
         try:
             self.node.answer(self.random.choice(ADDRESSES), message, self.now, self.out)
         except ValueError as error:
-            assert "is no answer" in str(error) or isinstance(message, ReadManyAnswer)
+            assert "is no answer" in str(error) or isinstance(message, ReadManyAnswer | HintsHeld | Examined)
 
     def hear_datagram(self) -> None:
         self.node.receive_datagram("127.0.0.1:5", self.nonsense.datagram(), self.now, self.out)
@@ -405,11 +441,15 @@ class Besieged:
     def carry_out(self) -> None:
         out = self.out
         for link, reply in out.replies:
-            if isinstance(reply, Found | FoundMany | Done | Listed | Failed):
+            if isinstance(reply, Members) and (link, reply.id) not in self.answers:
+                continue  # to AskMembers
+            if isinstance(reply, Found | FoundMany | Done | Listed | Failed | Members | Explained):
                 self.answers[link, reply.id] += 1
         for _, message in (*out.sends, *out.replies):
             self.codec.send(message)
-            if isinstance(message, Read | ReadMany | Scan | Store | Get | Put | Delete | ListKeys):
+            if isinstance(
+                message, Read | ReadMany | Scan | Store | Get | Put | Delete | ListKeys | _SURVEYED
+            ):
                 self.nonsense.ids.append(message.id)
         self.codec.drain()
         for _, message in out.datagrams:
@@ -426,6 +466,10 @@ class Besieged:
             if (batch := self.node.take_batch()) is not None:
                 self.engine.write_batch(batch.writes, batch.meta)
                 self.node.committed(self.now, self.out)
+            self.carry_out()
+        for _ in range(4):
+            self.now += 1.0
+            self.node.tick(self.now, self.out)
             self.carry_out()
 
 

@@ -12,8 +12,10 @@ from dyno.wire.messages import (
     QUORUM,
     AskBuckets,
     AskMembers,
+    AskStatus,
     CreateBucket,
     Delete,
+    Explain,
     Get,
     GetMany,
     ListKeys,
@@ -35,14 +37,16 @@ def test_needed_is_what_the_quorums_ask_for(r, pr, needed):
     assert a_call(Put(1, "b", b"k", b"", b"", False, r, pr, b"", 1, False)).needed == needed
     assert a_call(Delete(1, "b", b"k", b"", 1, 0, r, pr, b"", 1, False)).needed == needed
     assert a_call(ListKeys(1, "b", 0, b"", 1, r, pr, 1, False)).needed == needed
-    assert a_call(AskMembers(1)).needed == 1
+    assert a_call(AskStatus(1)).needed == 1
 
 
 def test_only_reads_can_be_asked_twice():
     assert a_call(Get(1, "b", b"k", 1, 0, 1, False)).reads
     assert a_call(ListKeys(1, "b", 0, b"", 1, 1, 0, 1, False)).reads
     assert a_call(GetMany(1, "b", b"", 1, 0, 1)).reads
+    assert a_call(AskStatus(1)).reads
     assert a_call(AskMembers(1)).reads
+    assert a_call(Explain(1, "b", b"k", 5000, False)).reads
     assert not a_call(None).reads
     assert not a_call(Put(1, "b", b"k", b"", b"", False, 1, 0, b"", 1, False)).reads
     assert not a_call(Delete(1, "b", b"k", b"", 1, 0, 1, 0, b"", 1, False)).reads
@@ -120,6 +124,6 @@ def test_a_request_is_trimmed_to_the_time_that_is_left():
     assert get.request == Get(1, "b", b"k", 1, 0, 250, False)
     get.trim(106.0)
     assert get.request.budget_ms == 1
-    ask = Call(2, AskMembers(2), bucket=b"", deadline=105.0, weight=0)
+    ask = Call(2, AskStatus(2), bucket=b"", deadline=105.0, weight=0)
     ask.trim(104.0)
-    assert ask.request == AskMembers(2)
+    assert ask.request == AskStatus(2)

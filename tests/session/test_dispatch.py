@@ -18,7 +18,7 @@ from dyno.session.calls import RETRY_MAX_S
 from dyno.session.changes import SETTLED_S
 from dyno.session.judging import ELSEWHERE_MAX
 from dyno.session.links import PATIENCE_S, SILENT_MAX_S, WINDOW_BYTES_MAX
-from dyno.wire.messages import AskMembers, CreateBucket, Delete, Get, Put
+from dyno.wire.messages import AskMembers, AskStatus, CreateBucket, Delete, Get, Put
 
 WRITES = ("put", "delete")
 ALL_KINDS = ("get", *WRITES)
@@ -388,13 +388,13 @@ def test_a_read_on_a_silent_link_is_asked_elsewhere_too_and_the_first_answer_cou
 
 def test_a_link_that_spoke_after_the_request_may_fall_silent_all_the_same(world):
     call = world.status()
-    ((address, _),) = world.sent(AskMembers)
+    ((address, _),) = world.sent(AskStatus)
     world.advance(PATIENCE_S / 2)
     world.hear(address, world.members("n1", "n2", "n3"))
     world.advance(PATIENCE_S * 0.9)
-    assert [m for _, m in world.sent(AskMembers) if m.id] == []
+    assert [m for _, m in world.sent(AskStatus)] == []
     world.advance(PATIENCE_S * 0.2)
-    ((other, again),) = [(a, m) for a, m in world.sent(AskMembers) if m.id]
+    ((other, again),) = [(a, m) for a, m in world.sent(AskStatus)]
     assert other != address
     assert again.id == call.id
 

@@ -17,8 +17,10 @@ from dyno.wire.messages import (
     STRICT,
     AskBuckets,
     AskMembers,
+    AskStatus,
     CreateBucket,
     Delete,
+    Explain,
     Get,
     ListKeys,
     Put,
@@ -54,11 +56,13 @@ def test_every_call_has_an_id_of_its_own_which_is_its_messages(requests):
         requests.create_bucket("wide", n=5, r=None, w="all", kind="siblings", timeout=2, now=0),
         requests.buckets(timeout=None, now=0),
         requests.status(timeout=None, now=0),
+        requests.members(timeout=1, now=0),
+        requests.explain("carts", "k", timeout=1, now=0),
     ]
-    kinds = [Get, Put, Delete, ListKeys, CreateBucket, AskBuckets, AskMembers]
+    kinds = [Get, Put, Delete, ListKeys, CreateBucket, AskBuckets, AskStatus, AskMembers, Explain]
     assert [type(call.request) for call in calls] == kinds
-    assert [call.id for call in calls] == [call.request.id for call in calls] == [1, 2, 3, 4, 5, 6, 7]
-    assert [call.bucket for call in calls] == [bucket.id] * 4 + [b""] * 3
+    assert [call.id for call in calls] == [call.request.id for call in calls] == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert [call.bucket for call in calls] == [bucket.id] * 4 + [b""] * 5
     assert calls[3].request == ListKeys(4, "carts", 3, b"", PAGE_KEYS_MAX, 2, 0, 1000, False)
     assert calls[4].request == CreateBucket(5, "wide", 5, QUORUM, ALL, 0, 2000)
 

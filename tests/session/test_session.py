@@ -14,14 +14,18 @@ from dyno.session.pages import Page
 from dyno.session.session import CALLS_MAX, Session
 from dyno.session.upkeep import REFRESH_S
 from dyno.wire.codec import ProtocolError
+from dyno.wire.explanations import Explanation, pack_explanation
 from dyno.wire.messages import (
     ALL,
     QUORUM,
     AskBuckets,
     AskMembers,
+    AskStatus,
     Buckets,
     CreateBucket,
     Done,
+    Explain,
+    Explained,
     Found,
     FoundMany,
     Get,
@@ -99,10 +103,35 @@ def test_status_is_asked_elsewhere_when_a_link_breaks_or_a_node_refuses(world):
     call = world.status()
     ((address, _),) = world.sent()
     world.down(address)
-    ((other, again),) = [(a, m) for a, m in world.sent(AskMembers) if m.id == call.id]
+    ((other, again),) = [(a, m) for a, m in world.sent(AskStatus) if m.id == call.id]
     world.hear(other, world.failed(again, "overloaded"))
     world.advance(0.1)
-    assert [m.id for _, m in world.sent(AskMembers) if m.id] == [call.id]
+    assert [m.id for _, m in world.sent(AskStatus)] == [call.id]
+
+
+def test_what_nodes_hold_of_a_key_is_asked_of_any(world):
+    call = world.session.explain("carts", "alice", timeout=2, now=world.now, out=world.out)
+    ((address, message),) = world.sent()
+    assert message == Explain(call.id, "carts", b"alice", 2000, False)
+    told = Explained(call.id, pack_explanation(Explanation(7, 3, ("n1",), (), ())))
+    world.hear(address, told._replace(id=call.id + 1))  # to nobody
+    world.hear(address, told)
+    assert world.finished() == [call]
+    assert (call.result["key"], call.result["partition"]) == ("alice", 7)
+
+
+def test_a_key_is_explained_elsewhere_when_a_node_cannot(world):
+    call = world.session.explain("carts", "alice", now=world.now, out=world.out)
+    ((address, _),) = world.sent()
+    world.down(address)
+    ((other, again),) = world.sent(Explain)
+    world.hear(other, world.failed(again, "ring"))
+    world.advance(1.0)
+    assert [message.id for _, message in world.sent(Explain)] == [call.id]
+    with pytest.raises(InvalidRequest):
+        world.session.explain("", "alice", now=world.now, out=world.out)
+    with pytest.raises(InvalidRequest):
+        world.session.explain("carts", b"", now=world.now, out=world.out)
 
 
 def test_a_call_can_be_delayed(world):

@@ -10,7 +10,8 @@ from dyno.errors import ConnectFailed, QuorumNotMet
 from dyno.session.calls import RETRY_MAX_S, Call
 from dyno.session.links import DIAL_TIMEOUT_S, PATIENCE_S, SILENT_MAX_S
 from dyno.session.upkeep import IN_USE_S, OPEN_GRACE_S
-from dyno.wire.messages import AskMembers, Found, Get, Hello, Refuse
+from dyno.wire.hints import Held, pack_hints
+from dyno.wire.messages import AskMembers, AskStatus, Found, Get, Hello, Refuse
 
 # ── opening ──
 
@@ -262,10 +263,33 @@ def test_a_call_waits_for_the_members_only_while_they_are_asked_for(a_world):
 def test_status_is_the_cluster_as_a_node_sees_it_now(world):
     call = world.status()
     ((address, message),) = world.sent()
-    world.hear(address, world.members("n1", "n2", id=message.id, ring=2))
+    assert type(message) is AskStatus
+    hints = pack_hints([Held("n1", "n2", 3), Held("n2", "", 0)])
+    world.hear(address, world.members("n1", "n2", id=message.id, ring=2)._replace(hints=hints))
     assert world.finished() == [call]
+    assert [member["hints"] for member in call.result["members"]] == [3, 0]
     assert [member["name"] for member in call.result["members"]] == ["n1", "n2"]
     assert call.result["cluster"] == world.CLUSTER.hex()
+
+
+def test_the_members_alone_are_asked_without_their_hints(world):
+    call = world.session.members(timeout=1, now=world.now, out=world.out)
+    ((address, message),) = world.sent()
+    assert message == AskMembers(call.id)
+    world.hear(address, world.members("n1", "n2", "n3", id=call.id))
+    assert world.finished() == [call]
+    assert call.result == 64
+
+
+def test_hints_say_nothing_new_of_the_members(world):
+    told = world.members("n1", "n2", "n3")
+    world.hear("n1:7101", told._replace(hints=pack_hints([Held("n1", "n2", 3)])))
+    assert not world.session._routing.learn(told)
+
+
+def test_hints_that_are_none_cost_the_link(world):
+    world.hear("n1:7101", world.members("n1", "n2", "n3")._replace(hints=b"\x81\x00"))
+    assert world.dropped() == ["n1:7101"]
 
 
 # ── links over time ──

@@ -1,0 +1,78 @@
+"""Processes that run seeds, and what becomes of them."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from collections.abc import Iterator
+from multiprocessing import Pipe
+from threading import Thread
+
+import pytest
+
+from dyno.cli.simulate import workers
+from dyno.cli.simulate.workers import Far, Result, Workers, result_of, work
+from dyno.simulator.trial import Trial
+
+SHORT = Trial(nodes=3, hours=0.001, faults=("crash",))
+
+
+def test_every_seed_is_run_once() -> None:
+    with Workers(SHORT, range(3, 8), processes=2) as pool:
+        results = [news for news in pool.news() if isinstance(news, Result)]
+    assert sorted(result.seed for result in results) == [3, 4, 5, 6, 7]
+    assert all(result.cpu_s > 0 and result.outcome.violations == () for result in results)
+    (third,) = [result for result in results if result.seed == 3]
+    assert third.outcome == SHORT.run(3)
+
+
+def test_a_process_that_dies_is_an_error() -> None:
+    with Workers(SHORT._replace(hours=1.0), range(1), processes=1) as pool:
+        (process,) = pool._processes.values()
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        with pytest.raises(RuntimeError, match="the process that ran seed 0 died with exit code -9"):
+            list(pool.news())
+
+
+def test_leaving_ends_all_processes() -> None:
+    with Workers(SHORT._replace(hours=100.0), range(2), processes=2) as pool:
+        processes = list(pool._processes.values())
+        assert len(processes) == 2
+    assert [process.exitcode for process in processes] == [-9, -9]
+
+
+def test_it_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "NEWS_EVERY_S", 0.0)
+    ours, theirs = Pipe()
+    result = result_of(SHORT._replace(hours=0.002), 1, theirs)
+    news = []
+    while ours.poll():
+        news.append(ours.recv())
+    assert result.seed == 1
+    assert all(isinstance(one, Far) and one.seed == 1 for one in news)
+    assert 0 < news[0].share < news[-1].share < 1
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """A process of its own may set it as it likes; this one gets back what it had."""
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("collector")
+def test_a_process_ends_when_nobody_asks_any_more() -> None:
+    ours, theirs = Pipe()
+    thread = Thread(target=work, args=(theirs, SHORT))
+    thread.start()
+    ours.send(4)
+    news = ours.recv()
+    while isinstance(news, Far):
+        news = ours.recv()
+    assert news.seed == 4
+    ours.close()
+    thread.join(timeout=30)
+    assert not thread.is_alive()
