@@ -75,15 +75,17 @@ class Refusal(Exception):
 
 class Batch:
     """Cells and small facts that are committed together, and who waits for that. seen: packed, which writes
-    are among them. taken_at: when the disk got it, None before that or where nobody measures."""
+    are among them. taken_at: when the disk got it, None before that or where nobody measures. own: whether a
+    write of this node's own is in it, of which no answer tells other nodes."""
 
-    __slots__ = ("bytes", "meta", "replies", "seen", "sends", "taken_at", "waiters", "writes")
+    __slots__ = ("bytes", "meta", "own", "replies", "seen", "sends", "taken_at", "waiters", "writes")
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes | None] = {}  # cells by slot, and rows; None deletes
         self.meta: dict[str, bytes] = {}
         self.bytes = 0
         self.seen: list[bytes] = []
+        self.own = False
         self.waiters: list[Waiter] = []
         self.sends: list[tuple[str, PeerMessage | ClientRequest]] = []
         self.replies: list[tuple[int, ClientAnswer | PeerMessage]] = []
@@ -318,6 +320,7 @@ class Replica:
         )
         self._store(slot, key, note.pack() if note else b"", packed)
         self.seen.note(self._gathering.seen, slot, request, dot)
+        self._gathering.own = True
         return Written(packed, record.context, dot, self._gathering)
 
     def compose(
@@ -358,6 +361,7 @@ class Replica:
         record, note = self._own(slot)
         packed = record.delete(context).pack()
         self._store(slot, key, note.pack() if note else b"", packed)
+        self._gathering.own = True
         return Written(packed, record.context, NO_DOT, self._gathering)
 
     # ── writes that are sent again ──
@@ -494,8 +498,8 @@ class Replica:
         return batch
 
     def committed(self, now: float, out: Outbox, took_s: float | None = None) -> bool:
-        """took_s: how long the disk was at it, None where nobody measures. Gives whether it were records, not
-        facts alone."""
+        """took_s: how long the disk was at it, None where nobody measures. Gives whether a write of
+        this node's own is on the disk now."""
         batch = self._committing
         assert batch is not None
         self._committing = None
@@ -508,7 +512,7 @@ class Replica:
         out.replies += batch.replies
         for waiter in batch.waiters:
             waiter(STATUS_OK, now, out)
-        return bool(batch.writes)
+        return batch.own
 
     def commit_failed(self, new_start: bytes, now: float, out: Outbox) -> None:
         """The disk refused a batch. Facts about the cluster are tried again with the next one; records are
