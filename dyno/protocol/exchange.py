@@ -381,7 +381,10 @@ class Exchange:
             self._paused[run.peer] = now + RETRY_AFTER_S
         else:
             self._queue[run.pair] = run.began
+            lacking = len(self._recovery.missing())
             self._recovery.finished(run.pair, now)
+            if lacking and not self._recovery.missing():
+                out.events.append(("info", "what this disk may have lacked is complete again"))
         self._begin_some(now, out)
 
     def _break_off(self, run: _Run, now: float) -> None:

@@ -11,12 +11,11 @@ up: durably first, with the mark that everything is to be compared, then its mem
 A process that dies in between is told again, or has the new id already.
 
 In: greetings, numbers, what the membership found out, commits of this node, the time. Out: facts, a member
-record, and the number of this node's last commit to all others, now and then.
+record, and the number of this node's last commit to two of the others.
 """
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -36,14 +35,12 @@ if TYPE_CHECKING:
     from dyno.protocol.replica import Replica
     from dyno.wire.messages import Hello
 
-TELL_INTERVAL_S: Final = 0.25  # at most so often others are told of commits
+TOLD_AT_ONCE: Final = 2  # others, of a commit: one of them may be as good as away
 _DIRECTORY_ID_BYTES = 16
 
 
 class Lineage:
-    """remembered: facts by name, as they are on the disk. copies: as of Recovery. random: for a new id.
-
-    on_old_copy: told, with the time, as soon as this disk turns out to be an old copy."""
+    """remembered: facts by name, as they are on the disk. copies: as of Recovery. random: for a new id."""
 
     def __init__(
         self,
@@ -59,11 +56,9 @@ class Lineage:
         self._membership = membership
         self._replica = replica
         self._peers = peers
-        self._tell_at = math.inf
-        self._told_at = -math.inf
+        self._told = 0
         self._random = random
         self._number_at_start = replica.commit_number
-        self.on_old_copy: Callable[[float, Outbox], None] = _nobody
         self._renewing = False
         self._inherited = False
         self.commits = Commits(remembered(COMMITS) or b"")
@@ -108,15 +103,22 @@ class Lineage:
         if self.commits.due(now) and not self._replica.rests:
             self._keep_commits(now)
 
-    def wrote(self, now: float, out: Outbox) -> None:
-        """Records are on the disk that clients may have been told of."""
-        self._tell_at = min(self._tell_at, self._told_at + TELL_INTERVAL_S)
-        if self._tell_at <= now:
-            self._tell(now, out)
+    def wrote(self, out: Outbox) -> None:
+        """Writes are on the disk that this node acknowledges by itself: two others are told, each in its
+        turn, so that somebody knows of the last commit, and everybody of a late one."""
+        me = self._membership.me
+        said = Committed(me.directory, me.start, self._replica.commit_number)
+        members = self._membership.ring_members()
+        told = 0
+        for _ in members:
+            self._told += 1
+            member = members[self._told % len(members)]
+            if member.name != me.name and self._peers.send(member.name, said, out):
+                told += 1
+                if told == TOLD_AT_ONCE:
+                    break
 
-    def tick(self, now: float, out: Outbox) -> None:
-        if self._tell_at <= now:
-            self._tell(now, out)
+    def tick(self, now: float) -> None:
         if self.commits.deadline() <= now:
             self._keep_commits(now)
         if self.recovery.due(now):
@@ -124,18 +126,9 @@ class Lineage:
 
     def deadline(self) -> float:
         """Infinity for none."""
-        return min(self._tell_at, self.commits.deadline(), self.recovery.deadline())
+        return min(self.commits.deadline(), self.recovery.deadline())
 
     # ── inside ──
-
-    def _tell(self, now: float, out: Outbox) -> None:
-        """All that can be asked."""
-        self._tell_at, self._told_at = math.inf, now
-        me = self._membership.me
-        said = Committed(me.directory, me.start, self._replica.commit_number)
-        for member in self._membership.ring_members():
-            if member.name != me.name:
-                self._peers.send(member.name, said, out)
 
     def _keep_commits(self, now: float) -> None:
         members = self._membership.ring_members()
@@ -157,7 +150,6 @@ class Lineage:
         )
         remember_renewal(directory=directory, former=former, out=out)
         self._replica.keep(out).waiters.append(partial(self._renewed, directory))
-        self.on_old_copy(now, out)
 
     def _renewed(self, directory: bytes, status: int, now: float, out: Outbox) -> None:
         if status == STATUS_OK:
@@ -166,7 +158,3 @@ class Lineage:
             self._membership.renew_directory(directory, now, out)
         else:  # the facts are tried again with the next commit
             self._replica.keep(out).waiters.append(partial(self._renewed, directory))
-
-
-def _nobody(now: float, out: Outbox) -> None:
-    """Nobody else wants to know."""

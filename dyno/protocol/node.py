@@ -418,7 +418,7 @@ class Node:
     def committed(self, now: float, out: Outbox, took_s: float | None = None) -> None:
         """took_s: how long the disk was at it, so that it is known what may wait for it."""
         if self._replica.committed(now, out, took_s):
-            self._lineage.wrote(now, out)
+            self._lineage.wrote(out)
         if out.meta:
             self._settle(now, out)
 
@@ -445,7 +445,7 @@ class Node:
             self._buckets.tick(now, out)
             self._settle(now, out)
         if self._lineage.deadline() <= now:
-            self._lineage.tick(now, out)
+            self._lineage.tick(now)
         for part in self._background:
             if part.deadline() <= now:
                 part.tick(now, out)

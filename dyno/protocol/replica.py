@@ -69,14 +69,16 @@ class Refusal(Exception):
 
 class Batch:
     """Cells and small facts that are committed together, and who waits for that. taken_at: when the disk got
-    it, None before that or where nobody measures."""
+    it, None before that or where nobody measures. own: whether a write of this node's own is in it, of which
+    no answer tells other nodes."""
 
-    __slots__ = ("bytes", "meta", "replies", "sends", "taken_at", "waiters", "writes")
+    __slots__ = ("bytes", "meta", "own", "replies", "sends", "taken_at", "waiters", "writes")
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes | None] = {}  # cells by slot, and rows; None deletes
         self.meta: dict[str, bytes] = {}
         self.bytes = 0
+        self.own = False
         self.waiters: list[Waiter] = []
         self.sends: list[tuple[str, PeerMessage | ClientRequest]] = []
         self.replies: list[tuple[int, ClientAnswer | PeerMessage]] = []
@@ -303,6 +305,7 @@ class Replica:
         record, note = self._own(slot)
         packed, dot, new_note = self.compose(record, note, context=context, request=request, value=value)
         self._store(slot, key, new_note.pack(), packed)
+        self._gathering.own = True
         return Written(packed, record.context, dot, self._gathering)
 
     def compose(
@@ -333,6 +336,7 @@ class Replica:
         deleted = merged.delete(context)
         packed = deleted.pack()
         self._store(slot, key, note.pack() if note else b"", packed)
+        self._gathering.own = True
         return Written(packed, record.context, None, self._gathering)
 
     def forget(self, slot: bytes, entries: Context) -> Batch | None:
@@ -443,8 +447,8 @@ class Replica:
         return batch
 
     def committed(self, now: float, out: Outbox, took_s: float | None = None) -> bool:
-        """took_s: how long the disk was at it, None where nobody measures. Gives whether it were records, not
-        facts alone."""
+        """took_s: how long the disk was at it, None where nobody measures. Gives whether a write of
+        this node's own is on the disk now."""
         batch = self._committing
         assert batch is not None
         self._committing = None
@@ -457,7 +461,7 @@ class Replica:
         out.replies += batch.replies
         for waiter in batch.waiters:
             waiter(STATUS_OK, now, out)
-        return bool(batch.writes)
+        return batch.own
 
     def commit_failed(self, new_start: bytes, now: float, out: Outbox) -> None:
         """The disk refused a batch. Facts about the cluster are tried again with the next one; records are

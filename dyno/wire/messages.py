@@ -417,8 +417,8 @@ class Fetched(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """The speaker's disk has a commit of this number: said now and then to all, for what a node acknowledges
-    to clients by itself no answer tells. directory, start: as in its Hello."""
+    """The speaker's disk has a commit of this number: said to two of the others, each in its turn, for what a
+    node acknowledges to clients by itself no answer tells. directory, start: as in its Hello."""
 
     directory: bytes
     start: bytes

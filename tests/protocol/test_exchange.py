@@ -114,6 +114,7 @@ def test_a_recovering_node_compares_everything_with_everybody_at_once() -> None:
     assert len(owners.n1.out.sends) == PARALLEL_MAX
     owners.run(0.01)
     assert not owners.n1.recovery.recovering
+    assert owners.n1.events().count("complete again") == 1
     assert set(owners.n1.records()) == {
         slot for name in ("n2", "n3") for slot in owners.by_name[name].records()
     }

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 from dyno.protocol.identity import LOST_ALL
-from dyno.protocol.lineage import TELL_INTERVAL_S
 from dyno.wire.members import pack_members
-from dyno.wire.messages import STATUS_OK, Committed, Hello, PushPull, Stored
+from dyno.wire.messages import STATUS_OK, Committed, Hello, PushPull, Store, Stored
 from tests.protocol.node_harness import Driven, a_put, three
 
 
@@ -49,16 +48,6 @@ def test_it_is_told_by_several_and_draws_one_id() -> None:
     driven = old_copy()
     greet(driven, "n3", seen=driven.engine.commit_number + 100)
     assert warnings(driven).count("is an old copy") == 1
-
-
-def test_others_in_the_node_may_want_to_know_at_once() -> None:
-    driven = three()
-    told: list[float] = []
-    driven.node._lineage.on_old_copy = lambda now, out: told.append(now)
-    driven.now = 3.0
-    greet(driven, "n2", seen=driven.engine.commit_number + 100)
-    greet(driven, "n3", seen=driven.engine.commit_number + 100)
-    assert told == [3.0]
 
 
 def test_what_this_start_has_committed_itself_says_nothing() -> None:
@@ -135,21 +124,34 @@ def test_numbers_of_others_go_with_the_next_commit_or_alone() -> None:
     assert driven.node.ready
 
 
-def test_others_are_told_of_commits_with_records_now_and_then() -> None:
+def test_two_others_are_told_of_a_commit_with_writes_of_one_s_own_each_in_its_turn() -> None:
+    driven = three()
+    driven.learn("n2", "n3", "n4")
+    driven.link("n4")
+    me = driven.node.membership.me
+    told = []
+    for number in range(1, 4):
+        driven.ask(a_put(number))
+        for address, message in driven.sent(Committed):
+            assert message == Committed(me.directory, me.start, driven.engine.commit_number)
+            told.append(address)
+    assert sorted(told) == ["n2:1", "n2:1", "n3:1", "n3:1", "n4:1", "n4:1"]
+    for name in ("n2", "n3"):
+        driven.node.link_down(f"{name}:1", driven.now, driven.out)
+    driven.ask(a_put(4))
+    assert [address for address, _ in driven.sent(Committed)] == ["n4:1"]
+    driven.node.link_down("n4:1", driven.now, driven.out)
+    driven.ask(a_put(5))
+    assert driven.sent(Committed) == []
+
+
+def test_of_a_copy_for_another_coordinator_its_answer_tells() -> None:
     driven = three()
     driven.ask(a_put())
-    me = driven.node.membership.me
-    told = driven.sent(Committed)
-    assert told == [
-        (f"{name}:1", Committed(me.directory, me.start, driven.engine.commit_number)) for name in ("n2", "n3")
-    ]
-    driven.ask(a_put(2), a_put(3))
+    store = driven.sent(Store)[0][1]
+    assert isinstance(store, Store)
+    driven.ask(driven.of_another_key(store))
     assert driven.sent(Committed) == []
-    driven.now = TELL_INTERVAL_S
-    driven.node.tick(driven.now, driven.out)
-    assert len(driven.sent(Committed)) == 2
-    driven.now = 1.0
-    assert driven.node._lineage._tell_at == math.inf
 
 
 def test_progress_of_recovering_is_kept() -> None:

@@ -29,6 +29,8 @@ from dyno.wire.messages import (
     AskMembers,
     Assent,
     Buckets,
+    Compare,
+    Compared,
     Delete,
     Done,
     Failed,
@@ -662,3 +664,13 @@ def test_a_creation_under_way_is_awaited_before_the_end() -> None:
     assert driven.node.busy
     driven.node.tick(3.0, driven.out)
     assert not driven.node.busy
+
+
+def test_an_answer_to_a_part_of_the_background_finds_its_way_to_it() -> None:
+    driven = three()
+    driven.now = 1.0
+    driven.node.tick(driven.now, driven.out)
+    ((address, asked),) = driven.sent(Compare)
+    assert isinstance(asked, Compare)
+    driven.node.answer(address, Compared(asked.id, STATUS_OK, True, b"", b"", 0), driven.now, driven.out)
+    assert max(driven.node._exchanges._queue.values()) == 1.0

@@ -104,6 +104,33 @@ async def test_a_stopped_node_is_dead_and_its_quorum_goes_on(tmp_path: Path) -> 
         assert (caught.value.needed, caught.value.indeterminate) == (3, False)
 
 
+async def test_a_node_that_lost_its_directory_fills_up_again(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(a_node(tmp_path, "n1"))
+        second = await stack.enter_async_context(a_node(tmp_path, "n2", first.address))
+        client = await stack.enter_async_context(dyno.connect(first.address, second.address))
+        async with a_node(tmp_path, "n3", first.address):
+            for number in range(100):
+                await client.bucket("b").put(f"k{number}", number, w=3)
+        shutil.rmtree(tmp_path / "n3")
+        third = await stack.enter_async_context(a_node(tmp_path, "n3", first.address))
+        alone = await stack.enter_async_context(dyno.connect(third.address))
+        with trio.fail_after(10):
+            for number in range(100):
+                # All three have to be complete again, which takes a moment.
+                while (value := await value_of(alone, f"k{number}", pr=3)) is None:
+                    await trio.sleep(0.05)
+                assert value == number
+
+
+async def value_of(client: dyno.Client, key: str, *, pr: int) -> object:
+    """None while fewer primaries can answer for it."""
+    try:
+        return (await client.bucket("b").get(key, pr=pr)).value
+    except dyno.QuorumNotMet:
+        return None
+
+
 async def test_joining_a_cluster_that_holds_data_is_refused(tmp_path: Path) -> None:
     async with a_node(tmp_path, "n1") as node, dyno.connect(node.address) as client:
         await client.bucket("b").put("k", 1)

@@ -51,7 +51,7 @@ def test_what_many_wrote_many_read(simulate: Simulate, size: int) -> None:
 def test_copies_that_differ_are_merged_and_those_that_were_behind_brought_up_to_date(
     simulate: Simulate,
 ) -> None:
-    sim = simulate(3)
+    sim = simulate(3, config=Config(hints_bytes_max=1, exchange_interval_s=3600))  # by reading alone
     client = filled(sim)
     sim.cut("n1", "n3")
     sim.cut("n2", "n3")

@@ -13,7 +13,6 @@ from dyno.causality.record import Record
 from dyno.config import Config
 from dyno.protocol import birth
 from dyno.protocol.commits import Commits
-from dyno.protocol.lineage import TELL_INTERVAL_S
 from dyno.protocol.recovery import Recovery
 from dyno.simulator.machine import Machine
 from dyno.simulator.simulation import Simulation, address_of
@@ -211,7 +210,7 @@ def test_strict_reads_never_count_a_disk_that_forgot_and_say_so(simulate: Simula
     sim.isolate("n3")
     for key in KEYS:
         User(sim, "n1").put(key, b"two", tokens[key])
-    sim.run_for(TELL_INTERVAL_S)
+    sim.run_for(0.01)
     sim.kill("n1")
     rejoin(sim, "n3")
     set_back(sim, "n1", old)
@@ -292,7 +291,7 @@ def test_wherever_an_old_copy_dies_it_ends_whole(simulate: Simulate, after_s: fl
     old = sim.machines["n1"].engine.copy()
     for key in KEYS:
         User(sim, "n1").put(key, b"value", w=ALL)
-    sim.run_for(TELL_INTERVAL_S)
+    sim.run_for(0.01)
     set_back(sim, "n1", old)
     sim.run_for(after_s)
     sim.kill("n1", commits=commits)
