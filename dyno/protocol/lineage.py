@@ -59,6 +59,8 @@ class Lineage:
         self._told = 0
         self._random = random
         self._number_at_start = replica.commit_number
+        # Told, with the time, as soon as this disk turns out to be an old copy.
+        self.on_old_copy: Callable[[float, Outbox], None] = _nobody
         self._renewing = False
         self._inherited = False
         self.commits = Commits(remembered(COMMITS) or b"")
@@ -150,6 +152,7 @@ class Lineage:
         )
         remember_renewal(directory=directory, former=former, out=out)
         self._replica.keep(out).waiters.append(partial(self._renewed, directory))
+        self.on_old_copy(now, out)
 
     def _renewed(self, directory: bytes, status: int, now: float, out: Outbox) -> None:
         if status == STATUS_OK:
@@ -158,3 +161,7 @@ class Lineage:
             self._membership.renew_directory(directory, now, out)
         else:  # the facts are tried again with the next commit
             self._replica.keep(out).waiters.append(partial(self._renewed, directory))
+
+
+def _nobody(now: float, out: Outbox) -> None:
+    """Nobody else wants to know."""
