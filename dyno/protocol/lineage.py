@@ -40,9 +40,7 @@ _DIRECTORY_ID_BYTES = 16
 
 
 class Lineage:
-    """remembered: facts by name, as they are on the disk. copies: as of Recovery. random: for a new id.
-
-    on_old_copy: told, with the time, as soon as this disk turns out to be an old copy."""
+    """remembered: facts by name, as they are on the disk. copies: as of Recovery. random: for a new id."""
 
     def __init__(
         self,
@@ -61,9 +59,10 @@ class Lineage:
         self._told = 0
         self._random = random
         self._number_at_start = replica.commit_number
+        # Told, with the time, as soon as this disk turns out to be an old copy.
+        self.on_old_copy: Callable[[float, Outbox], None] = _nobody
         self._renewing = False
         self._inherited = False
-        self.on_old_copy: Callable[[float, Outbox], None] = _nobody
         self.commits = Commits(remembered(COMMITS) or b"")
         self.recovery = Recovery(
             me=membership.me.name,
@@ -151,9 +150,9 @@ class Lineage:
                 f"answers for nothing alone before it has been compared with the other nodes",
             )
         )
-        self.on_old_copy(now, out)
         remember_renewal(directory=directory, former=former, out=out)
         self._replica.keep(out).waiters.append(partial(self._renewed, directory))
+        self.on_old_copy(now, out)
 
     def _renewed(self, directory: bytes, status: int, now: float, out: Outbox) -> None:
         if status == STATUS_OK:
@@ -165,4 +164,4 @@ class Lineage:
 
 
 def _nobody(now: float, out: Outbox) -> None:
-    pass
+    """Nobody else wants to know."""

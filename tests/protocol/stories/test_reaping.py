@@ -319,7 +319,7 @@ def test_without_a_quarantine_an_old_copy_would_bring_the_value_back(simulate: S
     sim.run_for(2)
     sim.kill("n2")
     sim.machines["n2"].engine = old
-    sim.restart("n2").node.quarantine.begin = lambda now, out: None  # type: ignore[method-assign]
+    sim.restart("n2").node._lineage.on_old_copy = lambda now, out: None
     assert sim.run_until(sim.agreed, limit_s=60)
     sim.run_for(AFTER_S * 4)
     assert values(user.get(KEY, r=ALL)) == [b"value"]
