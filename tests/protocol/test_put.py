@@ -261,7 +261,7 @@ class Fallbacks:
         return name not in self.dead
 
     def ask_next(
-        self, store: Store, target: str, used: Collection[str], out: Outbox, *, owned: bool, needed: bool
+        self, store: Store, target: str, used: Collection[str], out: Outbox, *, needed: bool
     ) -> str | None:
         for name in self.free:
             if name not in used:
@@ -269,7 +269,7 @@ class Fallbacks:
                 return name
         return None
 
-    def keep(self, store: Store, target: str, ended: Ended, *, owned: bool, needed: bool) -> int | None:
+    def keep(self, store: Store, target: str, ended: Ended, *, needed: bool) -> int | None:
         self.here.append((target, needed))
         if self.status is None:
             self._ended.append(ended)

@@ -120,7 +120,7 @@ def test_what_is_closed_is_not_read_or_written_by_anybody() -> None:
     with pytest.raises(Refusal):
         replica.put(slot, key, context=Context.EMPTY, request=bytes(16), value=b"value")
     with pytest.raises(Refusal):
-        replica.delete(slot, key, context=Context.EMPTY, read=b"")
+        replica.delete(slot, key, context=Context.EMPTY)
 
 
 def test_an_empty_disk_has_nothing_to_close() -> None:

@@ -951,7 +951,7 @@ def test_a_mint_after_its_count_was_forgotten_opens_another_epoch() -> None:
     copies = Copies()
     copies.put()
     first = copies.record()
-    copies.replica.delete(SLOT, KEY, context=first.context, read=b"")
+    copies.replica.delete(SLOT, KEY, context=first.context)
     assert copies.replica.forget(SLOT, first.context) is not None
     copies.put()
     (sibling,) = copies.record().siblings
@@ -963,7 +963,7 @@ def test_a_count_that_comes_back_after_it_was_forgotten_is_not_used_again() -> N
     copies.put()
     first = copies.record()
     copies.replica.merge(SLOT, KEY, a_record(b"another").pack())
-    copies.replica.delete(SLOT, KEY, context=first.context, read=b"")
+    copies.replica.delete(SLOT, KEY, context=first.context)
     copies.replica.forget(SLOT, first.context)
     copies.put(b"second")
     copies.replica.merge(SLOT, KEY, Record.EMPTY.delete(first.context).pack())
