@@ -31,6 +31,9 @@ from dyno.wire.messages import STATUS_OK, Delete, Put, Store, Stored
 
 SECONDS = 30.0  # simulated, of load and faults: enough for most bugs
 
+# Repairs come late, after other writes.
+LATE = Trial(hours=2 * SECONDS / 3600, faults=("partition", "latency", "flapping", "bandwidth", "disk-slow"))
+
 Original = Callable[..., Any]
 
 
@@ -292,6 +295,7 @@ BUGS = (
         "Read repair puts its record in the place of what is there.",
         ("lost", "strict"),
         ((PeerRequests, "_store", _repair_by_overwriting),),
+        LATE,
     ),
     Bug(
         "first-answer-wins",
