@@ -63,13 +63,9 @@ REPAIR_S: Final = 2.0  # for what the last reads repair
 READ_LIMIT_S: Final = 60.0  # more than any session takes
 CALLS_SHOWN: Final = 6  # of an error's traceback
 LEFT_MAX: Final = 64  # items of a container in a node that nobody wants anything of
-# Caches with a bound of their own, and what a node remembers on purpose.
-_KEPT: Final = (
-    "_planner.ring",
-    "membership",
-    "_patience",
-    "_exchanges._queue",
-)
+# Caches with a bound of their own, what a node remembers on purpose (writes that it saw, until the next ones
+# come), and what it compares by turns.
+_KEPT: Final = ("_planner.ring", "_engine", "membership", "_patience", "_exchanges._queue", "_replica.seen")
 
 
 class Plan(Protocol):
