@@ -25,7 +25,8 @@ class Bucket:
     """Made by `Client.bucket`; cheap, and shared by as many tasks as you like.
 
     Keys are str or bytes of 1 to 1024 bytes; a str is its UTF-8. r and w are how many replicas must answer,
-    pr and pw how many of those must be primaries: a number, or "one", "quorum" or "all". timeout: seconds.
+    pr and pw how many of those must be primaries: a number, or "one", "quorum" or "all". Others stand in for
+    primaries that cannot be reached; with sloppy=False all that count are primaries. timeout: seconds.
     What is not given comes from the handle, then from the bucket, then from the defaults.
 
     All methods raise InvalidRequest, QuorumNotMet, RequestTimeout, Overloaded, StorageFailed, ConnectFailed.
@@ -50,12 +51,13 @@ class Bucket:
         r: int | str | None = None,
         pr: int | str | None = None,
         timeout: float | None = None,
+        sloppy: bool | None = None,
     ) -> Record:
         """Read a key. A missing one gives a record that does not exist."""
         runner = self._client.runner
         await checkpoint_if_cancelled()
         call = runner.session.get(
-            self._options, key, r=r, pr=pr, timeout=timeout, now=current_time(), out=runner.out
+            self._options, key, r=r, pr=pr, timeout=timeout, sloppy=sloppy, now=current_time(), out=runner.out
         )
         record: Record = await runner.outcome(call)
         return record
@@ -68,6 +70,7 @@ class Bucket:
         r: int | str | None = None,
         pr: int | str | None = None,
         timeout: float | None = None,
+        sloppy: bool | None = None,
     ) -> dict[Any, Record]:
         """Read many keys at once: a dict with a record for each key, as the caller wrote it. The record of a
         key whose read failed has the reason in `.error`, and all its other attributes raise it. The call
@@ -75,7 +78,9 @@ class Bucket:
         runner = self._client.runner
         await checkpoint_if_cancelled()
         now = current_time()
-        batch = GetBatch(runner.session, self._options, keys, r=r, pr=pr, timeout=timeout, now=now)
+        batch = GetBatch(
+            runner.session, self._options, keys, r=r, pr=pr, timeout=timeout, sloppy=sloppy, now=now
+        )
         batch.go_on(now, runner.out)
         records: dict[Any, Record] = await runner.outcome(batch)
         return records
@@ -91,6 +96,7 @@ class Bucket:
         timeout: float | None = None,
         context: bytes | None = None,
         if_context: bytes | None = None,
+        sloppy: bool | None = None,
     ) -> PutResult:
         """Write a value in the place of what `context`, of a record or an earlier put, covers; without one it
         becomes a sibling of what is there. With if_context, only if the record is at exactly that context,
@@ -107,6 +113,7 @@ class Bucket:
             timeout=timeout,
             context=context,
             if_context=if_context,
+            sloppy=sloppy,
             now=current_time(),
             out=runner.out,
         )
@@ -122,6 +129,7 @@ class Bucket:
         w: int | str | None = None,
         pw: int | str | None = None,
         timeout: float | None = None,
+        sloppy: bool | None = None,
     ) -> dict[Any, PutResult]:
         """Write many keys at once, each as `put` does, with the context that `contexts` has for it, if any.
         Returns a dict with a result for each key; one that failed has the reason in `.error`, and all its
@@ -131,7 +139,15 @@ class Bucket:
         await checkpoint_if_cancelled()
         now = current_time()
         batch = PutBatch(
-            runner.session, self._options, values, contexts=contexts, w=w, pw=pw, timeout=timeout, now=now
+            runner.session,
+            self._options,
+            values,
+            contexts=contexts,
+            w=w,
+            pw=pw,
+            timeout=timeout,
+            sloppy=sloppy,
+            now=now,
         )
         batch.go_on(now, runner.out)
         results: dict[Any, PutResult] = await runner.outcome(batch)
@@ -146,6 +162,7 @@ class Bucket:
         pw: int | str | None = None,
         timeout: float | None = None,
         context: bytes | None = None,
+        sloppy: bool | None = None,
     ) -> PutResult:
         """Delete what `context` covers; without one, what is there now, as a read by the handle's r finds it.
         Deleting what is missing succeeds."""
@@ -158,6 +175,7 @@ class Bucket:
             pw=pw,
             timeout=timeout,
             context=context,
+            sloppy=sloppy,
             now=current_time(),
             out=runner.out,
         )
@@ -175,6 +193,7 @@ class Bucket:
         w: int | str | None = None,
         pw: int | str | None = None,
         timeout: float | None = None,
+        sloppy: bool | None = None,
     ) -> Record:
         """Read, give `change` the list of siblings ([] if missing), and write what it returns if nobody wrote
         in between; else read and call it again, until the timeout. `change` is a plain function; what it
@@ -192,6 +211,7 @@ class Bucket:
             w=w,
             pw=pw,
             timeout=timeout,
+            sloppy=sloppy,
             now=now,
         )
         call: Call | None = update.start(current_time(), runner.out)

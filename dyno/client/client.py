@@ -87,10 +87,11 @@ class Client:
         pr: int | str | None = None,
         pw: int | str | None = None,
         timeout: float | None = None,
+        sloppy: bool = True,
     ) -> Bucket:
-        """A handle to a bucket, which needs no creation. Quorums and timeout are for its calls that name
-        none."""
-        return Bucket(self, BucketOptions(name, r=r, w=w, pr=pr, pw=pw, timeout=timeout))
+        """A handle to a bucket, which needs no creation. Quorums, timeout and sloppy are for its calls that
+        name none."""
+        return Bucket(self, BucketOptions(name, r=r, w=w, pr=pr, pw=pw, timeout=timeout, sloppy=sloppy))
 
     @enable_ki_protection
     async def status(self, *, timeout: float | None = None) -> dict[str, Any]:

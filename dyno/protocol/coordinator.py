@@ -1,7 +1,8 @@
 """Every client request of a node that is not read together with others, from the door to the answer.
 
 A request is checked and planned against the ring. Where this node owns the key it becomes a read (`reads`) or
-a write (`writes`), and else it is passed on to a node that does (`Forwarding`).
+a write (`writes`), and else it is passed on to a node that does (`Forwarding`). Where none of those can be
+reached this node stands in for them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dyno.protocol.planner import Intent
 from dyno.protocol.reads import Reads
 from dyno.protocol.replica import Refusal
 from dyno.protocol.sink import Failure, LinkSink, invalid, overloaded
+from dyno.protocol.substitute import Substitute
 from dyno.protocol.writes import Writes
 from dyno.wire.messages import (
     STATUS_OVERLOADED,
@@ -38,6 +40,7 @@ from dyno.wire.messages import (
 
 if TYPE_CHECKING:
     from dyno.config import Config
+    from dyno.protocol.hints import Hints
     from dyno.protocol.membership import Membership
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.peers import Peers
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from dyno.protocol.replica import Replica
     from dyno.protocol.ring import Plan, Ring
     from dyno.protocol.sink import Sink
+    from dyno.protocol.spares import Spares
 
 Request: TypeAlias = Get | Put | Delete | ListKeys
 Answer: TypeAlias = ReadAnswer | ScanAnswer | Stored | Recalled | Found | Done | Listed | Failed | Explained
@@ -64,6 +68,8 @@ class Coordinator:
         peers: Peers,
         membership: Membership,
         planner: Planner,
+        hints: Hints,
+        spares: Spares,
         read_line: ReadLine | None = None,
     ) -> None:
         self.reads = Reads(
@@ -73,6 +79,7 @@ class Coordinator:
             peers=peers,
             planner=planner,
             read_line=ReadLine(config) if read_line is None else read_line,
+            hints=hints,
         )
         self.writes = Writes(
             me=me,
@@ -82,6 +89,8 @@ class Coordinator:
             membership=membership,
             planner=planner,
             reads=self.reads,
+            spares=spares,
+            substitute=Substitute(replica=replica, hints=hints),
         )
         self._me = me
         self._config = config
@@ -138,7 +147,7 @@ class Coordinator:
 
     def link_down(self, node: str, out: Outbox) -> None:
         self.reads.link_down(node, out)
-        self.writes.link_down(node)
+        self.writes.link_down(node, out)
         for forwarding in list(self._forwardings.values()):
             forwarding.lost(node, out)
             if forwarding.finished:
@@ -196,8 +205,26 @@ class Coordinator:
         elif request.forwarded:
             text = f"{self._me} does not own the key; the nodes disagree about the ring"
             sink.failed(Failure(Code.RING, text), out)
-        elif self._planner.meets(plan.owners, self._planner.needed(plan.owners, request), sink, out):
+        else:
+            self._hand_on(link, request, plan, ring, sink, now, out)
+
+    def _hand_on(
+        self, link: int, request: Request, plan: Plan, ring: Ring, sink: Sink, now: float, out: Outbox
+    ) -> None:
+        """To a primary that lives and can be reached. Where there is none, this node stands in for them."""
+        needed = self._planner.needed(plan.owners, request)
+        primaries = self._planner.primaries(plan.owners, request)
+        if isinstance(request, ListKeys):
+            primaries = needed
+        if not self._planner.meets(plan, needed, primaries, sink, out):
+            return
+        is_live, can_ask = self._planner.is_live, self._peers.can_ask
+        if any(is_live(name) and can_ask(name) for name in plan.owners) or primaries:
             self._forward(link, request, plan, now, out)
+        elif isinstance(request, Get):
+            self._get(request, plan, ring, sink, "", now, out)
+        elif not isinstance(request, ListKeys):
+            self._write(link, request, plan, ring, sink, now, out)
 
     def _forward(self, link: int, request: Request, plan: Plan, now: float, out: Outbox) -> None:
         config = self._config
@@ -219,9 +246,10 @@ class Coordinator:
         self, request: Get, plan: Plan, ring: Ring, sink: Sink, late: str, now: float, out: Outbox
     ) -> None:
         needed = self._planner.needed(plan.owners, request)
-        if self._planner.meets(plan.owners, needed, sink, out):
+        primaries = self._planner.primaries(plan.owners, request)
+        if self._planner.meets(plan, needed, primaries, sink, out):
             intent = Intent(request.key, plan.slot, plan.owners, ring.fingerprint)
-            self.reads.begin(intent, needed, sink, now, out, late=late)
+            self.reads.begin(intent, needed, sink, now, out, late=late, primaries=primaries)
 
     def _write(
         self, link: int, request: Put | Delete, plan: Plan, ring: Ring, sink: Sink, now: float, out: Outbox
@@ -244,7 +272,8 @@ class Coordinator:
         out: Outbox,
     ) -> None:
         """This replica cannot write, and has not. Another owner may, unless this one was the other."""
-        if refusal.status == STATUS_OVERLOADED or request.forwarded or len(plan.owners) == 1:
+        is_other = self._me in plan.owners and len(plan.owners) > 1
+        if refusal.status == STATUS_OVERLOADED or request.forwarded or not is_other:
             sink.failed(self._failure(refusal), out)
         else:
             if refusal.is_news:

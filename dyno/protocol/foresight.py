@@ -21,6 +21,7 @@ from dyno.wire.messages import (
     Delete,
     Get,
     GetMany,
+    HandOver,
     ListKeys,
     Put,
     Read,
@@ -49,7 +50,7 @@ class Foresight:
     def slots_read_by(self, message: Message) -> Sequence[bytes]:
         """The slots that this replica will read for a message, as far as they are known beforehand. None for
         one that will be refused."""
-        if isinstance(message, Read | Store):
+        if isinstance(message, Read | Store | HandOver):
             return (message.slot,) if len(message.slot) == SLOT_BYTES else ()
         if isinstance(message, ReadMany):
             return slots_of(message) if self._planner.is_planned_with(message.ring) else ()

@@ -1,7 +1,10 @@
 """Read a record from R of its owners; bring those that were behind up to date.
 
 The node at hand reads its own copy, and R - 1 others are asked; a further owner is asked when one cannot
-answer, and one more whenever an answer is late (hedged reads: Dean, Barroso, The Tail at Scale, 2013). Equal
+answer, and one more whenever an answer is late (hedged reads: Dean, Barroso, The Tail at Scale, 2013). Where
+too few owners live, can be reached or speak, fallbacks are asked, which answer with what they keep of the key
+as hints; their "nothing" is an answer, too. They count towards R and never towards PR. An overloaded owner is
+no reason to ask them: it would hide what it has. Equal
 bytes are answered without being decoded. Different ones are merged, the merge is answered and sent to those
 that were behind (read repair, Dynamo §5). Owners that were asked but answer after the verdict are compared
 too.
@@ -9,6 +12,7 @@ too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from dyno.causality.context import Malformed
@@ -25,19 +29,26 @@ _RETRY_AFTER_S = 0.1  # where owners are overloaded: they answer at once, so thi
 
 
 class GetCoordinator:
-    """One read. owners: the primaries in preference order, `me` among them, those in front that should be
-    asked first. ring: the fingerprint that the owners were planned with."""
+    """One read. owners: the primaries in preference order, those in front that should be asked first. `me` is
+    the first of them, or owns no copy and stands in for those that cannot be reached. dead: how many of the
+    last ones are thought dead, so that fallbacks are asked before them. needed, primaries: R and PR.
+    fallbacks: who else may be asked, in order; patience_s: only after so long, if owners are merely silent.
+    ring: the fingerprint that the owners were planned with."""
 
     __slots__ = (
         "_answers",
         "_asked",
+        "_dead",
+        "_fallbacks",
         "_key",
         "_late",
         "_me",
         "_needed",
         "_overloaded",
         "_owners",
+        "_patience_s",
         "_peers",
+        "_primaries",
         "_replica",
         "_sink",
         "_tally",
@@ -64,6 +75,10 @@ class GetCoordinator:
         replica: Replica,
         peers: Peers,
         sink: ReadSink,
+        primaries: int = 0,
+        dead: int = 0,
+        fallbacks: Sequence[str] = (),
+        patience_s: float = 0.0,
     ) -> None:
         self.id = id
         self.deadline = deadline
@@ -82,7 +97,11 @@ class GetCoordinator:
         self._answers: dict[str, bytes] = {}
         self._asked: dict[str, bool] = {me: True}  # owner -> an answer is on its way
         self._late = False  # whether answers are so late that any owner may be asked
-        self._tally = Tally(needed=needed, candidates=len(owners))
+        self._primaries = primaries
+        self._dead = dead
+        self._fallbacks = fallbacks
+        self._patience_s = patience_s
+        self._tally = Tally(needed=needed, candidates=len(owners), primaries=primaries)
         self._overloaded = False  # whether an owner said so
 
     def start(self, out: Outbox) -> None:
@@ -97,6 +116,8 @@ class GetCoordinator:
         self._asked[node] = False
         if status == STATUS_OK:
             self._take(node, record, out)
+        elif node not in self._owners:
+            pass  # a fallback that cannot answer is not asked again
         elif status != STATUS_RING:
             self._overloaded = self._overloaded or status == STATUS_OVERLOADED
             self._tally.cannot(node)
@@ -104,7 +125,7 @@ class GetCoordinator:
             self._judge(now, out)
         elif status == STATUS_OK:
             self._repair(out)
-        return status == STATUS_RING and not self.answered
+        return status == STATUS_RING and node in self._owners and not self.answered
 
     def lost(self, node: str, out: Outbox) -> None:
         """The link to a node broke: ask another one, and that one again when its link is back."""
@@ -115,20 +136,25 @@ class GetCoordinator:
 
     def retry(self, node: str, out: Outbox) -> None:
         """A node that could not be asked, or was about to learn the ring, may be asked (again)."""
-        wanted = self._late or self._waiting() < self._needed - len(self._tally.yes)
+        wanted = self._late or self._waiting() < self._needed - len(self._tally.who)
         if wanted and not self.answered and self._may_be_asked(node):
             self._ask(node, out)
+        elif node in self._fallbacks and not self.answered:
+            self._ask_more(out)
 
     def waiting_for(self) -> list[str]:
         """The others that were asked and have not answered."""
         return [node for node, waits in self._asked.items() if waits and node != self._me]
 
-    def hedge(self, out: Outbox) -> bool:
-        """Answers are late: ask one owner more. False: nobody is left to ask."""
+    def hedge(self, out: Outbox, now: float = math.inf) -> bool:
+        """Answers are late: ask one owner more, and then fallbacks. False: nobody is left to ask."""
         if self.answered:
             return False
         self._late = True
-        return any(self._ask(node, out) for node in self._owners if self._may_be_asked(node))
+        if any(self._ask(node, out) for node in self._owners if self._may_be_asked(node)):
+            return True
+        left = self._spares()
+        return bool(left) and (now < self.began + self._patience_s or self._ask(left[0], out))
 
     def replan(self, out: Outbox) -> None:
         """The ring that this was planned with is not the ring any more."""
@@ -141,6 +167,10 @@ class GetCoordinator:
             self._fail(out, " in time")
 
     @property
+    def primary_names(self) -> Sequence[str]:
+        return self._owners
+
+    @property
     def finished(self) -> bool:
         """Answered, and nobody who was asked is still to answer."""
         return self.answered and not self._waiting()
@@ -149,19 +179,44 @@ class GetCoordinator:
 
     def _take(self, node: str, record: bytes, out: Outbox) -> None:
         self._answers[node] = record
-        self._tally.did(node)
+        if node in self._owners:
+            self._tally.did(node)
+        else:
+            self._tally.stood_in(node)
 
     def _waiting(self) -> int:
         return sum(self._asked.values())
 
     def _ask_more(self, out: Outbox) -> None:
         """Have as many answers under way as are still missing, as far as owners can be reached."""
-        missing = self._needed - len(self._tally.yes) - self._waiting()
-        for node in self._owners:
+        missing = self._needed - len(self._tally.who) - self._waiting()
+        if missing <= 0:
+            return
+        live = len(self._owners) - self._dead
+        missing = self._ask_some(self._owners[:live], missing, out)
+        if missing > 0 and self._fallbacks:
+            missing = self._ask_some(self._spares(), missing, out)
+        if missing > 0 and self._dead:
+            self._ask_some(self._owners[live:], missing, out)
+
+    def _ask_some(self, nodes: Sequence[str], missing: int, out: Outbox) -> int:
+        """How many are missing still."""
+        for node in nodes:
             if missing <= 0:
-                return
+                break
             if node not in self._asked and self._ask(node, out):
                 missing -= 1
+        return missing
+
+    def _spares(self) -> Sequence[str]:
+        """The fallbacks that may be asked now, as many as there is something to be counted from."""
+        most = self._needed - self._primaries
+        if self._overloaded or most <= 0 or not self._fallbacks:
+            return ()
+        asked, answers = self._asked, self._answers
+        most -= sum(1 for node in asked if node not in self._owners and (asked[node] or node in answers))
+        can_ask = self._peers.can_ask
+        return [node for node in self._fallbacks if node not in asked and can_ask(node)][: max(0, most)]
 
     def _may_be_asked(self, node: str) -> bool:
         return (
@@ -181,6 +236,8 @@ class GetCoordinator:
         return Read(self.id, self.ring, self.slot)
 
     def _judge(self, now: float, out: Outbox) -> None:
+        if self._fallbacks:
+            self._tally.may_stand_in = self._may_stand_in()
         verdict = self._tally.verdict
         if verdict is Verdict.MET:
             self.answered = True
@@ -190,13 +247,18 @@ class GetCoordinator:
         else:
             self._ask_more(out)
 
+    def _may_stand_in(self) -> int:
+        """How many fallbacks more may answer."""
+        waiting = sum(1 for node, waits in self._asked.items() if waits and node not in self._owners)
+        return waiting + len(self._spares())
+
     def _met(self, now: float, out: Outbox) -> None:
         merged = self._merged(out)
         if merged is None:
             text = f"the copies on {', '.join(self._answers)} contradict each other"
             self._sink.failed(Failure(Code.STORAGE, text, self._needed), out)
             return
-        self._sink.found(merged, list(self._answers), now, out)
+        self._sink.found(merged, list(self._answers), now, out, self._tally.stand_ins)
         self._spread(merged, out)
 
     def _fail(self, out: Outbox, how: str) -> None:
@@ -234,9 +296,10 @@ class GetCoordinator:
             self._spread(merged, out)
 
     def _spread(self, merged: bytes, out: Outbox) -> None:
-        """Read repair: send the merge to those whose answer was behind it. No answer is wanted."""
+        """Read repair: send the merge to those whose answer was behind it. No answer is wanted. Fallbacks
+        keep what they were given."""
         for node, record in self._answers.items():
-            if record == merged:
+            if record == merged or node not in self._owners:
                 continue
             self._answers[node] = merged
             if node == self._me:

@@ -127,7 +127,7 @@ class Hedges:
         if node in get.waiting_for():
             silent = replica.doubted(now, self._after_s)
             if silent or self._affords_one(now):
-                get.hedge(out)
+                get.hedge(out, now)
         if not get.overdue:
             self._look_again(get, now)
 
@@ -137,7 +137,7 @@ class Hedges:
 
     def _still_overdue(self, get: GetCoordinator, now: float, out: Outbox) -> None:
         silent = [self._replica(node).doubted(now, self._after_s) for node in get.waiting_for()]
-        if not (any(silent) or self._affords_one(now)) or get.hedge(out):
+        if not (any(silent) or self._affords_one(now)) or get.hedge(out, now):
             self._again.append((now + self._after_s, get))
 
     def _affords_one(self, now: float) -> bool:

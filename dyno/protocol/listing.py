@@ -242,7 +242,9 @@ class _Doubt:
         self._hash = hash
         self._key = key
 
-    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
+    def found(
+        self, record: bytes, answered: list[str], now: float, out: Outbox, fallbacks: Sequence[str] = ()
+    ) -> None:
         live = bool(record) and is_live(record)
         self._doubts.decided(self._hash, self._key, live=live, now=now, out=out)
 

@@ -30,12 +30,16 @@ from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import COORDINATED, Coordinator
 from dyno.protocol.foresight import Foresight
+from dyno.protocol.generations import Generations
+from dyno.protocol.handoff import Handoff
+from dyno.protocol.hints import Hints
 from dyno.protocol.overload import ReadLine, answer_to
 from dyno.protocol.peer_requests import PeerRequests
 from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
 from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.ring import Ring
+from dyno.protocol.spares import Spares
 from dyno.wire.members import pack_members
 from dyno.wire.messages import (
     STATUS_OK,
@@ -136,6 +140,15 @@ class Node:
             serving=self._buckets.table.serving,
             why_not=self._buckets.why_not,
         )
+        self.hints = Hints(config=config, replica=self._replica)
+        self._generations = Generations(self._replica)
+        self._handoff = Handoff(
+            config=config,
+            hints=self.hints,
+            replica=self._replica,
+            peers=self._peers,
+            planner=self._planner,
+        )
         self._coordinator = Coordinator(
             me=self.name,
             config=config,
@@ -144,6 +157,14 @@ class Node:
             membership=self.membership,
             read_line=self.read_line,
             planner=self._planner,
+            hints=self.hints,
+            spares=Spares(
+                hints=self.hints,
+                handoff=self._handoff,
+                generations=self._generations,
+                planner=self._planner,
+                peers=self._peers,
+            ),
         )
         self._bulk_reads = BulkReads(
             me=self.name,
@@ -162,9 +183,12 @@ class Node:
             planner=self._planner,
             replica=self._replica,
             copies=self._buckets.table.copies,
+            hints=self.hints,
+            handoff=self._handoff,
+            generations=self._generations,
         )
         self._foresight = Foresight(me=self.name, planner=self._planner)
-        self._background: list[Background] = []
+        self._background: list[Background] = [self._handoff]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address

@@ -26,6 +26,7 @@ from dyno.wire.messages import (
     Failed,
     Get,
     GetMany,
+    HandOver,
     ListKeys,
     Put,
     Read,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from dyno.wire.messages import Message
 
 PEERS_ROOM: Final = 3.0  # as many coordinators may find room in the same instant as a key has owners
+HINTS_ROOM: Final = 0.5  # of a client's room: hints that nobody waits for yield to all others
 PAGE_BYTES: Final = 4096
 ALWAYS_PAGES: Final = 16.0  # may gather for the disk whatever is expected: an idle node never refuses
 ALWAYS_READS: Final = 16  # likewise
@@ -248,7 +250,7 @@ def answer_to(
         return ReadManyAnswer(message.id, STATUS_OVERLOADED, b"")
     if isinstance(message, Scan):
         return ScanAnswer(message.id, STATUS_OVERLOADED, b"", b"")
-    assert isinstance(message, Store), "only requests for records wait for the disk"
+    assert isinstance(message, Store | HandOver), "only requests for records wait for the disk"
     return Stored(message.id, STATUS_OVERLOADED) if message.id else None
 
 

@@ -1,4 +1,4 @@
-"""What a replica answers to the coordinators of other nodes: reads, pages of records, copies to store.
+"""What a replica answers to other nodes: reads, pages of records, copies to store, hints to keep and to take.
 
 Every such request says under which ring it was planned, and its slot under which n of the bucket. Where
 either differs from what is known here nothing is done, and the answer says so ("ring"): the two nodes then
@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING
 
 from dyno.config import COPIES, KEY_BYTES_MAX
 from dyno.placement.hashing import BUCKET_IN_SLOT, COPIES_IN_SLOT, PREFIX_BYTES, SLOT_BYTES
-from dyno.protocol.overload import PEERS_ROOM
+from dyno.protocol.overload import HINTS_ROOM, PEERS_ROOM
 from dyno.protocol.replica import Refusal
 from dyno.wire.messages import (
     READ_MANY_BYTES_MAX,
     READ_MANY_SLOTS_MAX,
     STATUS_OK,
     STATUS_OVERLOADED,
+    STATUS_REAPED,
     STATUS_REFUSED,
     STATUS_RING,
+    HandOver,
     Read,
     ReadAnswer,
     ReadMany,
@@ -33,12 +35,16 @@ from dyno.wire.messages import (
     ScanAnswer,
     Store,
     Stored,
+    StoreHint,
 )
 from dyno.wire.pages import is_page
 from dyno.wire.rows import pack_row
 
 if TYPE_CHECKING:
     from dyno.config import Config
+    from dyno.protocol.generations import Generations
+    from dyno.protocol.handoff import Handoff
+    from dyno.protocol.hints import Hints
     from dyno.protocol.membership import Membership
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.planner import Planner
@@ -57,6 +63,9 @@ class PeerRequests:
         planner: Planner,
         replica: Replica,
         copies: Mapping[bytes, int],
+        hints: Hints,
+        handoff: Handoff,
+        generations: Generations,
     ) -> None:
         self._me = me
         self._config = config
@@ -64,10 +73,20 @@ class PeerRequests:
         self._planner = planner
         self._replica = replica
         self._copies = copies
+        self._hints = hints
+        self._handoff = handoff
+        self._generations = generations
 
     def doors(self) -> dict[type, Callable[..., None]]:
         """Who takes a message of which class: (inbound link, message, now, out)."""
-        return {Read: self._read, ReadMany: self._read_many, Scan: self._scan, Store: self._store}
+        return {
+            Read: self._read,
+            ReadMany: self._read_many,
+            Scan: self._scan,
+            Store: self._store,
+            StoreHint: self._store_hint,
+            HandOver: self._hand_over,
+        }
 
     def _read_many(self, link: int, message: ReadMany, now: float, out: Outbox) -> None:
         """Answer with the records as they are stored, undecoded."""
@@ -90,8 +109,13 @@ class PeerRequests:
         if not self._planner.is_planned_with(message.ring) or not self._same_copies(message.slot):
             out.replies.append((link, ReadAnswer(message.id, STATUS_RING, b"")))
             return
+        assert self._planner.ring is not None
+        owners = self._planner.ring.owners(message.slot)
         try:
-            record, batch = self._replica.read(message.slot)
+            if self._me in owners:
+                record, batch = self._replica.read(message.slot)
+            else:  # a fallback answers with what it keeps for them
+                record, batch = self._hints.read(message.slot, owners)
         except Refusal as refusal:
             out.events.append(("error", str(refusal)))
             out.replies.append((link, ReadAnswer(message.id, refusal.status, b"")))
@@ -122,6 +146,68 @@ class PeerRequests:
             out.replies.append((link, ScanAnswer(message.id, STATUS_RING, b"", b"")))
 
     def _store(self, link: int, message: Store, now: float, out: Outbox) -> None:
+        # Read repair, which nobody waits for, yields to clients.
+        self._merge(link, message, PEERS_ROOM if message.id else 1.0, now, out)
+
+    def _hand_over(self, link: int, message: HandOver, now: float, out: Outbox) -> None:
+        """A hint for this node, unless it is older than what was reaped since."""
+        if not message.id:
+            raise ValueError("a hint that is handed over without asking for an answer")
+        _check_slot(message.slot)
+        if message.generation < self._generations.of(message.slot):
+            self._answer_store(link, message.id, STATUS_REAPED, now, out)
+        else:
+            self._merge(link, message, HINTS_ROOM, now, out)
+
+    def _merge(self, link: int, message: Store | HandOver, room: float, now: float, out: Outbox) -> None:
+        """room: how much more delay before the disk it may add to than a client's write."""
+        if not self._is_welcome(link, message, self._me, room, now, out):
+            return
+        try:
+            batch = self._replica.merge(message.slot, message.key, message.record)
+        except Refusal as refusal:
+            self._refuse_store(link, message.id, refusal, now, out)
+            return
+        if batch is None:
+            self._answer_store(link, message.id, STATUS_OK, now, out)
+        elif message.id:
+            batch.waiters.append(partial(self._answer_store, link, message.id))
+
+    def _store_hint(self, link: int, message: StoreHint, now: float, out: Outbox) -> None:
+        """Keep a record for somebody else."""
+        if not message.id or message.target == self._me:
+            raise ValueError("a hint that no node sends")
+        room = PEERS_ROOM if message.needed else HINTS_ROOM
+        if not self._is_welcome(link, message, message.target, room, now, out):
+            return
+        try:
+            batch = self._hints.keep(
+                message.target,
+                message.slot,
+                message.key,
+                message.record,
+                generation=message.generation,
+                needed=message.needed,
+            )
+        except Refusal as refusal:
+            self._refuse_store(link, message.id, refusal, now, out)
+            return
+        if batch is None:
+            self._answer_store(link, message.id, STATUS_OK, now, out)
+        else:
+            batch.waiters.append(partial(self._answer_store, link, message.id))
+            self._handoff.kept(message.target, batch)
+
+    def _is_welcome(
+        self,
+        link: int,
+        message: Store | HandOver | StoreHint,
+        owner: str,
+        room: float,
+        now: float,
+        out: Outbox,
+    ) -> bool:
+        """Whether a record may be stored here, for an owner of its key; if not, that is answered."""
         _check_slot(message.slot)
         if not 1 <= len(message.key) <= KEY_BYTES_MAX:
             raise ValueError(f"a key of {len(message.key)} bytes")
@@ -131,28 +217,21 @@ class PeerRequests:
             or self._membership.admitting
         ):
             self._answer_store(link, message.id, STATUS_RING, now, out)
-            return
+            return False
         assert self._planner.ring is not None
-        if not self._planner.ring.places(message.slot, message.key, self._me):
+        if not self._planner.ring.places(message.slot, message.key, owner):
             out.events.append(("error", f"a peer sent key {message.key!r} to where it does not belong"))
             self._answer_store(link, message.id, STATUS_REFUSED, now, out)
-            return
-        # Read repair, which nobody waits for, yields to clients.
-        room = PEERS_ROOM if message.id else 1.0
+            return False
         if self._replica.crowded or self._replica.delay_s(now) > self._config.write_delay_max_s * room:
             self._answer_store(link, message.id, STATUS_OVERLOADED, now, out)
-            return
-        try:
-            batch = self._replica.merge(message.slot, message.key, message.record)
-        except Refusal as refusal:
-            if refusal.is_news:
-                out.events.append(("error", f"a record from a peer was refused: {refusal}"))
-            self._answer_store(link, message.id, refusal.status, now, out)
-            return
-        if batch is None:
-            self._answer_store(link, message.id, STATUS_OK, now, out)
-        elif message.id:
-            batch.waiters.append(partial(self._answer_store, link, message.id))
+            return False
+        return True
+
+    def _refuse_store(self, link: int, id: int, refusal: Refusal, now: float, out: Outbox) -> None:
+        if refusal.is_news:
+            out.events.append(("error", f"a record from a peer was refused: {refusal}"))
+        self._answer_store(link, id, refusal.status, now, out)
 
     def _answer_store(self, link: int, id: int, status: int, now: float, out: Outbox) -> None:
         if id:

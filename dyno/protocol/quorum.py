@@ -39,15 +39,22 @@ def count(quorum: int, *, what: str, copies: int, owners: int, default: int, lea
 
 
 class Tally:
-    """Counts the nodes that did and the nodes that cannot, out of `candidates` that might."""
+    """Counts the nodes that did and the nodes that cannot: of `candidates` primaries that might, and of those
+    that stand in for some. primaries: how many of the `needed` ones must be primaries.
 
-    __slots__ = ("_candidates", "_needed", "no", "yes")
+    yes, no: primaries. stand_ins: fallbacks that did. may_stand_in: how many more fallbacks might, as far as
+    whoever counts knows."""
 
-    def __init__(self, *, needed: int, candidates: int) -> None:
+    __slots__ = ("_candidates", "_needed", "_primaries", "may_stand_in", "no", "stand_ins", "yes")
+
+    def __init__(self, *, needed: int, candidates: int, primaries: int = 0) -> None:
         self._needed = needed
+        self._primaries = primaries
         self._candidates = candidates
         self.yes: list[str] = []
         self.no: list[str] = []
+        self.stand_ins: list[str] = []
+        self.may_stand_in = 0
 
     def did(self, node: str) -> None:
         """A node that refused first and did later (asked again) has done it."""
@@ -60,10 +67,24 @@ class Tally:
         if node not in self.yes and node not in self.no:
             self.no.append(node)
 
+    def stood_in(self, node: str) -> None:
+        """A fallback did."""
+        if node not in self.stand_ins:
+            self.stand_ins.append(node)
+
+    @property
+    def who(self) -> list[str]:
+        """All that did."""
+        return [*self.yes, *self.stand_ins] if self.stand_ins else self.yes
+
     @property
     def verdict(self) -> Verdict:
-        if len(self.yes) >= self._needed:
+        did = len(self.yes)
+        if did + len(self.stand_ins) >= self._needed and did >= self._primaries:
             return Verdict.MET
-        if self._candidates - len(self.no) < self._needed:
+        primaries = self._candidates - len(self.no)
+        if primaries < self._primaries:
+            return Verdict.LOST
+        if primaries + len(self.stand_ins) + self.may_stand_in < self._needed:
             return Verdict.LOST
         return Verdict.PENDING

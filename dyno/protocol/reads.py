@@ -27,12 +27,15 @@ from dyno.wire.messages import STATUS_OK, ReadAnswer, ScanAnswer
 from dyno.wire.pages import is_page
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dyno.config import Config
+    from dyno.protocol.hints import Hints
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.overload import ReadLine
     from dyno.protocol.peers import Peers
     from dyno.protocol.planner import Planner
-    from dyno.protocol.replica import Replica
+    from dyno.protocol.replica import Batch, Replica
     from dyno.protocol.ring import Plan, Ring
     from dyno.protocol.sink import ListSink, ReadSink
     from dyno.wire.messages import ListKeys
@@ -53,12 +56,14 @@ class Reads:
         peers: Peers,
         planner: Planner,
         read_line: ReadLine,
+        hints: Hints,
     ) -> None:
         self._me = me
         self._config = config
         self._replica = replica
         self._peers = peers
         self._planner = planner
+        self._hints = hints
         self._last_id = 0
         self._gets: dict[int, GetCoordinator] = {}
         self._trailing: dict[int, GetCoordinator] = {}
@@ -144,11 +149,16 @@ class Reads:
         out: Outbox,
         *,
         late: str = "",
+        primaries: int = 0,
     ) -> None:
-        """late: an owner that had better not be asked."""
-        owners = self._planner.standing(intent.owners).readers
+        """late: an owner that had better not be asked. primaries: PR."""
+        standing = self._planner.standing(intent.owners)
+        owns = self._me in intent.owners
+        owners = standing.readers if owns else standing.others
+        dead = len(owners) - standing.live
         if late:
             owners = (*(name for name in owners if name != late), late)
+            dead = 0 if dead == 0 else dead + 1
         get = GetCoordinator(
             id=self._next_id(),
             slot=intent.slot,
@@ -161,6 +171,10 @@ class Reads:
             replica=self._replica,
             peers=self._peers,
             sink=sink,
+            primaries=primaries,
+            dead=dead,
+            fallbacks=self._planner.fallbacks(intent.slot) if needed > primaries else (),
+            patience_s=self._config.fallback_after_s,
         )
         self._gets[get.id] = get
         get.start(out)
@@ -170,7 +184,7 @@ class Reads:
 
     def _read_own(self, get: GetCoordinator, now: float, out: Outbox) -> None:
         try:
-            record, batch = self._replica.read(get.slot)
+            record, batch = self.read_here(get.slot, get.primary_names)
         except Refusal as refusal:
             out.events.append(("error", str(refusal)))
             self._answered(get, self._me, refusal.status, b"", now, out)
@@ -180,6 +194,13 @@ class Reads:
         else:
             # Nobody is told of a record before it is on the disk.
             batch.waiters.append(partial(self._own_committed, get, record))
+
+    def read_here(self, slot: bytes, owners: Sequence[str]) -> tuple[bytes, Batch | None]:
+        """What this node has of a key, as `Replica.read` gives it: its copy, or what it keeps for the owners
+        where it is none of them. Raises Refusal."""
+        if self._me in owners:
+            return self._replica.read(slot)
+        return self._hints.read(slot, owners)
 
     def _own_committed(
         self, get: GetCoordinator, record: bytes, status: int, now: float, out: Outbox
@@ -221,7 +242,8 @@ class Reads:
     ) -> None:
         """A page of keys: every replica's scan costs as much as a hundred reads, so few are begun at once."""
         needed = self._planner.needed(plan.owners, request)
-        if not self._planner.meets(plan.owners, needed, sink, out):
+        # Hints are kept by key, for owners that are away; a page of all keys can only be asked of owners.
+        if not self._planner.meets(plan, needed, needed, sink, out):
             return
         if not is_page(request.after, request.limit):
             raise InvalidRequest("a page of keys has a limit of 1 at least and begins behind a key's hash")
@@ -274,7 +296,7 @@ class Reads:
         assert self._planner.ring is not None
         if self._planner.ring.fingerprint == ring.fingerprint:
             doubtful = Intent(key, plan.slot + hash, plan.owners, ring.fingerprint)
-            self.begin(doubtful, needed, sink, now, out)
+            self.begin(doubtful, needed, sink, now, out, primaries=needed)
         else:
             sink.failed(Failure(Code.RING, "the ring changed during the listing"), out)
 

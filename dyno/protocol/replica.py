@@ -16,7 +16,7 @@ In go slots and packed records; out come packed records and the batch, if any, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dyno.causality.context import Context, Malformed
@@ -88,12 +88,13 @@ class Batch:
 
 
 class Written(NamedTuple):
-    """A write of this node's own: the merged record (to be replicated), the dot and where it is waiting."""
+    """A write of this node's own: the merged record (to be replicated), the dot and where it is waiting, None
+    where nothing is stored here (`substitute`)."""
 
     record: bytes
     before: Context
     dot: Dot | None
-    batch: Batch
+    batch: Batch | None
 
 
 class Replica:
@@ -219,6 +220,15 @@ class Replica:
         record is of another kind.
         """
         record, note = self._own(slot)
+        packed, dot, new_note = self.compose(record, note, context=context, request=request, value=value)
+        self._store(slot, key, new_note.pack(), packed)
+        return Written(packed, record.context, dot, self._gathering)
+
+    def compose(
+        self, record: Record, note: Note | None, *, context: Context, request: bytes, value: bytes
+    ) -> tuple[bytes, Dot, Note]:
+        """What a put makes of a record, its dot and the note to keep of that; nothing is stored. Raises as
+        `put` does."""
         # The caller may know more of this key than we do, dots of our own start among it if we lost some.
         dot, new_note = self._minter.mint(record.context.union(context), note)
         written = record.write(context, dot, request, value)
@@ -232,8 +242,7 @@ class Replica:
             raise InvalidRequest(
                 f"the record with its siblings would be {len(packed)} bytes, over {RECORD_BYTES_MAX}"
             )
-        self._store(slot, key, new_note.pack(), packed)
-        return Written(packed, record.context, dot, self._gathering)
+        return packed, dot, new_note
 
     def delete(self, slot: bytes, key: bytes, *, context: Context, read: bytes) -> Written:
         """Drop what `context` covers, having merged the record that the coordinator read (b"": none). Raises
@@ -268,9 +277,32 @@ class Replica:
     def write_row(self, key: bytes, value: bytes | None) -> Batch:
         """Write a row (`rows`), or delete it, with the next commit: the batch to wait for. A commit that
         fails takes it along, as it does records. Raises Refusal."""
-        self._admit(len(key) + len(value or b""))
-        self._gathering.writes[key] = value
+        return self.write_rows({key: value})
+
+    def write_rows(self, rows: Mapping[bytes, bytes | None]) -> Batch:
+        """The same for several rows, which are written together or not at all."""
+        self._admit(sum(len(key) + len(value or b"") for key, value in rows.items()))
+        self._gathering.writes.update(rows)
         return self._gathering
+
+    def newest(self, key: bytes) -> tuple[bytes | None, Batch | None]:
+        """A row as `row` gives it, and the batch to wait for before anyone may be told of it."""
+        return self._newest(key)
+
+    def later(self, one: Batch | None, other: Batch | None) -> Batch | None:
+        """Which of two batches is committed last; None for what is on the disk."""
+        if one is self._gathering or other is None:
+            return one
+        return other if other is self._gathering or one is None else one
+
+    def gathers_rows(self, prefix: bytes) -> bool:
+        """Whether any row that begins so is on its way to the disk."""
+        return any(
+            value is not None and key.startswith(prefix)
+            for batch in (self._gathering, self._committing)
+            if batch is not None
+            for key, value in batch.writes.items()
+        )
 
     # ── the disk ──
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES, KEY_BYTES_MAX
+from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES, COPIES_MAX, KEY_BYTES_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import (
     Keyspace,
@@ -55,6 +55,7 @@ class Ring:
         self._table = build([Seat(m.seat, m.zone, m.weight) for m in by_seat.values()], partitions)
         self._names = [by_seat[seat.id].name for seat in self._table.seats]
         self._owners: dict[bytes, tuple[str, ...]] = {}  # by partition and n, as slots begin
+        self._fallbacks: dict[bytes, tuple[str, ...]] = {}  # likewise, of those that were ever asked for
         self._bucket_ids: dict[str, bytes] = {}
         # The hashes are most of a plan's price: what was planned lately, and slots that were found right.
         self._recent: dict[tuple[str, bytes, int], Plan] = {}
@@ -104,6 +105,22 @@ class Ring:
                 return False
             _keep(self._sound, slot, key, key)
         return name in self._owners_of(slot)
+
+    def owners(self, slot: bytes) -> tuple[str, ...]:
+        """Of a slot, or of all that begin so, in preference order. Raises ValueError for a slot that can be
+        nobody's."""
+        if slot_partition(slot) >= self._keyspace.partitions or not 1 <= slot_copies(slot) <= COPIES_MAX:
+            raise ValueError(f"a slot of partition {slot_partition(slot)} and n={slot_copies(slot)}")
+        return self._owners_of(slot)
+
+    def fallbacks(self, slot: bytes) -> tuple[str, ...]:
+        """Where the preference list goes on behind the owners: who stands in for them, in order."""
+        fallbacks = self._fallbacks.get(slot[:3])
+        if fallbacks is None:
+            order = self._table.order(slot_partition(slot))
+            fallbacks = tuple(self._names[seat] for seat in order[slot_copies(slot) :])
+            self._fallbacks[slot[:3]] = fallbacks
+        return fallbacks
 
     def _owners_of(self, slot: bytes) -> tuple[str, ...]:
         owners = self._owners.get(slot[:3])

@@ -4,7 +4,8 @@ A slot begins with a partition (2 bytes) and n (1), and n is at most 9, so a key
 is no slot. The fourth byte tells of which kind a row is; what follows is the kind's own. The part of the
 node that writes a kind is the only one that reads it:
 
-    HINTS        target's name, zero byte, slot → a cell, kept for that target (protocol.hints)
+    HINTS        target's name, zero byte, slot → generation and cell, kept for that target (protocol.hints)
+    HELD         target's name → how many hints are kept for it, and how many bytes they have (protocol.hints)
     SEEN         time-ordered number → (request id, slot, dot) of one batch's writes (protocol.requests_seen)
     DEAD         slot → context entries without a live value, and since when (protocol.reaping)
     GENERATIONS  partition, n → how often it was reaped here (protocol.reaping)
@@ -22,6 +23,7 @@ SEEN: Final = _PREFIX + b"\x02"
 DEAD: Final = _PREFIX + b"\x03"
 GENERATIONS: Final = _PREFIX + b"\x04"
 ASIDE: Final = _PREFIX + b"\x05"
+HELD: Final = _PREFIX + b"\x06"
 
 
 def is_row(key: bytes) -> bool:

@@ -5,7 +5,7 @@ A coordinator does not know whether a client, or a delete that reads first, wait
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 from dyno.errors import Code
@@ -41,16 +41,20 @@ def failed(id: int, failure: Failure) -> Failed:
 
 
 class ReadSink(Protocol):
-    """Exactly one call per operation."""
+    """Exactly one call per operation. fallbacks: those among `answered` that are no primaries."""
 
-    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None: ...
+    def found(
+        self, record: bytes, answered: list[str], now: float, out: Outbox, fallbacks: Sequence[str] = ()
+    ) -> None: ...
     def failed(self, failure: Failure, out: Outbox) -> None: ...
 
 
 class WriteSink(Protocol):
-    """Exactly one call per operation."""
+    """Exactly one call per operation. fallbacks: those among `answered` that are no primaries."""
 
-    def done(self, context: bytes, answered: list[str], out: Outbox) -> None: ...
+    def done(
+        self, context: bytes, answered: list[str], out: Outbox, fallbacks: Sequence[str] = ()
+    ) -> None: ...
     def failed(self, failure: Failure, out: Outbox) -> None: ...
 
 
@@ -77,11 +81,14 @@ class LinkSink:
         self._link = link
         self._id = id
 
-    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
-        out.replies.append((self._link, Found(self._id, record, ",".join(answered), "")))
+    def found(
+        self, record: bytes, answered: list[str], now: float, out: Outbox, fallbacks: Sequence[str] = ()
+    ) -> None:
+        found = Found(self._id, record, ",".join(answered), ",".join(fallbacks))
+        out.replies.append((self._link, found))
 
-    def done(self, context: bytes, answered: list[str], out: Outbox) -> None:
-        out.replies.append((self._link, Done(self._id, context, ",".join(answered), "")))
+    def done(self, context: bytes, answered: list[str], out: Outbox, fallbacks: Sequence[str] = ()) -> None:
+        out.replies.append((self._link, Done(self._id, context, ",".join(answered), ",".join(fallbacks))))
 
     def listed(self, keys: bytes, cursor: bytes, out: Outbox) -> None:
         out.replies.append((self._link, Listed(self._id, keys, cursor)))
@@ -118,7 +125,9 @@ class ReadFirst:
         self._then = then
         self._waiting = waiting
 
-    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
+    def found(
+        self, record: bytes, answered: list[str], now: float, out: Outbox, fallbacks: Sequence[str] = ()
+    ) -> None:
         self._then(record, answered, now, out)
 
     def failed(self, failure: Failure, out: Outbox) -> None:

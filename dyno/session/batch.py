@@ -133,13 +133,14 @@ class GetBatch(Batch):
         r: int | str | None = None,
         pr: int | str | None = None,
         timeout: float | None = None,
+        sloppy: bool | None = None,
         now: float,
     ) -> None:
         seconds = bucket.seconds(timeout, session.requests.timeout)
         super().__init__(session, now=now, seconds=seconds)
         self._bucket = bucket
         self._r = bucket.r if r is None else options.quorum(r, "r", 0)
-        self._pr = bucket.pr if pr is None else options.quorum(pr, "pr", 0)
+        self._pr = options.primaries(pr, "pr", bucket.pr, sloppy)
         self._named: dict[bytes, list[str | bytes]] = {}  # "a" and b"a" are one key, with an entry each
         self._budget_ms = options.budget_ms(seconds)
         key_bytes = options.key_bytes
@@ -232,6 +233,7 @@ class PutBatch(Batch):
         w: int | str | None = None,
         pw: int | str | None = None,
         timeout: float | None = None,
+        sloppy: bool | None = None,
         now: float,
     ) -> None:
         seconds = bucket.seconds(timeout, session.requests.timeout)
@@ -247,6 +249,7 @@ class PutBatch(Batch):
                 value,
                 w=w,
                 pw=pw,
+                sloppy=sloppy,
                 timeout=seconds,
                 context=context_of.pop(key, None),
                 if_context=None,

@@ -21,6 +21,7 @@ from dyno.wire.messages import (
     ALL,
     DEFAULT,
     QUORUM,
+    STRICT,
     AskBuckets,
     AskMembers,
     CreateBucket,
@@ -163,4 +164,6 @@ class Trouble:
 
 
 def _count(quorum: int, primaries: int) -> int:
-    return max(_WORDS.get(quorum, quorum), 0 if primaries == DEFAULT else _WORDS.get(primaries, primaries))
+    return max(
+        _WORDS.get(quorum, quorum), 0 if primaries in (DEFAULT, STRICT) else _WORDS.get(primaries, primaries)
+    )

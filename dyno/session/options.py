@@ -13,7 +13,7 @@ from typing import Final
 from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES_MAX, KEY_BYTES_MAX, RECORD_BYTES_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import bucket_id
-from dyno.wire.messages import ALL, DEFAULT, QUORUM
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, STRICT
 
 TIMEOUT_MAX_S = 86_400.0
 
@@ -22,7 +22,7 @@ _WORDS: Final = {"one": 1, "quorum": QUORUM, "all": ALL}
 
 class BucketOptions:
     """A bucket as a handle knows it: name, id (8 bytes), and the wire quorums and the timeout (None: the
-    client's) that its calls default to."""
+    client's) that its calls default to. Without `sloppy` all that answer must be primaries."""
 
     __slots__ = ("id", "name", "pr", "pw", "r", "timeout", "w")
 
@@ -35,13 +35,14 @@ class BucketOptions:
         pr: int | str | None = None,
         pw: int | str | None = None,
         timeout: float | None = None,
+        sloppy: bool = True,
     ) -> None:
         self.name = bucket_name(name)
         self.id = bucket_id(name)
         self.r = quorum(r, "r", DEFAULT)
         self.w = quorum(w, "w", DEFAULT)
-        self.pr = quorum(pr, "pr", DEFAULT)
-        self.pw = quorum(pw, "pw", DEFAULT)
+        self.pr = primaries(pr, "pr", DEFAULT, sloppy)
+        self.pw = primaries(pw, "pw", DEFAULT, sloppy)
         self.timeout = None if timeout is None else timeout_s(timeout)
 
     def seconds(self, timeout: float | None, otherwise: float) -> float:
@@ -86,6 +87,20 @@ def quorum(given: int | str | None, what: str, default: int) -> int:
     if not least <= given <= COPIES_MAX:
         raise InvalidRequest(f"{what}={given} is not possible; it is a number from {least} to {COPIES_MAX}")
     return int(given)
+
+
+def primaries(given: int | str | None, what: str, default: int, sloppy: bool | None) -> int:
+    """PR or PW as it travels. what: "pr" or "pw"; default: the handle's. sloppy: the call's own, which beats
+    the handle's; None where it says nothing of that."""
+    if sloppy is None:
+        return default if given is None else quorum(given, what, 0)
+    if not isinstance(sloppy, bool):
+        raise InvalidRequest(f"sloppy is True or False, not {sloppy!r}")
+    if sloppy:
+        return (DEFAULT if default == STRICT else default) if given is None else quorum(given, what, 0)
+    if given is not None:
+        quorum(given, what, 0)
+    return STRICT
 
 
 def timeout_s(given: float) -> float:

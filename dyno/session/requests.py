@@ -54,6 +54,7 @@ class Requests:
         pr: int | str | None,
         timeout: float | None,
         now: float,
+        sloppy: bool | None = None,
     ) -> Call:
         seconds = bucket.seconds(timeout, self.timeout)
         self._last_id = id = self._last_id + 1
@@ -64,7 +65,9 @@ class Requests:
                 bucket.name,
                 options.key_bytes(key),
                 bucket.r if r is None else options.quorum(r, "r", 0),
-                bucket.pr if pr is None else options.quorum(pr, "pr", 0),
+                bucket.pr
+                if pr is None and sloppy is None
+                else options.primaries(pr, "pr", bucket.pr, sloppy),
                 options.budget_ms(seconds),
                 False,
             ),
@@ -83,6 +86,7 @@ class Requests:
         context: bytes | None,
         if_context: bytes | None,
         now: float,
+        sloppy: bool | None = None,
     ) -> Call:
         if if_context is None:
             given = b"" if context is None else options.context_token(context, "context")
@@ -104,7 +108,7 @@ class Requests:
                 given,
                 if_context is not None,
                 bucket.w if w is None else options.quorum(w, "w", 0),
-                bucket.pw if pw is None else options.quorum(pw, "pw", 0),
+                options.primaries(pw, "pw", bucket.pw, sloppy),
                 self._random.randbytes(REQUEST_ID_BYTES),
                 options.budget_ms(seconds),
                 False,
@@ -124,6 +128,7 @@ class Requests:
         timeout: float | None,
         context: bytes | None,
         now: float,
+        sloppy: bool | None = None,
     ) -> Call:
         seconds = bucket.seconds(timeout, self.timeout)
         given = b"" if context is None else options.context_token(context, "context")
@@ -135,9 +140,9 @@ class Requests:
                 options.key_bytes(key),
                 given,
                 bucket.r,
-                bucket.pr,
+                options.primaries(None, "pr", bucket.pr, sloppy),
                 bucket.w if w is None else options.quorum(w, "w", 0),
-                bucket.pw if pw is None else options.quorum(pw, "pw", 0),
+                options.primaries(pw, "pw", bucket.pw, sloppy),
                 self._random.randbytes(REQUEST_ID_BYTES),
                 options.budget_ms(seconds),
                 False,

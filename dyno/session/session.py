@@ -106,12 +106,14 @@ class Session:
         r: int | str | None = None,
         pr: int | str | None = None,
         timeout: float | None = None,
+        sloppy: bool | None = None,
         delay: float = 0.0,
         now: float,
         out: SessionOutbox,
     ) -> Call:
-        """Ends with a Record. delay: seconds to wait before it is sent."""
-        call = self.requests.get(bucket, key, r=r, pr=pr, timeout=timeout, now=now)
+        """Ends with a Record. sloppy: None: as the handle has it. delay: seconds to wait before it is
+        sent."""
+        call = self.requests.get(bucket, key, r=r, pr=pr, timeout=timeout, sloppy=sloppy, now=now)
         return self.begin(call, now, out, delay=delay)
 
     def put(
@@ -125,6 +127,7 @@ class Session:
         timeout: float | None = None,
         context: bytes | None = None,
         if_context: bytes | None = None,
+        sloppy: bool | None = None,
         now: float,
         out: SessionOutbox,
     ) -> Call:
@@ -138,6 +141,7 @@ class Session:
             timeout=timeout,
             context=context,
             if_context=if_context,
+            sloppy=sloppy,
             now=now,
         )
         return self.begin(call, now, out)
@@ -151,12 +155,15 @@ class Session:
         pw: int | str | None = None,
         timeout: float | None = None,
         context: bytes | None = None,
+        sloppy: bool | None = None,
         now: float,
         out: SessionOutbox,
     ) -> Call:
         """Ends with a PutResult whose context is what was deleted. Without a context the node reads first, by
         the handle's r and pr; b"", which a missing key has, covers nothing, so then nothing is sent."""
-        call = self.requests.delete(bucket, key, w=w, pw=pw, timeout=timeout, context=context, now=now)
+        call = self.requests.delete(
+            bucket, key, w=w, pw=pw, timeout=timeout, context=context, sloppy=sloppy, now=now
+        )
         if context == b"":
             assert isinstance(call.request, Delete)
             self._dispatch.hold(call)

@@ -49,6 +49,7 @@ class Update:
         w: int | str | None = None,
         pw: int | str | None = None,
         timeout: float | None = None,
+        sloppy: bool | None = None,
         now: float,
     ) -> None:
         if not callable(change):
@@ -62,6 +63,7 @@ class Update:
         self._change = change
         self._r, self._pr = r, pr
         self._w, self._pw = w, pw
+        self._sloppy = sloppy
         self._deadline = now + bucket.seconds(timeout, session.requests.timeout)
         self._conflicts = 0
 
@@ -86,7 +88,15 @@ class Update:
     def _get(self, delay: float, now: float, out: SessionOutbox) -> Call:
         timeout = self._time_left(now + delay) + delay  # the rest counts
         return self._session.get(
-            self._bucket, self._key, r=self._r, pr=self._pr, timeout=timeout, delay=delay, now=now, out=out
+            self._bucket,
+            self._key,
+            r=self._r,
+            pr=self._pr,
+            timeout=timeout,
+            sloppy=self._sloppy,
+            delay=delay,
+            now=now,
+            out=out,
         )
 
     def _put(self, read: Record, now: float, out: SessionOutbox) -> Call:
@@ -100,6 +110,7 @@ class Update:
             value,
             w=self._w,
             pw=self._pw,
+            sloppy=self._sloppy,
             if_context=read.context,
             timeout=self._time_left(now),
             now=now,

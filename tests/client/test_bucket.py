@@ -9,7 +9,7 @@ import trio
 
 import dyno
 from dyno.wire import values
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, Delete, Failed, Get, GetMany, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, STRICT, Delete, Failed, Get, GetMany, Put
 
 pytestmark = pytest.mark.trio
 
@@ -120,6 +120,22 @@ async def test_call_options_come_before_those_of_the_handle(client, node):
         assert [m.budget_ms for m in node.requests(kind)][:2] == [5000, 2000]
     await client.bucket("carts").get("k")
     assert node.requests(Get)[-1].r == DEFAULT
+
+
+async def test_calls_and_handles_can_be_strict(client, node):
+    carts = client.bucket("carts", sloppy=False)
+    await carts.get("k")
+    await carts.get("k", sloppy=True)
+    await carts.put("k", 1)
+    await carts.put("k", 1, sloppy=True)
+    await carts.delete("k")
+    await carts.update("k", lambda _: 1)
+    await carts.put_many({"k": 1})
+    await carts.put_many({"k": 1}, sloppy=True)
+    await carts.get_many(["k"], sloppy=False)
+    assert [m.pr for m in node.requests(Get)] == [STRICT, DEFAULT, STRICT]
+    assert [m.pw for m in node.requests(Put)] == [STRICT, DEFAULT, STRICT, STRICT, DEFAULT]
+    assert [(m.pr, m.pw) for m in node.requests(Delete)] == [(STRICT, STRICT)]
 
 
 async def test_a_handle_has_a_timeout_of_its_own(client, node):

@@ -9,12 +9,16 @@ from dyno.causality.record import Record
 from dyno.config import Config
 from dyno.placement.hashing import slot_partition
 from dyno.protocol.coordinator import Answer, Coordinator
+from dyno.protocol.generations import Generations
+from dyno.protocol.handoff import Handoff
+from dyno.protocol.hints import Hints
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
 from dyno.protocol.replica import Replica
 from dyno.protocol.ring import Ring
+from dyno.protocol.spares import Spares
 from dyno.storage.cell import record_of
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.members import ALIVE, NORMAL, Member
@@ -74,6 +78,14 @@ class At:
             serving=self.serving,
             why_not="bucket {!r} is being created by b; try again in a moment".format,
         )
+        self.hints = Hints(config=self.config, replica=self.replica)
+        self.handoff = Handoff(
+            config=self.config,
+            hints=self.hints,
+            replica=self.replica,
+            peers=self.peers,
+            planner=self.planner,
+        )
         self.coordinator = Coordinator(
             me=me,
             config=self.config,
@@ -82,6 +94,14 @@ class At:
             membership=self.members,  # type: ignore[arg-type]
             planner=self.planner,
             read_line=read_line,
+            hints=self.hints,
+            spares=Spares(
+                hints=self.hints,
+                handoff=self.handoff,
+                generations=Generations(self.replica),
+                planner=self.planner,
+                peers=self.peers,
+            ),
         )
         self.turn(names)
         self.peers.place({name: name for name in names if name != me})

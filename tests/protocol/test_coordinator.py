@@ -7,11 +7,16 @@ from collections.abc import Callable
 import pytest
 
 from dyno.buckets.properties import Properties
+from dyno.causality import token
+from dyno.causality.context import Context
+from dyno.causality.record import Record, is_live
 from dyno.placement.hashing import bucket_id, slot_partition
 from dyno.protocol.outbox import Outbox
+from dyno.protocol.rows import HINTS
 from dyno.wire.messages import (
     ALL,
     STATUS_OK,
+    STRICT,
     Delete,
     Done,
     Found,
@@ -25,6 +30,7 @@ from dyno.wire.messages import (
     ScanAnswer,
     Store,
     Stored,
+    StoreHint,
 )
 from tests.protocol.coordinator_harness import (
     KEY,
@@ -123,7 +129,7 @@ def test_a_request_for_others_of_whom_nobody_can_be_reached_is_over_at_once() ->
     at = At(names="abcde")
     for name in "bcde":
         at.cut(name)
-    at.ask(a_put(9, key=not_owned(at)))
+    at.ask(a_put(9, key=not_owned(at), pw=1))
     failure = at.failure()
     assert (failure.message, failure.indeterminate) == ("no owner of the key can be reached", False)
     assert not at.coordinator.busy
@@ -277,7 +283,7 @@ def test_a_request_for_others_is_not_begun_when_too_few_of_them_live() -> None:
     at = At(names="abcde")
     key = not_owned(at)
     at.members.dead = list(at.ring.plan("bucket", key).owners[:2])
-    at.ask(a_get(key=key))
+    at.ask(a_get(key=key)._replace(pr=STRICT))
     assert at.failure().message.startswith("2 owners of the key are needed, 1 of 3 are alive; dead: ")
     assert at.out.sends == []
 
@@ -387,3 +393,82 @@ def test_counts_go_up_to_the_n_of_the_bucket() -> None:
     assert at.failure().message == "r=6 is more than the bucket's n=5"
     at.ask(a_get(r=4)._replace(bucket="other"))
     assert at.failure().message == "r=4 is more than the bucket's n=3"
+
+
+# ── standing in ──
+
+
+def test_where_no_owner_can_be_reached_this_node_stands_in_for_them() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    owners = at.ring.plan("bucket", key).owners
+    for name in owners:
+        at.cut(name)
+    at.ask(a_put(1, key=key))
+    ((fallback, hint),) = at.sent(StoreHint)
+    assert isinstance(hint, StoreHint)
+    assert fallback not in owners
+    at.commit()
+    assert at.answers() == []
+    at.hear(fallback, Stored(hint.id, STATUS_OK))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert sorted(done.answered.split(",")) == sorted(done.fallbacks.split(",")) == sorted(["a", fallback])
+    at.ask(a_get(2, key=key, r=1))
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    assert (found.record, found.answered, found.fallbacks) == (hint.record, "a", "a")
+
+
+def test_a_deletion_is_stood_in_for_as_well() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    for name in at.ring.plan("bucket", key).owners:
+        at.cut(name)
+    at.ask(a_put(1, key=key, w=1))
+    at.commit()
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    context = token.encode(Context.unpack(done.context), cluster=b"c" * 16, bucket="bucket", key=key)
+    at.ask(a_delete(2, context)._replace(key=key, w=1))
+    at.commit()
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert done.fallbacks == "a"
+    at.ask(a_get(3, key=key, r=1))
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    assert not is_live(found.record)
+
+
+def test_the_dead_are_not_handed_requests_though_their_links_stand() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    at.members.dead = list(at.ring.plan("bucket", key).owners)
+    at.ask(a_get(1, key=key, r=1))
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    assert found.fallbacks == "a"
+
+
+def test_a_listing_is_of_owners_alone() -> None:
+    at = At(names="abcde")
+    partition = slot_partition(at.ring.plan("bucket", not_owned(at)).slot)
+    at.members.dead = list(at.ring.plan_listing("bucket", partition).owners)
+    at.ask(a_listing(partition=partition))
+    assert at.failure().message.startswith("2 owners of the key are needed, 0 of 3 are alive")
+
+
+def test_a_node_that_stands_in_and_cannot_write_says_why() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    plan = at.ring.plan("bucket", key)
+    for name in plan.owners:
+        at.cut(name)
+    at.hints.keep(plan.owners[0], plan.slot, key, Record.EMPTY.pack(), generation=0, needed=True)
+    at.commit()
+    at.engine.corrupt(HINTS + plan.owners[0].encode() + b"\0" + plan.slot)
+    at.ask(a_put(1, key=key))
+    failure = at.failure()
+    assert failure.code == "storage"
+    assert failure.message.startswith("a: ")

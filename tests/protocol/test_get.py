@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -18,7 +19,15 @@ from dyno.protocol.peers import Peers
 from dyno.protocol.replica import Replica
 from dyno.protocol.sink import Failure
 from dyno.storage.memory import MemoryEngine
-from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, STATUS_RING, STATUS_STORAGE, Read, Store
+from dyno.wire.messages import (
+    STATUS_OK,
+    STATUS_OVERLOADED,
+    STATUS_REFUSED,
+    STATUS_RING,
+    STATUS_STORAGE,
+    Read,
+    Store,
+)
 
 SLOT, KEY, RING = b"slot of the key", b"key", 7
 
@@ -41,9 +50,13 @@ class Results:
 
     found_: list[tuple[bytes, list[str]]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    fallbacks: list[str] = field(default_factory=list)
 
-    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
+    def found(
+        self, record: bytes, answered: list[str], now: float, out: Outbox, fallbacks: Sequence[str] = ()
+    ) -> None:
         self.found_.append((record, answered))
+        self.fallbacks = list(fallbacks)
 
     def failed(self, failure: Failure, out: Outbox) -> None:
         self.failures.append(failure)
@@ -52,13 +65,22 @@ class Results:
 class Reading:
     """A read at node a of a key that a, b, c (…) own, and what comes of it."""
 
-    def __init__(self, *, r: int, owners: str = "abc", linked: str = "bcde") -> None:
+    def __init__(
+        self,
+        *,
+        r: int,
+        owners: str = "abc",
+        linked: str = "bcde",
+        pr: int = 0,
+        dead: int = 0,
+        fallbacks: str = "",
+    ) -> None:
         self.out = Outbox()
         self.sink = Results()
         self.engine = MemoryEngine()
         self.replica = Replica(engine=self.engine, minter=Minter(b"start of"), config=Config())
         self.peers = Peers()
-        self.peers.place({name: name for name in owners})
+        self.peers.place({name: name for name in owners + fallbacks})
         for name in linked:
             self.peers.up(name, name)
         self.get = GetCoordinator(
@@ -73,6 +95,10 @@ class Reading:
             replica=self.replica,
             peers=self.peers,
             sink=self.sink,
+            primaries=pr,
+            dead=dead,
+            fallbacks=list(fallbacks),
+            patience_s=0.2,
         )
         self.get.start(self.out)
 
@@ -452,3 +478,143 @@ def test_an_own_copy_that_cannot_be_repaired_is_reported() -> None:
     assert reading.sink.found_ == [(NEW, ["a", "b"])]
     assert reading.out.events[0][0] == "warning"
     assert "read repair of my own copy" in reading.out.events[0][1]
+
+
+# ── fallbacks ──
+
+
+def test_while_owners_live_and_answer_no_fallback_is_asked() -> None:
+    reading = Reading(r=2, linked="bcx", fallbacks="x")
+    assert reading.asked() == "b"
+    reading.answer("a", NEW)
+    reading.answer("b", NEW)
+    assert reading.sink.found_ == [(NEW, ["a", "b"])]
+    assert reading.sink.fallbacks == []
+
+
+def test_fallbacks_come_behind_the_live_owners_and_before_the_dead() -> None:
+    reading = Reading(r=3, linked="bcxy", dead=1, fallbacks="xy")
+    assert reading.asked() == "bx"
+    reading = Reading(r=4, owners="abcd", linked="bcdx", dead=2, fallbacks="x")
+    assert reading.asked() == "bxc"
+
+
+def test_owners_without_a_link_are_replaced_as_far_as_fallbacks_have_one() -> None:
+    reading = Reading(r=3, linked="y", fallbacks="xyz")
+    assert reading.asked() == "y"
+    reading.peers.up("z", "z")
+    reading.get.retry("z", reading.out)
+    assert reading.asked() == "z"
+    reading.get.retry("z", reading.out)
+    assert reading.asked() == ""
+    for node in "ayz":
+        reading.answer(node, OLD)
+    assert reading.sink.found_ == [(OLD, ["a", "y", "z"])]
+    assert reading.sink.fallbacks == ["y", "z"]
+
+
+def test_what_a_fallback_keeps_is_merged_and_the_owners_are_repaired_but_not_the_fallback() -> None:
+    reading = Reading(r=3, linked="bx", fallbacks="x")
+    reading.asked()
+    reading.answer("a", OLD)
+    reading.answer("b", NEW)
+    reading.answer("x", OTHER)
+    assert reading.sink.found_ == [(BOTH, ["a", "b", "x"])]
+    assert reading.repaired() == {"b": BOTH}
+
+
+def test_nothing_is_an_answer_of_a_fallback_too() -> None:
+    reading = Reading(r=2, linked="x", fallbacks="x")
+    reading.answer("a", OLD)
+    reading.answer("x", b"")
+    assert reading.sink.found_ == [(OLD, ["a", "x"])]
+    assert reading.repaired() == {}
+
+
+def test_no_fallback_counts_among_the_primaries_that_were_asked_for() -> None:
+    reading = Reading(r=2, pr=2, linked="x", fallbacks="x")
+    assert reading.asked() == ""
+    reading.peers.up("b", "b")
+    reading.get.retry("b", reading.out)
+    assert reading.asked() == "b"
+    reading = Reading(r=3, pr=2, linked="bxy", fallbacks="xy")
+    assert reading.asked() == "bx"
+    reading.answer("a", OLD)
+    reading.answer("x", OLD)
+    assert not reading.sink.found_
+    reading.answer("b", OLD)
+    assert reading.sink.found_ == [(OLD, ["a", "x", "b"])]
+
+
+def test_with_too_few_primaries_left_a_read_fails_whatever_fallbacks_have() -> None:
+    reading = Reading(r=3, pr=2, linked="bcx", fallbacks="x")
+    reading.answer("a", OLD)
+    reading.answer("b", status=STATUS_REFUSED)
+    assert not reading.sink.failures
+    reading.answer("c", status=STATUS_REFUSED)
+    assert reading.sink.failures[0].code == Code.QUORUM
+
+
+def test_a_fallback_that_cannot_answer_is_followed_by_the_next_and_not_asked_again() -> None:
+    reading = Reading(r=2, linked="xy", fallbacks="xy")
+    assert reading.asked() == "x"
+    assert not reading.answer("x", status=STATUS_RING)
+    assert reading.asked() == "y"
+    reading.get.lost("y", reading.out)
+    reading.get.retry("x", reading.out)
+    assert reading.asked() == ""
+    assert not reading.sink.failures, "an owner may yet be linked"
+
+
+def test_a_corrupt_copy_is_replaced_by_a_fallback_when_no_owner_is_left() -> None:
+    reading = Reading(r=3, linked="bcx", fallbacks="x")
+    reading.asked()
+    reading.answer("c", status=STATUS_REFUSED)
+    assert reading.asked() == "x"
+    reading.answer("a", OLD)
+    reading.answer("b", OLD)
+    assert not reading.sink.failures
+    reading.answer("x", status=STATUS_REFUSED)
+    assert reading.sink.failures[0].code == Code.QUORUM
+
+
+def test_an_overloaded_owner_is_no_reason_to_ask_those_who_probably_have_nothing() -> None:
+    reading = Reading(r=3, linked="bcx", fallbacks="x")
+    reading.asked()
+    reading.answer("a", OLD)
+    reading.answer("b", status=STATUS_OVERLOADED)
+    assert reading.asked() == ""
+    assert reading.sink.failures[0].code == Code.OVERLOADED
+
+
+def test_silent_owners_are_waited_for_a_while_before_fallbacks_are_asked() -> None:
+    reading = Reading(r=2, linked="bcxy", fallbacks="xy")
+    assert reading.asked() == "b"
+    assert reading.get.hedge(reading.out, 0.05)
+    assert reading.asked() == "c"
+    assert reading.get.hedge(reading.out, 0.1), "look again"
+    assert reading.asked() == ""
+    assert reading.get.hedge(reading.out, 0.25)
+    assert reading.asked() == "x"
+    reading.answer("a", OLD)
+    reading.answer("x", OLD)
+    assert reading.sink.found_ == [(OLD, ["a", "x"])]
+
+
+def test_no_more_fallbacks_are_asked_than_can_count() -> None:
+    reading = Reading(r=2, linked="xyz", fallbacks="xyz")
+    assert reading.asked() == "x"
+    assert reading.get.hedge(reading.out)
+    assert reading.asked() == "y"
+    assert not reading.get.hedge(reading.out)
+
+
+def test_a_node_that_owns_nothing_of_the_key_answers_as_a_fallback() -> None:
+    reading = Reading(r=2, owners="bcd", linked="x", dead=3, fallbacks="x")
+    assert reading.get.primary_names == ["b", "c", "d"]
+    assert reading.asked() == "x"
+    reading.answer("a", OLD)
+    reading.answer("x", NEW)
+    assert reading.sink.found_ == [(NEW, ["a", "x"])]
+    assert reading.sink.fallbacks == ["a", "x"]
+    assert reading.repaired() == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from random import Random
 
 import pytest
@@ -26,7 +27,9 @@ AFTER_S = 0.05
 class Deaf:
     """A sink."""
 
-    def found(self, record: bytes, answered: list[str], now: float, out: Outbox) -> None:
+    def found(
+        self, record: bytes, answered: list[str], now: float, out: Outbox, fallbacks: Sequence[str] = ()
+    ) -> None:
         pass
 
     def failed(self, failure: Failure, out: Outbox) -> None:

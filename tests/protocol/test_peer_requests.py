@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from dyno.causality.context import Context
+from dyno.causality.dots import Dot, actor
 from dyno.causality.record import Record
 from dyno.config import Config
 from dyno.placement.hashing import PREFIX_BYTES
@@ -15,10 +17,12 @@ from dyno.protocol.overload import PEERS_ROOM
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
+    STATUS_REAPED,
     STATUS_REFUSED,
     STATUS_RING,
     Done,
     Failed,
+    HandOver,
     Message,
     Read,
     ReadAnswer,
@@ -28,6 +32,7 @@ from dyno.wire.messages import (
     ScanAnswer,
     Store,
     Stored,
+    StoreHint,
 )
 from dyno.wire.pages import unpack_entries
 from dyno.wire.rows import pack_row
@@ -287,3 +292,128 @@ def test_a_replica_refuses_many_and_pages_that_were_planned_with_another_n() -> 
     (page,) = driven.ask(Scan(1, ring, wide[:PREFIX_BYTES], b"", 10))
     assert page.status == STATUS_OK  # type: ignore[union-attr]
     assert driven.ask(Scan(1, ring, wrong[:PREFIX_BYTES], b"", 10)) == [ScanAnswer(1, STATUS_RING, b"", b"")]
+
+
+# ── hints ──
+
+
+def a_record(value: bytes = b"value") -> bytes:
+    dot = Dot(actor(b"start 01", 0), 1)
+    return Record.EMPTY.write(Context.EMPTY, dot, b"r" * 16, value).pack()
+
+
+def five() -> Driven:
+    """n1 of five, linked to all."""
+    driven = Driven()
+    driven.learn("n2", "n3", "n4", "n5")
+    for name in ("n2", "n3", "n4", "n5"):
+        driven.link(name)
+    driven.out = Outbox()
+    return driven
+
+
+def elsewhere(driven: Driven) -> tuple[bytes, bytes, tuple[str, ...]]:
+    """A key that n1 does not own, its slot, and who does."""
+    ring = driven.node._planner.ring
+    assert ring is not None
+    for number in range(100):
+        key = b"key %d" % number
+        plan = ring.plan("bucket", key)
+        if "n1" not in plan.owners:
+            return key, plan.slot, plan.owners
+    raise AssertionError("n1 owns everything")
+
+
+def a_hint(driven: Driven, **fields: Any) -> StoreHint:
+    key, slot, owners = elsewhere(driven)
+    ring = driven.node.membership.fingerprint
+    return StoreHint(1, ring, slot, key, a_record(), owners[0], 0, True)._replace(**fields)
+
+
+def test_a_hint_is_kept_answered_once_it_is_on_the_disk_and_read_by_whoever_asks_for_its_key() -> None:
+    driven = five()
+    hint = a_hint(driven)
+    driven.node.receive(LINK, hint, driven.now, driven.out)
+    driven.node.receive(LINK, Read(2, hint.ring, hint.slot), driven.now, driven.out)
+    assert driven.out.replies == []
+    driven.commit()
+    assert driven.out.replies == [
+        (LINK, Stored(1, STATUS_OK)),
+        (LINK, ReadAnswer(2, STATUS_OK, hint.record)),
+    ]
+    driven.out.replies.clear()
+    assert driven.ask(hint._replace(id=3)) == [Stored(3, STATUS_OK)], "it is here"
+    assert driven.node.hints.held() == {hint.target: 1}
+
+
+def test_a_fallback_that_keeps_nothing_of_a_key_says_so() -> None:
+    driven = five()
+    _, slot, _ = elsewhere(driven)
+    ring = driven.node.membership.fingerprint
+    assert driven.ask(Read(1, ring, slot)) == [ReadAnswer(1, STATUS_OK, b"")]
+    with pytest.raises(ValueError, match="a slot of partition"):
+        driven.ask(Read(1, ring, b"\xff" + slot[1:]))
+
+
+def test_a_hint_that_was_planned_with_another_ring_or_for_no_owner_is_not_kept() -> None:
+    driven = five()
+    hint = a_hint(driven)
+    others = [name for name in ("n2", "n3", "n4", "n5") if name not in elsewhere(driven)[2]]
+    assert driven.ask(hint._replace(ring=1)) == [Stored(1, STATUS_RING)]
+    assert driven.ask(hint._replace(target=others[0])) == [Stored(1, STATUS_REFUSED)]
+    assert driven.ask(hint._replace(key=b"another key")) == [Stored(1, STATUS_REFUSED)]
+    assert driven.ask(hint._replace(record=b"nonsense")) == [Stored(1, STATUS_REFUSED)]
+    assert driven.node.hints.held() == {}
+
+
+def test_hints_that_no_node_sends_close_the_link() -> None:
+    driven = five()
+    for fields in ({"id": 0}, {"target": "n1"}, {"slot": b"short"}, {"key": b""}):
+        with pytest.raises(ValueError, match=r"a hint that no node sends|a slot of|a key of"):
+            driven.ask(a_hint(driven, **fields))
+    (slot,) = driven.node.slots_read_by(a_get()) or (elsewhere(driven)[1],)
+    with pytest.raises(ValueError, match="without asking"):
+        driven.ask(HandOver(0, driven.node.membership.fingerprint, slot, KEY, a_record(), 0))
+    with pytest.raises(ValueError, match="a slot of"):
+        driven.ask(HandOver(1, driven.node.membership.fingerprint, b"short", KEY, a_record(), 0))
+
+
+def test_a_hint_that_no_write_counts_on_is_refused_beyond_the_budget() -> None:
+    driven = Driven(config=Config(hints_bytes_max=1))
+    driven.learn("n2", "n3", "n4", "n5")
+    assert driven.ask(a_hint(driven, needed=False)) == [Stored(1, STATUS_OVERLOADED)]
+    assert driven.ask(a_hint(driven)) == [Stored(1, STATUS_OK)]
+
+
+def test_hints_that_nobody_waits_for_yield_to_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    driven = five()
+    limit = Config().write_delay_max_s
+    monkeypatch.setattr(driven.node._replica, "delay_s", lambda now: limit * 0.8)
+    assert driven.ask(a_hint(driven, needed=False)) == [Stored(1, STATUS_OVERLOADED)]
+    assert driven.ask(a_hint(driven)) == [Stored(1, STATUS_OK)]
+
+
+def test_what_is_handed_over_is_merged_and_answered_once_it_is_on_the_disk() -> None:
+    driven = three()
+    (slot,) = driven.node.slots_read_by(a_get())
+    ring = driven.node.membership.fingerprint
+    handed = HandOver(1, ring, slot, KEY, a_record(), 0)
+    driven.node.receive(LINK, handed, driven.now, driven.out)
+    assert driven.out.replies == []
+    driven.commit()
+    assert driven.out.replies == [(LINK, Stored(1, STATUS_OK))]
+    driven.out.replies.clear()
+    assert driven.ask(Read(2, ring, slot)) == [ReadAnswer(2, STATUS_OK, handed.record)]
+    assert driven.ask(handed._replace(id=3)) == [Stored(3, STATUS_OK)], "it is handed over twice"
+    assert list(driven.node.slots_read_by(handed)) == [slot]
+
+
+def test_what_was_kept_since_before_the_last_reaping_does_not_come_back() -> None:
+    driven = three()
+    (slot,) = driven.node.slots_read_by(a_get())
+    ring = driven.node.membership.fingerprint
+    driven.node._generations.rise(slot[:3], 2)
+    driven.commit()
+    assert driven.ask(HandOver(1, ring, slot, KEY, a_record(), 1)) == [Stored(1, STATUS_REAPED)]
+    assert driven.ask(Read(2, ring, slot)) == [ReadAnswer(2, STATUS_OK, b"")]
+    assert driven.ask(HandOver(3, ring, slot, KEY, a_record(), 2)) == [Stored(3, STATUS_OK)]

@@ -8,10 +8,10 @@ from dyno.buckets.properties import Properties
 from dyno.errors import Code, InvalidRequest
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.planner import Planner
-from dyno.protocol.ring import Ring
+from dyno.protocol.ring import Plan, Ring
 from dyno.protocol.sink import LinkSink
 from dyno.wire.members import ALIVE, NORMAL, Member
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, Delete, Failed, Get, GetMany, Put
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, STRICT, Delete, Failed, Get, GetMany, Put
 
 OWNERS = ("a", "b", "c")
 
@@ -32,7 +32,7 @@ class Members:
 
 
 class Planned:
-    def __init__(self, me: str = "a") -> None:
+    def __init__(self, me: str = "a", names: str = "abcde") -> None:
         self.members = Members()
         self.serving: dict[str, Properties | None] = {}
         self.planner = Planner(
@@ -42,10 +42,18 @@ class Planned:
             why_not="{} is being created".format,
         )
         members = []
-        for name in "abcde":
+        for name in names:
             identity = name.encode() * 16
             members.append(Member(name, identity, identity, identity[:8], 1, 0, NORMAL, ALIVE, name, "", 1.0))
-        self.planner.ring = Ring(members, cluster=b"c" * 16, partitions=16, fingerprint=1)
+        self.ring = self.planner.ring = Ring(members, cluster=b"c" * 16, partitions=64, fingerprint=1)
+
+    def plan(self, owners: tuple[str, ...] = OWNERS) -> Plan:
+        """Of a key that these own; the others are its fallbacks."""
+        for partition in range(64):
+            slot = bytes((0, partition, 3)) + bytes(24)
+            if sorted(self.ring.owners(slot)) == sorted(owners):
+                return Plan(slot, owners)
+        raise AssertionError("no partition has these owners")
 
     def now(self, *, suspects: str = "", dead: str = "") -> None:
         self.members.suspects = list(suspects)
@@ -144,22 +152,23 @@ def test_a_bucket_of_its_own_has_its_own_quorums() -> None:
 
 def test_what_can_be_met_has_no_shortage() -> None:
     planned = Planned()
-    assert planned.planner.shortage(OWNERS, 3) is None
+    assert planned.planner.shortage(planned.plan(), 3, 3) is None
     planned.now(suspects="b", dead="c")
-    assert planned.planner.shortage(OWNERS, 2) is None, "a suspect may well live"
+    assert planned.planner.shortage(planned.plan(), 2, 2) is None, "a suspect may well live"
 
 
 def test_a_shortage_says_who_is_dead() -> None:
     planned = Planned()
     planned.now(dead="bc")
-    failure = planned.planner.shortage(OWNERS, 2)
+    failure = planned.planner.shortage(planned.plan(), 2, 2)
     assert failure is not None
     assert (failure.code, failure.needed, failure.indeterminate) == (Code.QUORUM, 2, False)
     assert failure.message == "2 owners of the key are needed, 1 of 3 are alive; dead: b, c"
 
 
 def test_a_shortage_of_a_small_cluster_names_nobody() -> None:
-    failure = Planned().planner.shortage(("a", "b"), 3)
+    planned = Planned(names="ab")
+    failure = planned.planner.shortage(planned.plan(("a", "b")), 3, 0)
     assert failure is not None
     assert failure.message == "3 owners of the key are needed, 2 of 2 are alive"
 
@@ -167,13 +176,89 @@ def test_a_shortage_of_a_small_cluster_names_nobody() -> None:
 def test_a_quorum_that_cannot_be_met_is_told_to_whoever_waits() -> None:
     planned, out = Planned(), Outbox()
     sink = LinkSink(7, 42)
-    assert planned.planner.meets(OWNERS, 3, sink, out)
+    assert planned.planner.meets(planned.plan(), 3, 3, sink, out)
     assert not out
     planned.now(dead="b")
-    assert planned.planner.meets(OWNERS, 2, sink, out)
-    assert not planned.planner.meets(OWNERS, 3, sink, out)
+    assert planned.planner.meets(planned.plan(), 2, 2, sink, out)
+    assert not planned.planner.meets(planned.plan(), 3, 3, sink, out)
     text = "3 owners of the key are needed, 2 of 3 are alive; dead: b"
     assert out.replies == [(7, Failed(42, "quorum", text, 3, "", False, 0, b""))]
+
+
+# ── fallbacks ──
+
+
+def test_the_live_others_stand_in_in_the_order_of_the_list() -> None:
+    planned = Planned()
+    slot = planned.plan().slot
+    order = planned.ring.fallbacks(slot)
+    assert sorted(order) == ["d", "e"]
+    assert planned.planner.fallbacks(slot) == order
+    assert planned.planner.fallbacks(slot) is planned.planner.fallbacks(slot)
+    planned.now(dead=order[0], suspects=order[1])
+    assert planned.planner.fallbacks(slot) == order[1:]
+    assert not planned.planner.is_live(order[0])
+
+
+def test_a_node_is_no_fallback_of_its_own() -> None:
+    planned = Planned("e")
+    assert planned.planner.fallbacks(planned.plan().slot) == ("d",)
+
+
+def test_fallbacks_make_up_for_dead_owners_but_not_for_those_that_have_to_be_primaries() -> None:
+    planned = Planned()
+    plan = planned.plan()
+    planned.now(dead="bc")
+    assert planned.planner.shortage(plan, 3, 0) is None
+    assert planned.planner.shortage(plan, 3, 1) is None
+    failure = planned.planner.shortage(plan, 3, 2)
+    assert failure is not None
+    assert failure.message == "2 owners of the key are needed, 1 of 3 are alive; dead: b, c"
+    assert failure.needed == 3
+
+
+def test_a_shortage_of_everybody_counts_everybody() -> None:
+    planned = Planned()
+    plan = planned.plan()
+    planned.now(dead="abcd")
+    failure = planned.planner.shortage(plan, 2, 0)
+    assert failure is not None
+    assert failure.message == "2 nodes are needed for the key, 1 of 5 are alive; dead: a, b, c, d"
+
+
+@pytest.mark.parametrize(
+    ("r", "pr", "needed", "primaries"),
+    [
+        (DEFAULT, DEFAULT, 2, 0),
+        (DEFAULT, STRICT, 2, 2),
+        (3, STRICT, 3, 3),
+        (1, STRICT, 1, 1),
+        (ALL, STRICT, 3, 3),
+        (1, 2, 2, 2),
+        (3, 1, 3, 1),
+        (2, QUORUM, 2, 2),
+        (1, ALL, 3, 3),
+        (2, 0, 2, 0),
+    ],
+)
+def test_how_many_of_them_are_primaries(r: int, pr: int, needed: int, primaries: int) -> None:
+    planner = Planned().planner
+    for request in (
+        Get(1, "b", b"k", r, pr, 1, False),
+        Put(1, "b", b"k", b"", b"", False, r, pr, b"", 1, False),
+        Delete(1, "b", b"k", b"", 1, 1, r, pr, b"", 1, False),
+    ):
+        assert planner.needed(OWNERS, request) == needed
+        assert planner.primaries(OWNERS, request) == primaries
+
+
+def test_strict_is_as_many_as_the_bucket_has_by_itself() -> None:
+    planned = Planned()
+    planned.serving["b"] = Properties(5, 1, ALL, 0)
+    owners = ("a", "b", "c", "d", "e")
+    assert planned.planner.primaries(owners, Get(1, "b", b"k", DEFAULT, STRICT, 1, False)) == 1
+    put = Put(1, "b", b"k", b"", b"", False, DEFAULT, STRICT, b"", 1, False)
+    assert planned.planner.primaries(owners, put) == 5
 
 
 # ── the ring ──

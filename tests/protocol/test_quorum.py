@@ -78,3 +78,34 @@ def test_a_node_that_refused_may_do_it_later() -> None:
 
 def test_more_answers_than_there_are_nodes_are_lost_at_once() -> None:
     assert Tally(needed=3, candidates=2).verdict is Verdict.LOST
+
+
+def test_those_who_stand_in_count_but_not_among_the_primaries() -> None:
+    tally = Tally(needed=2, candidates=3, primaries=1)
+    tally.stood_in("x")
+    tally.stood_in("y")
+    tally.stood_in("y")
+    assert tally.verdict is Verdict.PENDING
+    tally.did("a")
+    assert tally.verdict is Verdict.MET
+    assert (tally.who, tally.yes, tally.stand_ins) == (["a", "x", "y"], ["a"], ["x", "y"])
+
+
+def test_primaries_that_cannot_be_had_are_lost_however_many_stand_in() -> None:
+    tally = Tally(needed=2, candidates=3, primaries=2)
+    tally.may_stand_in = 5
+    tally.cannot("a")
+    assert tally.verdict is Verdict.PENDING
+    tally.cannot("b")
+    assert tally.verdict is Verdict.LOST
+
+
+def test_what_primaries_cannot_is_lost_when_nobody_more_may_stand_in() -> None:
+    tally = Tally(needed=2, candidates=2)
+    tally.may_stand_in = 1
+    tally.cannot("a")
+    assert tally.verdict is Verdict.PENDING
+    tally.may_stand_in = 0
+    assert tally.verdict is Verdict.LOST
+    tally.stood_in("x")
+    assert tally.verdict is Verdict.PENDING

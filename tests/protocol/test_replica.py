@@ -740,3 +740,46 @@ def test_a_record_that_is_no_record_is_not_written_over() -> None:
     with pytest.raises(Refusal, match="a malformed record") as caught:
         copies.put()
     assert caught.value.status == STATUS_REFUSED
+
+
+# ── rows beside the records ──
+
+
+def test_rows_are_written_together_or_not_at_all() -> None:
+    copies = Copies(batch_bytes_max=1000)
+    batch = copies.replica.write_rows({b"one": b"1", b"other": None})
+    assert batch.writes == {b"one": b"1", b"other": None}
+    with pytest.raises(Refusal):
+        copies.replica.write_rows({b"small": b"", b"large": b"x" * 1000})
+    assert batch.writes == {b"one": b"1", b"other": None}
+    assert copies.replica.newest(b"one") == (b"1", batch)
+    copies.commit()
+    assert copies.replica.newest(b"one") == (b"1", None)
+
+
+def test_which_of_two_batches_is_committed_last() -> None:
+    replica = Copies().replica
+    replica.write_row(b"one", b"1")
+    committing = replica.take_batch()
+    gathering = replica.write_row(b"two", b"2")
+    for one, other, later in (
+        (None, None, None),
+        (committing, None, committing),
+        (None, committing, committing),
+        (committing, gathering, gathering),
+        (gathering, committing, gathering),
+        (committing, committing, committing),
+    ):
+        assert replica.later(one, other) is later
+
+
+def test_whether_rows_of_a_kind_are_on_their_way_to_the_disk() -> None:
+    replica = Copies().replica
+    assert not replica.gathers_rows(b"kind")
+    replica.write_row(b"kind 1", None)
+    assert not replica.gathers_rows(b"kind"), "it is deleted"
+    replica.write_row(b"kind 2", b"")
+    assert replica.gathers_rows(b"kind")
+    assert replica.take_batch() is not None
+    assert replica.gathers_rows(b"kind")
+    assert not replica.gathers_rows(b"other")

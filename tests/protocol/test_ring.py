@@ -134,3 +134,37 @@ def test_what_was_found_out_before_is_found_again_and_bounded() -> None:
         assert ring.places(plan.slot, key, plan.owners[0])
     assert len(ring._recent) <= 16_384
     assert len(ring._sound) <= 16_384
+
+
+# ── beyond the owners ──
+
+
+@pytest.mark.parametrize("copies", [1, 3, 5])
+def test_the_list_goes_on_behind_the_owners_with_all_others_once(copies: int) -> None:
+    ring, same = a_ring(*"abcdefghijkl"), a_ring(*"lkjihgfedcba")
+    for number in range(50):
+        plan = ring.plan("bucket", b"%d" % number, copies)
+        fallbacks = ring.fallbacks(plan.slot)
+        assert sorted((*plan.owners, *fallbacks)) == list("abcdefghijkl")
+        assert ring.owners(plan.slot) == plan.owners
+        assert ring.fallbacks(plan.slot[:3]) is fallbacks
+        assert same.fallbacks(plan.slot) == fallbacks
+
+
+def test_owners_of_fewer_copies_are_followed_by_those_of_more() -> None:
+    ring = a_ring(*"abcde")
+    slot = ring.plan("bucket", b"key").slot
+    assert (*ring.owners(slot), *ring.fallbacks(slot))[:5] == ring.owners(slot[:2] + b"\5")
+
+
+def test_a_small_cluster_has_no_fallbacks() -> None:
+    ring = a_ring("a", "b", "c")
+    assert ring.fallbacks(ring.plan("bucket", b"key").slot) == ()
+
+
+@pytest.mark.parametrize(
+    "slot", [bytes((0, 16, 3)), bytes((0xFF, 0, 3)), bytes((0, 1, 0)), bytes((0, 1, 10))]
+)
+def test_a_slot_of_no_partition_or_of_no_n_is_nobodys(slot: bytes) -> None:
+    with pytest.raises(ValueError, match="a slot of partition"):
+        a_ring("a", "b", "c", "d").owners(slot + bytes(24))

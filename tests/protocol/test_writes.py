@@ -12,6 +12,7 @@ from dyno.causality.context import Context
 from dyno.causality.dots import Dot
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX
+from dyno.protocol import writes as writes_module
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.planner import Intent
 from dyno.protocol.replica import Refusal
@@ -33,6 +34,7 @@ from dyno.wire.messages import (
     ReadAnswer,
     Store,
     Stored,
+    StoreHint,
 )
 from tests.protocol.coordinator_harness import (
     KEY,
@@ -42,6 +44,7 @@ from tests.protocol.coordinator_harness import (
     a_delete,
     a_get,
     a_put,
+    not_owned,
     record_at,
     with_record,
 )
@@ -53,7 +56,7 @@ def test_a_write_is_given_up_in_the_end() -> None:
     at = At(put_timeout_s=3.0)
     at.ask(a_put())
     at.commit()
-    assert at.coordinator.deadline() == 3.0
+    assert at.coordinator.deadline() == 0.2  # to look after those who are silent
     at.tick(3.0)
     failure = at.failure()
     assert (failure.code, failure.nodes, failure.indeterminate) == ("quorum", "a", True)
@@ -104,7 +107,7 @@ def test_an_owner_whose_link_is_down_gets_the_record_when_it_is_back() -> None:
     assert isinstance(at.answers()[0], Done)
     at.cut("b")
     at.link("b")
-    assert at.out.sends == []
+    assert at.sent(Store) == []
 
 
 def test_a_write_that_this_disk_never_got_counts_by_the_others() -> None:
@@ -605,3 +608,129 @@ def test_conditional_puts_that_wait_for_a_commit_to_be_refused_are_bounded() -> 
     conflicts = at.answers()
     assert [failed.id for failed in conflicts] == [2, 3, 4, 5]  # type: ignore[union-attr]
     assert {failed.code for failed in conflicts} == {"conflict"}  # type: ignore[union-attr]
+
+
+# ── after the answer ──
+
+
+def met(at: At, id: int = 1, **fields: object) -> int:
+    """A write of KEY that its client was answered, and that owner c has not stored yet; its number."""
+    at.ask(a_put(id, **fields))
+    (_, store), _ = at.sent(Store)
+    assert isinstance(store, Store)
+    at.commit()
+    at.hear("b", Stored(store.id, STATUS_OK))
+    assert isinstance(at.answers()[0], Done)
+    assert not at.coordinator.busy
+    return store.id
+
+
+def test_an_answered_write_trails_until_all_owners_have_it() -> None:
+    at = At()
+    id = met(at)
+    writes = at.coordinator.writes
+    assert list(writes._trailing) == [id]
+    at.hear("c", Stored(id, STATUS_OK))
+    assert (writes._trailing, writes._trailing_bytes) == ({}, 0)
+    assert writes.deadline() == math.inf
+
+
+def test_an_owner_that_stays_silent_gets_a_hint_before_the_time_is_over() -> None:
+    at = At(fallback_after_s=0.2, put_timeout_s=3.0)
+    met(at)
+    at.tick(1.9)
+    assert at.hints.held() == {}
+    at.tick(2.3)
+    assert at.hints.held() == {"c": 1}
+    at.commit()
+    writes = at.coordinator.writes
+    at.tick(3.5)
+    assert (writes._trailing, writes.deadline()) == ({}, math.inf)
+
+
+def test_a_silent_owner_whose_hint_is_never_answered_is_forgotten_in_the_end() -> None:
+    at = At("d", "abcde")
+    id = met(at)
+    at.tick(2.5)
+    assert [name for name, _ in at.sent(StoreHint)] == ["a"]
+    at.tick(2.9)
+    assert list(at.coordinator.writes._trailing) == [id]
+    at.tick(3.5)
+    assert at.coordinator.writes._trailing == {}
+    at.hear("a", Stored(id, STATUS_OK))  # too late to mean anything
+
+
+def test_what_trails_is_bounded_and_what_is_dropped_leaves_its_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writes_module, "_TRAILING_MAX", 2)
+    at = At()
+    ids = [met(at, number) for number in range(3)]
+    assert list(at.coordinator.writes._trailing) == ids[1:]
+    assert at.hints.held() == {"c": 1}
+    monkeypatch.setattr(writes_module, "_TRAILING_BYTES_MAX", 1)
+    met(at, 9)
+    assert at.coordinator.writes._trailing == {}
+    assert at.coordinator.writes._trailing_bytes == 0
+
+
+def test_a_link_that_breaks_behind_an_answered_write_leaves_a_hint_and_the_write_is_over() -> None:
+    at = At()
+    met(at)
+    at.cut("c")
+    assert at.hints.held() == {"c": 1}
+    at.commit()
+    at.tick(0.3)
+    assert at.coordinator.writes._trailing == {}
+
+
+def test_an_unmet_write_has_a_fallback_for_a_silent_owner_after_a_moment() -> None:
+    at = At("d", "abcde", fallback_after_s=0.2)
+    at.ask(a_put(w=ALL))
+    (_, store), _ = at.sent(Store)
+    assert isinstance(store, Store)
+    at.commit()
+    at.hear("b", Stored(store.id, STATUS_OK))
+    at.tick(0.19)
+    assert at.sent(StoreHint) == []
+    at.tick(0.2)
+    assert [name for name, _ in at.sent(StoreHint)] == ["a"]
+    at.hear("a", Stored(store.id, STATUS_OK))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert (done.answered, done.fallbacks) == ("d,b,a", "a")
+
+
+def test_what_a_fallback_refuses_says_nothing_of_its_room_for_copies() -> None:
+    at = At("d", "abcde")
+    at.members.dead = ["e"]
+    at.ask(a_put())
+    ((fallback, hint),) = at.sent(StoreHint)
+    assert isinstance(hint, StoreHint)
+    at.hear(fallback, Stored(hint.id, STATUS_OVERLOADED))
+    assert not at.coordinator.writes._loads.pressed
+
+
+def test_fallbacks_have_room_where_owners_have_none() -> None:
+    at = At("d", "abcde")
+    at.members.dead = ["b", "e"]
+    for number in range(70):
+        at.ask(a_put(number))
+    at.now = 2.0  # nobody was heard of for long
+    at.ask(a_put(99))
+    assert at.answers() == []
+    at.members.dead = []
+    at.ask(a_put(100, pw=2))
+    assert at.failure().message.endswith("fewer than 2 owners of the key keep up with writes")
+
+
+def test_a_deletion_that_is_stood_in_for_a_second_time_is_there_already() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    for name in at.ring.plan("bucket", key).owners:
+        at.cut(name)
+    context = token.encode(Context.EMPTY.add(Dot(b"a" * 16, 1)), cluster=b"c" * 16, bucket="bucket", key=key)
+    for committed in (False, True):
+        at.ask(a_delete(1, context)._replace(key=key, w=1))
+        assert bool(at.answers()) == committed
+        if not committed:
+            at.commit()
+            assert at.answers()

@@ -24,6 +24,7 @@ from dyno.wire.messages import (
     ALL,
     DEFAULT,
     GET_MANY_KEYS_MAX,
+    STRICT,
     AskMembers,
     Found,
     FoundMany,
@@ -91,6 +92,13 @@ def test_keys_are_asked_for_in_one_question_and_have_an_entry_each_in_the_caller
     assert record.error is None
     assert record.replicas == (("n1", "n2"), ())
     assert record.context != b""
+
+
+def test_without_sloppy_a_batch_asks_for_primaries(world):
+    get_many(world, ["a"], sloppy=False)
+    put_many(world, {"a": 1}, sloppy=False)
+    (_, get), (_, put) = world.sent()
+    assert (get.r, get.pr, put.w, put.pw) == (DEFAULT, STRICT, DEFAULT, STRICT)
 
 
 def test_each_record_names_the_nodes_that_answered_for_it(world):

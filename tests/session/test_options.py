@@ -11,7 +11,7 @@ from dyno.errors import InvalidRequest
 from dyno.placement.hashing import bucket_id
 from dyno.session import options
 from dyno.session.options import BucketOptions
-from dyno.wire.messages import ALL, DEFAULT, QUORUM
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, STRICT
 
 
 def test_a_str_key_is_its_utf8_bytes():
@@ -118,3 +118,37 @@ def test_a_context_that_no_message_holds_is_refused():
     options.context_token(bytes(RECORD_BYTES_MAX), "context")
     with pytest.raises(InvalidRequest, match="context of 8388609 bytes"):
         options.context_token(bytes(RECORD_BYTES_MAX + 1), "context")
+
+
+def test_without_sloppy_all_that_answer_are_primaries():
+    strict = BucketOptions("b", r=2, sloppy=False)
+    assert (strict.r, strict.w, strict.pr, strict.pw) == (2, DEFAULT, STRICT, STRICT)
+    assert BucketOptions("b", pr=1, sloppy=False).pr == STRICT
+
+
+@pytest.mark.parametrize(
+    ("given", "handle", "sloppy", "travels"),
+    [
+        (None, DEFAULT, None, DEFAULT),
+        (None, STRICT, None, STRICT),
+        (1, STRICT, None, 1),
+        (None, DEFAULT, True, DEFAULT),
+        (None, 2, True, 2),
+        (None, STRICT, True, DEFAULT),
+        (1, STRICT, True, 1),
+        (None, DEFAULT, False, STRICT),
+        ("all", 2, False, STRICT),
+    ],
+)
+def test_what_a_call_says_of_sloppiness_goes_before_its_handle(given, handle, sloppy, travels):
+    assert options.primaries(given, "pr", handle, sloppy) == travels
+
+
+def test_sloppy_is_true_or_false():
+    for wrong in (1, "no", 0.0):
+        with pytest.raises(InvalidRequest, match="sloppy is True or False"):
+            options.primaries(None, "pr", DEFAULT, wrong)
+        with pytest.raises(InvalidRequest, match="sloppy is True or False"):
+            BucketOptions("b", sloppy=wrong)
+    with pytest.raises(InvalidRequest, match="pr="):
+        options.primaries("some", "pr", DEFAULT, False)

@@ -14,6 +14,7 @@ from dyno.wire.messages import (
     ALL,
     DEFAULT,
     QUORUM,
+    STRICT,
     AskBuckets,
     AskMembers,
     CreateBucket,
@@ -97,6 +98,16 @@ def test_a_delete_with_and_without_context(world):
     (_, first), (_, second) = world.sent(Delete)
     assert (first.context, first.w, first.pw, first.budget_ms) == (b"", DEFAULT, DEFAULT, 5000)
     assert (second.context, second.w, second.pw, second.budget_ms) == (b"token", 3, 0, 1000)
+
+
+def test_without_sloppy_primaries_alone_count_in_all_that_a_call_does(world):
+    world.get("k", sloppy=False)
+    world.put("k", 1, w=3, sloppy=False)
+    world.delete("k", sloppy=False)
+    (_, get), (_, put), (_, delete) = world.sent()
+    assert (get.r, get.pr) == (DEFAULT, STRICT)
+    assert (put.w, put.pw) == (3, STRICT)
+    assert (delete.r, delete.pr, delete.w, delete.pw) == (DEFAULT, STRICT, DEFAULT, STRICT)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from dyno.errors import InvalidRequest, QuorumNotMet, RequestTimeout
 from dyno.session.update import Update
 from dyno.wire import values
-from dyno.wire.messages import Get, Put
+from dyno.wire.messages import STRICT, Get, Put
 
 
 class Updating:
@@ -65,6 +65,14 @@ def test_what_was_read_is_changed_and_written_if_it_is_still_there(world):
     assert record.value == {"bread": 1, "milk": 2}
     assert record.context != b""
     assert record.replicas.answered == ("n1", "n2")
+
+
+def test_without_sloppy_an_update_reads_from_primaries_and_writes_to_them(world):
+    updating = Updating(world, lambda siblings: 1, sloppy=False)
+    assert updating.request()[1].pr == STRICT
+    updating = Updating(world, lambda siblings: 1, sloppy=False)
+    updating.read()
+    assert updating.write().pw == STRICT
 
 
 def test_a_missing_key_is_an_empty_list(world):

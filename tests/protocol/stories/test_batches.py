@@ -95,14 +95,16 @@ def test_a_dead_owner_is_done_without(simulate: Simulate) -> None:
     assert all("n2" not in record.replicas.answered for record in records.values())
 
 
-def test_with_two_owners_dead_their_keys_fail_and_the_others_are_there(simulate: Simulate) -> None:
+def test_with_two_owners_dead_their_keys_fail_and_the_others_are_there_where_only_owners_count(
+    simulate: Simulate,
+) -> None:
     sim = simulate(5)
     client = filled(sim)
     sim.kill("n2")
     sim.kill("n3")
     sim.run_for(30)
-    records = client.get_many("bucket", KEYS, timeout=3)
-    results = client.put_many("bucket", dict.fromkeys(KEYS, 1), timeout=3)
+    records = client.get_many("bucket", KEYS, timeout=3, sloppy=False)
+    results = client.put_many("bucket", dict.fromkeys(KEYS, 1), timeout=3, sloppy=False)
     short = 0
     for key in KEYS:
         _, owners = slot_of(sim, key.encode())
@@ -115,6 +117,19 @@ def test_with_two_owners_dead_their_keys_fail_and_the_others_are_there(simulate:
             assert records[key].siblings == [key.upper()]
             assert results[key].error is None
     assert 0 < short < len(KEYS)
+
+
+def test_with_two_owners_dead_others_stand_in_for_them(simulate: Simulate) -> None:
+    sim = simulate(5)
+    client = filled(sim)
+    sim.kill("n2")
+    sim.kill("n3")
+    sim.run_for(30)
+    results = client.put_many("bucket", dict.fromkeys(KEYS, 1), timeout=3)
+    assert [key for key in KEYS if results[key].error] == []
+    records = client.get_many("bucket", KEYS, timeout=3)
+    assert [key for key in KEYS if 1 not in records[key].siblings] == []
+    assert any(results[key].replicas.fallbacks for key in KEYS)
 
 
 def test_a_late_owner_is_done_without(simulate: Simulate) -> None:

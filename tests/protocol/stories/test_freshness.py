@@ -62,7 +62,7 @@ class User:
         self._history = history
         self._random = random
         self._value = first_value
-        self._reads = reads
+        self._reads = {"sloppy": False, **reads}  # what is fresh is promised of primaries alone
         self._seen: dict[Key, Seen] = {}
         self._pending: Pending | None = None
         self._ended: Callable[[Pending], None] = self._got
@@ -125,7 +125,7 @@ class User:
         self._begin_put("if_context", self._seen.get(self._key, NOTHING))
 
     def _begin_put(self, option: str, seen: Seen) -> None:
-        written, context = self._writing(self._key, seen), {option: seen.context}
+        written, context = self._writing(self._key, seen), {option: seen.context, "sloppy": False}
         self._ended = partial(self._put_ended, written)
         self._pending = self._client.begin_put(*self._key, written.value, **context)  # type: ignore[arg-type]
 
@@ -140,7 +140,7 @@ class User:
         written = Written(self._key, 0, seen.values)
         self._history.begin(written)
         self._ended = partial(self._put_ended, written)
-        self._pending = self._client.begin_delete(*self._key, context=seen.context)
+        self._pending = self._client.begin_delete(*self._key, context=seen.context, sloppy=False)
 
     def _put_many(self) -> None:
         bucket, contexts, writing = self._key[0], {}, {}
@@ -151,7 +151,7 @@ class User:
                 contexts[key] = seen.context
         self._ended = partial(self._put_many_ended, writing)
         values = {key: written.value for key, written in writing.items()}
-        self._pending = self._client.begin_put_many(bucket, values, contexts=contexts)
+        self._pending = self._client.begin_put_many(bucket, values, contexts=contexts, sloppy=False)
 
     def _put_many_ended(self, writing: dict[str, Written], pending: Pending) -> None:
         if pending.error is not None:

@@ -13,6 +13,7 @@ from dyno.wire.messages import (
     ALL,
     DEFAULT,
     STATUS_RING,
+    STRICT,
     Delete,
     Done,
     Found,
@@ -78,7 +79,7 @@ def test_a_read_whose_owner_falls_away_is_passed_to_the_next(simulate: Simulate)
     owners = slot_of(sim, KEY)[1]
     for owner in owners:
         sim.set_latency(outsider, owner, (0.05, 0.05))
-    user.link.send(Get(100, "bucket", KEY, DEFAULT, DEFAULT, 5000, False))
+    user.link.send(Get(100, "bucket", KEY, DEFAULT, STRICT, 5000, False))
     sim.run_for(0.01)
     for owner in owners[:2]:
         sim.kill(owner)
@@ -116,7 +117,7 @@ def test_an_outsider_without_a_link_to_any_owner_says_that_nothing_was_done(simu
     for owner in slot_of(sim, KEY)[1]:
         sim.cut(outsider, owner)
         sim.drop_links(outsider, owner)
-    answer = failed(user.ask_put(KEY, b"value"))
+    answer = failed(user.ask_put(KEY, b"value", pw=1))
     assert answer.message == "no owner of the key can be reached"
     assert not answer.indeterminate
     sim.run_for(1)

@@ -18,6 +18,7 @@ from tests.protocol.stories.cluster_harness import User, failed, on_disk, slot_o
 
 Simulate = Callable[..., Simulation]
 SEEDS = range(12)
+NO_HINTS = Config(hints_bytes_max=1)  # so that who missed something has missed it for good
 
 
 def page(user: User, partition: int, after: bytes = b"", *, r: int = DEFAULT, limit: int = 256) -> Message:
@@ -123,7 +124,7 @@ def test_what_was_acknowledged_before_shows_and_what_nobody_was_told_of_need_not
 
 @pytest.mark.parametrize("coordinator", ["n1", "n2", "n3"])
 def test_keys_that_a_replica_has_missed_show_and_it_is_repaired(simulate: Simulate, coordinator: str) -> None:
-    sim = simulate(3)
+    sim = simulate(3, config=NO_HINTS)
     both = fill(sim, 20)
     client = sim.client("n1")
     apart(sim, "n3", lambda: client.put("bucket", "missed", 1))
@@ -137,7 +138,7 @@ def test_keys_that_a_replica_has_missed_show_and_it_is_repaired(simulate: Simula
 
 @pytest.mark.parametrize("coordinator", ["n1", "n2", "n3"])
 def test_keys_whose_delete_a_replica_has_missed_never_show(simulate: Simulate, coordinator: str) -> None:
-    sim = simulate(3)
+    sim = simulate(3, config=NO_HINTS)
     fill(sim, 20)
     client = sim.client("n1")
     apart(sim, "n3", lambda: [client.delete("bucket", f"key {number}") for number in range(20)])
@@ -149,7 +150,7 @@ def test_keys_whose_delete_a_replica_has_missed_never_show(simulate: Simulate, c
 
 def test_two_deletes_that_did_not_know_of_each_other_leave_nothing(simulate: Simulate) -> None:
     """Each replica has a value that the other one has deleted: both are alive, and together they are not."""
-    sim = simulate(2)
+    sim = simulate(2, config=NO_HINTS)
     one, other = User(sim, "n1"), User(sim, "n2")
     first, second = one.put(b"key", b"one", w=ALL), other.put(b"key", b"other", w=ALL)
     sim.cut("n1", "n2")

@@ -9,7 +9,7 @@ import pytest
 
 from dyno.errors import InvalidRequest, QuorumNotMet
 from dyno.simulator.simulation import Simulation
-from dyno.wire.messages import ALL, DEFAULT, QUORUM, Done, Failed, Found
+from dyno.wire.messages import ALL, DEFAULT, QUORUM, STRICT, Done, Failed, Found
 from tests.protocol.stories.cluster_harness import User, failed, on_disk, slot_of, values
 
 Simulate = Callable[..., Simulation]
@@ -140,7 +140,7 @@ def test_all_of_three_fail_at_once_when_the_third_is_known_to_be_dead(simulate: 
     assert isinstance(user.ask_put(b"key", b"value", w=3), Done)
 
 
-def test_a_minority_takes_nothing_once_it_knows_and_the_majority_goes_on(simulate: Simulate) -> None:
+def test_a_minority_takes_nothing_strict_once_it_knows_and_the_majority_goes_on(simulate: Simulate) -> None:
     sim = simulate(5)
     user = {name: User(sim, name) for name in sim.machines}
     for one, other in itertools.product(["n1", "n2"], ["n3", "n4", "n5"]):
@@ -152,7 +152,7 @@ def test_a_minority_takes_nothing_once_it_knows_and_the_majority_goes_on(simulat
         key = b"key %d" % number
         owners = slot_of(sim, key)[1]
         on_our_side = len([name for name in owners if name in ("n1", "n2")])
-        answer = user["n1"].ask_put(key, b"value")
+        answer = user["n1"].ask_put(key, b"value", pw=STRICT)
         assert isinstance(answer, Done if on_our_side >= 2 else Failed)
         assert on_our_side >= 2 or not answer.indeterminate  # type: ignore[union-attr]
         outcomes[on_our_side] = True

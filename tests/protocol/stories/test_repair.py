@@ -7,12 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from dyno.causality.record import Record
+from dyno.config import Config
 from dyno.simulator.simulation import Simulation
 from dyno.wire.messages import ALL, Found
 from tests.protocol.stories.cluster_harness import User, failed, on_disk, slot_of, values
 
 Simulate = Callable[..., Simulation]
 KEY = b"key"
+NO_HINTS = Config(hints_bytes_max=1)  # so that who missed something has missed it for good
 
 
 def behind(sim: Simulation, node: str) -> None:
@@ -29,7 +31,7 @@ def behind(sim: Simulation, node: str) -> None:
 
 
 def test_a_read_that_meets_a_replica_that_was_behind_brings_it_up_to_date(simulate: Simulate) -> None:
-    sim = simulate(3)
+    sim = simulate(3, config=NO_HINTS)
     behind(sim, "n3")
     assert values(User(sim, "n1").get(KEY, r=ALL)) == [b"missed"]
     sim.run_for(0.1)
@@ -40,7 +42,7 @@ def test_a_read_that_meets_a_replica_that_was_behind_brings_it_up_to_date(simula
 def test_a_coordinator_that_was_behind_answers_what_the_others_know_and_repairs_itself(
     simulate: Simulate,
 ) -> None:
-    sim = simulate(3)
+    sim = simulate(3, config=NO_HINTS)
     behind(sim, "n3")
     assert values(User(sim, "n3").get(KEY)) == [b"missed"]
     sim.run_for(0.1)
@@ -48,7 +50,7 @@ def test_a_coordinator_that_was_behind_answers_what_the_others_know_and_repairs_
 
 
 def test_a_replica_whose_answer_comes_after_the_verdict_is_repaired_too(simulate: Simulate) -> None:
-    sim = simulate(3)
+    sim = simulate(3, config=NO_HINTS)
     behind(sim, "n3")
     user = User(sim, "n1")
     sim.set_latency("n1", "n2", (0.1, 0.1))

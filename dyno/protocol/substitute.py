@@ -1,0 +1,72 @@
+"""Mint where no primary can be reached: what a node does for a key of which it owns no copy.
+
+Only a primary mints, as a rule, for it knows the key's record. A node that stands in for all of them knows no
+more than the hints that it keeps of the key; so it merges those and writes on top. Its note of the last dot
+that it minted is in memory only: one that is lost, or does not fit what is there, opens a new epoch, which is
+always safe (`causality.mint`). Nothing is stored here; the write is kept as hints, here and elsewhere.
+
+In: slots and packed records. Out: what is to be stored. Raises as `Replica.put` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from dyno.causality.context import Malformed
+from dyno.causality.record import DotConflict, OtherKind, Record
+from dyno.errors import InvalidRequest
+from dyno.protocol.replica import Refusal, Written
+from dyno.wire.messages import STATUS_REFUSED
+
+if TYPE_CHECKING:
+    from dyno.causality.context import Context
+    from dyno.causality.mint import Note
+    from dyno.protocol.hints import Hints
+    from dyno.protocol.replica import Replica
+
+_NOTES_MAX: Final = 10_000
+
+
+class Substitute:
+    """For all keys of which this node is no primary."""
+
+    def __init__(self, *, replica: Replica, hints: Hints) -> None:
+        self._replica = replica
+        self._hints = hints
+        self._notes: dict[bytes, Note] = {}  # by slot
+
+    def put(
+        self,
+        slot: bytes,
+        owners: Sequence[str],
+        *,
+        context: Context,
+        request: bytes,
+        value: bytes,
+    ) -> Written:
+        record = self._known(slot, owners)
+        note = self._notes.pop(slot, None)
+        packed, dot, note = self._replica.compose(record, note, context=context, request=request, value=value)
+        if len(self._notes) >= _NOTES_MAX:
+            del self._notes[next(iter(self._notes))]
+        self._notes[slot] = note
+        return Written(packed, record.context, dot, None)
+
+    def delete(self, slot: bytes, owners: Sequence[str], *, context: Context, read: bytes) -> Written:
+        """read: what the coordinator read, b"" for nothing."""
+        known = self._known(slot, owners)
+        try:
+            merged = known.merge(Record.unpack(read)) if read else known
+        except DotConflict as error:
+            raise Refusal(STATUS_REFUSED, f"{error} in what was read") from error
+        return Written(merged.delete(context).pack(), known.context, None, None)
+
+    def _known(self, slot: bytes, owners: Sequence[str]) -> Record:
+        packed, _ = self._hints.read(slot, owners)
+        try:
+            return Record.unpack(packed) if packed else Record.EMPTY
+        except OtherKind as error:
+            raise InvalidRequest(f"the key holds no siblings: {error}") from None
+        except Malformed as error:
+            raise Refusal(STATUS_REFUSED, f"a malformed hint: {error}") from error
