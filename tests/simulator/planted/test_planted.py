@@ -1,7 +1,7 @@
 """Every planted bug is found by the first seed that found it, and by the checker that did.
 
 The seeds are in `caught.json`. Where one finds its bug no more, because the product changed what happens in a
-run, look for another: `python -m tests.simulator.planted.search NAME --keep`.
+run, look for another: `python -m tests.simulator.planted.search --stale --keep`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 from dyno.simulator.scenario import Outcome
 from dyno.simulator.trial import Trial
 from tests.simulator.planted.bugs import BUGS, Bug
-from tests.simulator.planted.search import SEEDS, caught, search
+from tests.simulator.planted.search import SEEDS, Catch, caught, is_found, search
 
 CAUGHT = caught()
 
@@ -49,6 +49,15 @@ def test_a_search_tells_what_it_found() -> None:
     catch, text = found
     assert catch == CAUGHT[bug.name]
     assert text.startswith("refused ")
+
+
+def test_a_seed_that_finds_its_bug_no_more_is_stale() -> None:
+    (bug,) = [bug for bug in BUGS if bug.name == "kept-write-called-undone"]
+    assert is_found(bug, CAUGHT[bug.name])
+    assert not is_found(bug, None)
+    assert not is_found(bug, Catch(seed=CAUGHT[bug.name]["seed"], checker="dots"))
+    with bug.planted():
+        assert not is_found(bug, CAUGHT[bug.name]), "the product has to pass"
 
 
 def test_a_search_that_finds_nothing_says_so() -> None:
