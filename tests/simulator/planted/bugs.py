@@ -34,6 +34,14 @@ from tests.simulator.planted.handoff import HandoffTrial
 
 SECONDS = 30.0  # simulated, of load and faults: enough for most bugs
 
+# Commits fail, are late, and are lost with their process.
+DISKS = Trial(
+    hours=SECONDS / 3600,
+    faults=("crash", "power", "outage", "disk-full", "disk-readonly", "disk-slow", "disk-broken"),
+)
+# Repairs come late, after other writes.
+LATE = Trial(hours=2 * SECONDS / 3600, faults=("partition", "latency", "flapping", "bandwidth", "disk-slow"))
+
 Original = Callable[..., Any]
 
 
@@ -262,6 +270,7 @@ BUGS = (
         "A write is acknowledged when it is on its way to the disk.",
         ("lost", "strict"),
         ((Replica, "merge", _merge_and_say_it_is_there), (Writes, "_copy", _count_own_copy_at_once)),
+        DISKS,
     ),
     Bug(
         "answer-counted-twice",
@@ -274,6 +283,7 @@ BUGS = (
         "Who waits for a commit that fails is told that it succeeded.",
         ("lost", "strict"),
         ((Replica, "commit_failed", _take_failure_for_success),),
+        DISKS,
     ),
     Bug(
         "kept-write-called-undone",
@@ -286,12 +296,14 @@ BUGS = (
         "Minting goes on where the note of an earlier process ends.",
         ("dots", "lost"),
         ((Minter, "mint", _go_on_after_a_restart),),
+        DISKS,
     ),
     Bug(
         "failed-commit-forgotten",
         "After a failed commit minting goes on as if nothing had left the node.",
         ("dots", "lost"),
         ((Minter, "restart", _keep_the_start),),
+        DISKS,
     ),
     Bug(
         "context-covers-too-much",
@@ -322,6 +334,7 @@ BUGS = (
         "Read repair puts its record in the place of what is there.",
         ("lost", "strict"),
         ((PeerRequests, "_store", _repair_by_overwriting),),
+        LATE,
     ),
     Bug(
         "first-answer-wins",
