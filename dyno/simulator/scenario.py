@@ -144,7 +144,7 @@ class Scenario:
     """A cluster with its users. history: what these saw. keys: the popular ones first. heals_by_reads:
     whether it takes reads of all owners to make copies equal; if not, they have to be before those."""
 
-    heals_by_reads: bool = True
+    heals_by_reads: bool = False
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.roster import Roster
 from dyno.protocol.writes import Writes
 from dyno.session.calls import Call
-from dyno.simulator.faults import HARMLESS
+from dyno.simulator.faults import FAULTS
 from dyno.simulator.trial import Trial
 from dyno.storage.cell import unpack_cell
 from dyno.wire.messages import STATUS_OK, Delete, Put, Store, Stored
@@ -53,7 +53,7 @@ class Bug(NamedTuple):
     what: str
     checkers: tuple[str, ...]
     places: tuple[tuple[Any, str, Callable[[Original], Any]], ...]
-    trial: Trial | HandoffTrial = Trial(hours=SECONDS / 3600, faults=HARMLESS)
+    trial: Trial | HandoffTrial = Trial(hours=SECONDS / 3600, faults=FAULTS)
 
     @contextmanager
     def planted(self) -> Iterator[None]:
