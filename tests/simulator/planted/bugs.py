@@ -16,6 +16,8 @@ from dyno.causality.mint import Minter, Note
 from dyno.causality.record import Record
 from dyno.protocol import writes
 from dyno.protocol.get import GetCoordinator
+from dyno.protocol.handoff import Handoff
+from dyno.protocol.hints import Hint, Hints
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peer_requests import PeerRequests
 from dyno.protocol.put import PutCoordinator
@@ -24,10 +26,11 @@ from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.roster import Roster
 from dyno.protocol.writes import Writes
 from dyno.session.calls import Call
-from dyno.simulator.faults import HARMLESS
+from dyno.simulator.faults import FAULTS
 from dyno.simulator.trial import Trial
 from dyno.storage.cell import unpack_cell
 from dyno.wire.messages import STATUS_OK, Delete, Put, Store, Stored
+from tests.simulator.planted.handoff import HandoffTrial
 
 SECONDS = 30.0  # simulated, of load and faults: enough for most bugs
 
@@ -50,7 +53,7 @@ class Bug(NamedTuple):
     what: str
     checkers: tuple[str, ...]
     places: tuple[tuple[Any, str, Callable[[Original], Any]], ...]
-    trial: Trial = Trial(hours=SECONDS / 3600, faults=HARMLESS)
+    trial: Trial | HandoffTrial = Trial(hours=SECONDS / 3600, faults=FAULTS)
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -234,6 +237,33 @@ def _say_nothing(original: Original) -> Any:
     return refute
 
 
+# ── hints ──
+
+
+def _keep_nothing(original: Original) -> Any:
+    def keep(self: Hints, *args: Any, **options: Any) -> Batch | None:
+        return None
+
+    return keep
+
+
+def _delete_what_changed(original: Original) -> Any:
+    def delete(self: Hints, target: str, hint: Hint) -> Batch | None:
+        present, _ = self._replica.newest(hint.row)
+        return None if present is None else self._write(target, hint.row, present, None)
+
+    return delete
+
+
+def _delete_what_was_sent(original: Original) -> Any:
+    def send(self: Handoff, walk: Any, hint: Hint, ring: int, now: float, out: Outbox) -> None:
+        original(self, walk, hint, ring, now, out)
+        if hint in walk.under_way.values():
+            self._watch(walk, self._hints.delete(walk.target, hint))
+
+    return send
+
+
 BUGS = (
     Bug(
         "ack-before-fsync",
@@ -323,6 +353,27 @@ BUGS = (
         "A session sends a write again whose fate it does not know, and the node writes it once more.",
         ("once", "siblings", "returned"),
         ((Call, "reads", _send_again),),
+    ),
+    Bug(
+        "lost-hint",
+        "A fallback says that it keeps a hint, and keeps none.",
+        ("lost", "strict", "settled"),
+        ((Hints, "keep", _keep_nothing),),
+        HandoffTrial(),
+    ),
+    Bug(
+        "hint-deleted-after-change",
+        "A hint is deleted when its target has it, although it changed since it was sent.",
+        ("settled",),
+        ((Hints, "delete", _delete_what_changed),),
+        HandoffTrial(),
+    ),
+    Bug(
+        "hint-not-awaited",
+        "A hint is deleted when it was sent, before its target has it.",
+        ("settled",),
+        ((Handoff, "_send", _delete_what_was_sent),),
+        HandoffTrial(dies=True),
     ),
     Bug(
         "missed-refutation",
