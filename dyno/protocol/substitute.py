@@ -3,9 +3,9 @@
 Only a primary mints, as a rule, for it knows the key's record. A node that stands in for all of them knows no
 more than the hints that it keeps of the key; so it merges those and writes on top. Its note of the last dot
 that it minted is in memory only: one that is lost, or does not fit what is there, opens a new epoch, which is
-always safe (`causality.mint`). Nothing is stored here; the write is kept as hints, here and elsewhere. But its
-request is remembered with what goes to the disk next (`requests_seen`), so that a write that was replaced in a
-hint does not come back when it is sent again.
+always safe (`causality.mint`). Nothing is stored here; the write is kept as hints, here and elsewhere. But
+its request is remembered with what goes to the disk next (`requests_seen`), so that a write that was replaced
+in a hint does not come back when it is sent again.
 
 In: slots and packed records. Out: what is to be stored. Raises as `Replica.put` does.
 """
