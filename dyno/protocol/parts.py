@@ -25,6 +25,7 @@ from dyno.protocol.explain import Examiner, Explainer
 from dyno.protocol.generations import Generations
 from dyno.protocol.handoff import Handoff
 from dyno.protocol.hints import Hints
+from dyno.protocol.identity import CLOSING
 from dyno.protocol.lineage import Lineage
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.overview import Overview
@@ -112,7 +113,7 @@ class Parts:
             generations=self.generations,
         )
         self.reaping = self._build_reaping()
-        self.quarantine = self._build_quarantine()
+        self.quarantine = self._build_quarantine(engine.get_meta(CLOSING) or b"")
         self.background: list[Background] = [
             self._handoff,
             self.exchanges,
@@ -188,7 +189,7 @@ class Parts:
             is_complete=self._is_complete,
         )
 
-    def _build_quarantine(self) -> Quarantine:
+    def _build_quarantine(self, closing: bytes) -> Quarantine:
         """It is told as soon as this disk turns out to be an old copy."""
         quarantine = Quarantine(
             me=self._me,
@@ -197,6 +198,7 @@ class Parts:
             peers=self.peers,
             replica=self.replica,
             generations=self.generations,
+            closing=closing,
             is_complete=self._is_complete,
         )
         self.lineage.on_old_copy = quarantine.begin
