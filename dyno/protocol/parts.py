@@ -93,7 +93,7 @@ class Parts:
         )
         self.hints = Hints(config=config, replica=self.replica)
         self.generations = Generations(self.replica)
-        self._handoff = Handoff(
+        self.handoff = Handoff(
             config=config,
             hints=self.hints,
             replica=self.replica,
@@ -115,7 +115,7 @@ class Parts:
         self.reaping = self._build_reaping()
         self.quarantine = self._build_quarantine(engine.get_meta(CLOSING) or b"")
         self.background: list[Background] = [
-            self._handoff,
+            self.handoff,
             self.exchanges,
             self.reaping,
             self.quarantine,
@@ -138,7 +138,7 @@ class Parts:
             hints=self.hints,
             spares=Spares(
                 hints=self.hints,
-                handoff=self._handoff,
+                handoff=self.handoff,
                 generations=self.generations,
                 planner=self.planner,
                 peers=self.peers,
@@ -168,7 +168,7 @@ class Parts:
             copies=self.buckets.table.copies,
             weakness=self.lineage.recovery,
             hints=self.hints,
-            handoff=self._handoff,
+            handoff=self.handoff,
             generations=self.generations,
         )
 
