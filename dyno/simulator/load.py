@@ -119,7 +119,7 @@ class User:
     def _get(self) -> None:
         key, quorum, strict = self._draw()
         operation = self._begin(GET, key, quorum, strict)
-        self._call(self._client.begin_get, key, operation, r=quorum, pr=quorum if strict else 0)
+        self._call(self._client.begin_get, key, operation, r=quorum, sloppy=not strict)
 
     def _put_read(self) -> None:
         key, quorum, strict = self._draw()
@@ -141,7 +141,7 @@ class User:
             operation,
             operation.value,
             w=quorum,
-            pw=quorum if strict else 0,
+            sloppy=not strict,
             context=operation.token,
         )
 
@@ -153,8 +153,7 @@ class User:
             operation.siblings = tuple(siblings)
             return operation.value
 
-        primaries = quorum if strict else 0
-        self._call(self._client.begin_update, key, operation, change, w=quorum, pw=primaries)
+        self._call(self._client.begin_update, key, operation, change, w=quorum, sloppy=not strict)
 
     def _delete_read(self) -> None:
         key, quorum, strict = self._draw()
@@ -174,14 +173,13 @@ class User:
     def _delete(self, key: Key, quorum: int, strict: bool, basis: Operation | None) -> None:
         operation = self._begin(DELETE, key, quorum, strict, basis)
         token = None if basis is None else basis.returned
-        primaries = quorum if strict else 0
-        self._call(self._client.begin_delete, key, operation, w=quorum, pw=primaries, context=token)
+        self._call(self._client.begin_delete, key, operation, w=quorum, sloppy=not strict, context=token)
 
     def _get_many(self) -> None:
         keys, quorum, strict = self._draw_several()
         operations = [self._begin(GET, key, quorum, strict) for key in keys]
         pending = self._client.begin_get_many(
-            keys[0].bucket, [key.key for key in keys], r=quorum, pr=quorum if strict else 0
+            keys[0].bucket, [key.key for key in keys], r=quorum, sloppy=not strict
         )
         self._under_way.append((pending, tuple(operations)))
 
@@ -193,7 +191,7 @@ class User:
             {one.key.key: one.value for one in operations},
             contexts={one.key.key: one.token for one in operations},
             w=quorum,
-            pw=quorum if strict else 0,
+            sloppy=not strict,
         )
         self._under_way.append((pending, tuple(operations)))
 

@@ -63,13 +63,9 @@ REPAIR_S: Final = 2.0  # for what the last reads repair
 READ_LIMIT_S: Final = 60.0  # more than any session takes
 CALLS_SHOWN: Final = 6  # of an error's traceback
 LEFT_MAX: Final = 64  # items of a container in a node that nobody wants anything of
-# Caches with a bound of their own, and what a node remembers on purpose.
-_KEPT: Final = (
-    "_planner.ring",
-    "membership",
-    "_patience",
-    "_exchanges._queue",
-)
+# Caches with a bound of their own, what a node remembers on purpose (writes that it saw, until the next ones
+# come), and what it compares by turns.
+_KEPT: Final = ("_planner.ring", "_engine", "membership", "_patience", "_exchanges._queue", "_replica.seen")
 
 
 class Plan(Protocol):
@@ -148,7 +144,7 @@ class Scenario:
     """A cluster with its users. history: what these saw. keys: the popular ones first. heals_by_reads:
     whether it takes reads of all owners to make copies equal; if not, they have to be before those."""
 
-    heals_by_reads: bool = True
+    heals_by_reads: bool = False
 
     def __init__(
         self,
@@ -216,7 +212,7 @@ class Scenario:
             reads = self._read_all()
             sim.run_for(REPAIR_S)
         self._await_settled()
-        copies = {key: self._copies(plan.slot) for key, plan in self._plans.items()}
+        copies = {key: self.copies(key) for key in self._plans}
         left += self._left()
         if not self.heals_by_reads:
             reads = self._read_all()
@@ -251,8 +247,8 @@ class Scenario:
 
     def _is_settled(self) -> bool:
         """Whether all owners are equal, and nothing is left. What is reaped goes from one after the other."""
-        for plan in self._plans.values():
-            copies = self._copies(plan.slot)
+        for key, plan in self._plans.items():
+            copies = self.copies(key)
             if len(dict.fromkeys(copies.get(name, b"") for name in plan.owners)) > 1:
                 return False
         return not self._left()
@@ -276,8 +272,12 @@ class Scenario:
             reads[key] = read
         return reads
 
-    def _copies(self, slot: bytes) -> dict[str, bytes]:
-        copies = {}
+    def owners(self, key: Key) -> tuple[str, ...]:
+        return self._plans[key].owners
+
+    def copies(self, key: Key) -> dict[str, bytes]:
+        """The packed record on each node's disk, b"" for none; a damaged one is left out."""
+        slot, copies = self._plans[key].slot, {}
         for name, machine in self._running().items():
             try:
                 cell = machine.engine.get(slot)

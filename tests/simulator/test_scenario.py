@@ -90,7 +90,7 @@ def test_a_damaged_copy_is_no_copy() -> None:
     owner = ending.owners[key][0]
     slot = scenario._plans[key].slot
     scenario.sim.machines[owner].engine.corrupt(slot)
-    assert owner not in scenario._copies(slot)
+    assert owner not in scenario.copies(key)
 
 
 def test_what_does_not_run_in_the_end_is_told() -> None:

@@ -6,12 +6,12 @@ from typing import Final
 
 from dyno.cli.simulate.report import Report
 from dyno.cli.simulate.workers import Workers
-from dyno.simulator.faults import HARMLESS
+from dyno.simulator.faults import FAULTS
 from dyno.simulator.trial import Trial
 
 SEEDS: Final = 100
 MINUTES: Final = 1.0  # simulated, of load and faults, of each
-TRIAL: Final = Trial(hours=MINUTES / 60, faults=HARMLESS)
+TRIAL: Final = Trial(hours=MINUTES / 60, faults=FAULTS)
 
 
 def test_every_checker_holds_for_every_seed() -> None:

@@ -16,6 +16,8 @@ from dyno.causality.mint import Minter, Note
 from dyno.causality.record import Record
 from dyno.protocol import writes
 from dyno.protocol.get import GetCoordinator
+from dyno.protocol.handoff import Handoff
+from dyno.protocol.hints import Hint, Hints
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peer_requests import PeerRequests
 from dyno.protocol.put import PutCoordinator
@@ -24,12 +26,21 @@ from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.roster import Roster
 from dyno.protocol.writes import Writes
 from dyno.session.calls import Call
-from dyno.simulator.faults import HARMLESS
+from dyno.simulator.faults import FAULTS
 from dyno.simulator.trial import Trial
 from dyno.storage.cell import unpack_cell
 from dyno.wire.messages import STATUS_OK, Delete, Put, Store, Stored
+from tests.simulator.planted.handoff import HandoffTrial
 
 SECONDS = 30.0  # simulated, of load and faults: enough for most bugs
+
+# Commits fail, are late, and are lost with their process.
+DISKS = Trial(
+    hours=SECONDS / 3600,
+    faults=("crash", "power", "outage", "disk-full", "disk-readonly", "disk-slow", "disk-broken"),
+)
+# Repairs come late, after other writes.
+LATE = Trial(hours=2 * SECONDS / 3600, faults=("partition", "latency", "flapping", "bandwidth", "disk-slow"))
 
 Original = Callable[..., Any]
 
@@ -42,7 +53,7 @@ class Bug(NamedTuple):
     what: str
     checkers: tuple[str, ...]
     places: tuple[tuple[Any, str, Callable[[Original], Any]], ...]
-    trial: Trial = Trial(hours=SECONDS / 3600, faults=HARMLESS)
+    trial: Trial | HandoffTrial = Trial(hours=SECONDS / 3600, faults=FAULTS)
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -226,12 +237,40 @@ def _say_nothing(original: Original) -> Any:
     return refute
 
 
+# ── hints ──
+
+
+def _keep_nothing(original: Original) -> Any:
+    def keep(self: Hints, *args: Any, **options: Any) -> Batch | None:
+        return None
+
+    return keep
+
+
+def _delete_what_changed(original: Original) -> Any:
+    def delete(self: Hints, target: str, hint: Hint) -> Batch | None:
+        present, _ = self._replica.newest(hint.row)
+        return None if present is None else self._write(target, hint.row, present, None)
+
+    return delete
+
+
+def _delete_what_was_sent(original: Original) -> Any:
+    def send(self: Handoff, walk: Any, hint: Hint, ring: int, now: float, out: Outbox) -> None:
+        original(self, walk, hint, ring, now, out)
+        if hint in walk.under_way.values():
+            self._watch(walk, self._hints.delete(walk.target, hint))
+
+    return send
+
+
 BUGS = (
     Bug(
         "ack-before-fsync",
         "A write is acknowledged when it is on its way to the disk.",
         ("lost", "strict"),
         ((Replica, "merge", _merge_and_say_it_is_there), (Writes, "_copy", _count_own_copy_at_once)),
+        DISKS,
     ),
     Bug(
         "answer-counted-twice",
@@ -244,6 +283,7 @@ BUGS = (
         "Who waits for a commit that fails is told that it succeeded.",
         ("lost", "strict"),
         ((Replica, "commit_failed", _take_failure_for_success),),
+        DISKS,
     ),
     Bug(
         "kept-write-called-undone",
@@ -256,12 +296,14 @@ BUGS = (
         "Minting goes on where the note of an earlier process ends.",
         ("dots", "lost"),
         ((Minter, "mint", _go_on_after_a_restart),),
+        DISKS,
     ),
     Bug(
         "failed-commit-forgotten",
         "After a failed commit minting goes on as if nothing had left the node.",
         ("dots", "lost"),
         ((Minter, "restart", _keep_the_start),),
+        DISKS,
     ),
     Bug(
         "context-covers-too-much",
@@ -292,6 +334,7 @@ BUGS = (
         "Read repair puts its record in the place of what is there.",
         ("lost", "strict"),
         ((PeerRequests, "_store", _repair_by_overwriting),),
+        LATE,
     ),
     Bug(
         "first-answer-wins",
@@ -310,6 +353,27 @@ BUGS = (
         "A session sends a write again whose fate it does not know, and the node writes it once more.",
         ("once", "siblings", "returned"),
         ((Call, "reads", _send_again),),
+    ),
+    Bug(
+        "lost-hint",
+        "A fallback says that it keeps a hint, and keeps none.",
+        ("lost", "strict", "settled"),
+        ((Hints, "keep", _keep_nothing),),
+        HandoffTrial(),
+    ),
+    Bug(
+        "hint-deleted-after-change",
+        "A hint is deleted when its target has it, although it changed since it was sent.",
+        ("settled",),
+        ((Hints, "delete", _delete_what_changed),),
+        HandoffTrial(),
+    ),
+    Bug(
+        "hint-not-awaited",
+        "A hint is deleted when it was sent, before its target has it.",
+        ("settled",),
+        ((Handoff, "_send", _delete_what_was_sent),),
+        HandoffTrial(dies=True),
     ),
     Bug(
         "missed-refutation",
