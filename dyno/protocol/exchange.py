@@ -97,6 +97,7 @@ class Exchange:
         self._asked: dict[int, _Run] = {}  # who waits for the answer under an id
         self._runs: dict[Pair, _Run] = {}
         self._queue: dict[Pair, float] = {}  # when each was compared last; least recent first
+        self._others: list[str] = []  # all nodes in there, which are few: every turn of the node looks
         self._paused: dict[str, float] = {}  # nodes that refused, until when they are left alone
         self._next_at = math.inf  # of the slow round
         self._free_at = -math.inf  # what was moved so far is paid for then
@@ -159,6 +160,7 @@ class Exchange:
         compared = self._queue
         pairs = sorted((compared.get(pair, -math.inf), pair) for pair in self._recovery.pairs())
         self._queue = {pair: at for at, pair in pairs}
+        self._others = sorted({node: True for _, (_, node) in pairs})
         self._next_at = now + self._config.exchange_interval_s
         self._begin_some(now, out)
 
@@ -182,7 +184,7 @@ class Exchange:
                 earliest = min(earliest, self._free_at)
         if self._paused:
             earliest = min(earliest, *self._paused.values())
-        if not self._runs and any(self._peers.can_ask(node) for node in self._nodes()):
+        if not self._runs and any(self._peers.can_ask(node) for node in self._others):
             earliest = min(earliest, self._next_at)
         return earliest
 
@@ -211,9 +213,6 @@ class Exchange:
     def _may_begin(self, pair: Pair) -> bool:
         head, node = pair
         return self._peers.can_ask(node) and node not in self._paused and head not in self._replica.closed
-
-    def _nodes(self) -> Mapping[str, bool]:
-        return {node: True for _, node in self._queue}
 
     # ── one exchange, as its asker ──
 
