@@ -93,6 +93,16 @@ def test_a_write_that_is_sent_again_is_recalled_from_what_is_kept() -> None:
     assert at.substitute.recall(a_slot(1), OWNERS, b"q" * 16) is None
 
 
+def test_a_first_attempt_that_comes_after_it_was_done_again_is_recalled() -> None:
+    at = Standing()
+    again = at.substitute.put(
+        a_slot(1), OWNERS, context=Context.EMPTY, request=b"r" * 16, value=b"value", again=True
+    )
+    at.keep(again.record)
+    written = at.put(b"value")
+    assert (written.record, written.dot) == (again.record, dot_of_request(b"r" * 16))
+
+
 def test_a_write_that_is_done_again_has_the_dot_of_its_request() -> None:
     at = Standing()
     request = b"q" * 16
