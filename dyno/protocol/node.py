@@ -134,6 +134,15 @@ class Node:
         self.reaping = parts.reaping
         self.quarantine = parts.quarantine
         self._background = parts.background
+        self._deadlines: tuple[Callable[[], float | None], ...] = (
+            self.membership.deadline,
+            self._bulk_reads.deadline,
+            self._coordinator.deadline,
+            self._replica.deadline,
+            self._buckets.deadline,
+            self._lineage.deadline,
+            *(part.deadline for part in self._background),
+        )
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
@@ -350,20 +359,12 @@ class Node:
     def deadline(self) -> float | None:
         if not self._claim.free:
             return self._claim.deadline()
-        earliest = self.membership.deadline()
-        for at in (
-            self._bulk_reads.deadline(),
-            self._coordinator.deadline(),
-            self._replica.deadline(),
-            self._buckets.deadline(),
-        ):
-            if at is not None and (earliest is None or at < earliest):
+        earliest = math.inf
+        for deadline in self._deadlines:
+            at = deadline()
+            if at is not None and at < earliest:
                 earliest = at
-        deadlines = [part.deadline() for part in self._background]
-        for at in (self._lineage.deadline(), *deadlines):
-            if at != math.inf and (earliest is None or at < earliest):
-                earliest = at
-        return earliest
+        return None if earliest == math.inf else earliest
 
     # ── inside ──
 

@@ -49,8 +49,12 @@ class Substitute:
         value: bytes,
         again: bool = False,
     ) -> Written:
-        """again: as of `Replica.put`."""
+        """As `Replica.put`."""
         record = self._known(slot, owners)
+        if not again and record.context.knows(request):
+            done = self.recall(slot, owners, request)
+            if done is not None:
+                return done
         note = self._notes.pop(slot, None)
         packed, dot, note = self._replica.compose(
             record, note, context=context, request=request, value=value, again=again

@@ -111,6 +111,16 @@ def test_a_write_that_was_replaced_in_what_is_kept_is_recalled_all_the_same() ->
         assert (known.dot, values(known.record)) == (written.dot, [b"over"])
 
 
+def test_a_first_attempt_that_comes_after_it_was_done_again_is_recalled() -> None:
+    at = Standing()
+    again = at.substitute.put(
+        a_slot(1), OWNERS, context=Context.EMPTY, request=b"r" * 16, value=b"value", again=True
+    )
+    at.keep(again.record)
+    written = at.put(b"value")
+    assert (written.record, written.dot) == (again.record, dot_of_request(b"r" * 16))
+
+
 def test_a_write_that_is_done_again_has_the_dot_of_its_request() -> None:
     at = Standing()
     request = b"q" * 16

@@ -754,6 +754,19 @@ def test_a_put_that_arrives_while_its_retry_asks_is_not_done_twice() -> None:
     assert len(Record.unpack(record_at(at)).siblings) == 1
 
 
+def test_a_conditional_put_that_was_done_again_elsewhere_meets_no_conflict_when_it_comes_at_last() -> None:
+    at = At()
+    put = a_put(w=1)._replace(conditional=True)
+    other = Record.EMPTY.write(Context.EMPTY, dot_of_request(put.request), put.request, put.value)
+    at.replica.merge(at.ring.plan("bucket", KEY).slot, KEY, other.pack())
+    at.ask(put)
+    at.commit()
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert Context.unpack(done.context) == Context.EMPTY.add(dot_of_request(put.request))
+    assert record_at(at) == other.pack()
+
+
 def test_a_put_of_which_somebody_else_was_told_that_it_is_unknown_here_is_not_begun() -> None:
     at = At()
     put = a_put()
