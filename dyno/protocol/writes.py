@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dyno.causality import token
@@ -97,6 +98,8 @@ class Writes:
         self._trailing: dict[int, PutCoordinator] = {}
         self._trailing_bytes = 0
         self._silent: deque[tuple[float, PutCoordinator]] = deque()  # whom to look after when
+        self._slow: list[tuple[float, int]] = []  # a heap: when to look after which of those that trail
+        self._patience_s = config.put_timeout_s * _PATIENCE
         self._retries: deque[tuple[float, str, PutCoordinator]] = deque()
 
     @property
@@ -169,12 +172,12 @@ class Writes:
         silent = self._silent
         while silent and silent[0][0] <= now:
             _, put = silent.popleft()
-            put.look(now, out)
-            self._file(put, out)
-            if put.deadline <= now:
-                self._forget(put, out)
-            elif not put.settled:
-                silent.append((now + self._config.fallback_after_s, put))
+            self._look(put, now, out)
+        slow = self._slow
+        while slow and slow[0][0] <= now:
+            trailing = self._trailing.get(heappop(slow)[1])
+            if trailing is not None:
+                self._look(trailing, now, out)
 
     def deadline(self) -> float:
         """Infinity for none."""
@@ -182,13 +185,17 @@ class Writes:
         if self._retries and self._retries[0][0] < earliest:
             earliest = self._retries[0][0]
         for put in self._puts.values():  # the first one
-            if put.deadline < earliest:
-                earliest = put.deadline
+            earliest = put.deadline if put.deadline < earliest else earliest
             break
         silent = self._silent
         while silent and silent[0][1].settled:
             self._settled(silent.popleft()[1])
-        return silent[0][0] if silent and silent[0][0] < earliest else earliest
+        if silent and silent[0][0] < earliest:
+            earliest = silent[0][0]
+        slow = self._slow
+        while slow and slow[0][1] not in self._trailing:
+            heappop(slow)
+        return slow[0][0] if slow and slow[0][0] < earliest else earliest
 
     # ── before it begins ──
 
@@ -443,7 +450,7 @@ class Writes:
             peers=self._peers,
             sink=sink,
             spares=self._spares,
-            patience_s=self._config.put_timeout_s * _PATIENCE,
+            patience_s=self._patience_s,
         )
         self._puts[put.id] = put
         self._silent.append((now + self._config.fallback_after_s, put))
@@ -462,6 +469,20 @@ class Writes:
             self._retries.append((now + RETRY_AFTER_S, node, put))
         if put.finished:
             self._file(put, out)
+
+    def _look(self, put: PutCoordinator, now: float, out: Outbox) -> None:
+        """One that trails is looked after twice more, before its time is over and when it is."""
+        put.look(now, out)
+        self._file(put, out)
+        if put.deadline <= now:
+            self._forget(put, out)
+        elif put.settled:
+            self._settled(put)
+        elif put.finished:
+            patient_until = put.deadline - self._patience_s
+            heappush(self._slow, (patient_until if patient_until > now else put.deadline, put.id))
+        else:
+            self._silent.append((now + self._config.fallback_after_s, put))
 
     def _all(self) -> list[PutCoordinator]:
         return [*self._puts.values(), *self._trailing.values()]

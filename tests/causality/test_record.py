@@ -16,7 +16,6 @@ from dyno.causality.record import (
     Record,
     Sibling,
     head_of,
-    head_of,
     is_live,
     put_context,
     surely_all_live,
