@@ -255,7 +255,10 @@ class Writes:
                 f"the value has {size} bytes, more than value_bytes_max={self._config.value_bytes_max}"
             )
         seen = self._replica.seen
-        known = self._recall(request, intent) if seen.knows(request.request) else None
+        # A conditional one must not be told of a conflict where it was done again elsewhere; others are
+        # recalled where they are minted.
+        may_be_known = request.conditional or seen.knows(request.request)
+        known = self._recall(request, intent) if may_be_known else None
         if known is not None:
             self._complete(context, intent, known, quorum, sink, now, out)
         elif request.again:
