@@ -212,6 +212,15 @@ def is_live(packed: bytes) -> bool:
     return bool(count)
 
 
+def head_of(packed: bytes) -> bytes:
+    """A packed record without its values: all that its context and its dots depend on; what it says is not
+    checked. Raises Malformed for bytes that are too few to be a record."""
+    if len(packed) < _HEADER_BYTES:
+        raise Malformed(f"a packed record cannot have {len(packed)} bytes")
+    _, _, context_bytes, count = _HEADER.unpack_from(packed)
+    return packed[: _HEADER_BYTES + context_bytes + _SIBLING_BYTES * count]
+
+
 def surely_all_live(packed: bytes) -> bool:
     """Whether no entry of the context is dead, for there is one only and a value; by the header alone, as
     above."""

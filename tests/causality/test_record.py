@@ -15,6 +15,7 @@ from dyno.causality.record import (
     OtherKind,
     Record,
     Sibling,
+    head_of,
     is_live,
     put_context,
     surely_all_live,
@@ -479,6 +480,15 @@ def test_whether_there_is_a_value_is_seen_without_unpacking() -> None:
     for cut in (b"", record.pack()[:9]):
         with pytest.raises(Malformed, match="cannot have"):
             is_live(cut)
+
+
+def test_a_head_is_all_but_the_values() -> None:
+    record = Record.EMPTY.write(Context.EMPTY, dot("a1"), REQUEST, b"value")
+    assert head_of(record.pack()) + b"value" == record.pack()
+    tombstone = record.delete(seen(a=1)).pack()
+    assert head_of(tombstone) == tombstone
+    with pytest.raises(Malformed, match="cannot have 9 bytes"):
+        head_of(record.pack()[:9])
 
 
 def test_a_record_of_another_kind_is_told_from_a_damaged_one():
