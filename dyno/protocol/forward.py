@@ -71,7 +71,9 @@ class Forwarding:
         if node == self._unmarked and isinstance(answer, Failed):
             self._asked.remove(node)
             if not self._asked:
-                text = f"the link to a node which had the write broke, and {node} refused it: {answer.message}"
+                text = (
+                    f"the link to a node which had the write broke, and {node} refused it: {answer.message}"
+                )
                 self._fail(out, text, indeterminate=True)
             return
         self.finished = True
