@@ -326,6 +326,7 @@ class Replica:
             done = self.recall(slot, request)
             if done is not None:
                 return done
+        context = self._with_doubles(slot, record, context)
         packed, dot, note = self.compose(
             record, note, context=context, request=request, value=value, again=again
         )
@@ -372,7 +373,7 @@ class Replica:
     def delete(self, slot: bytes, key: bytes, *, context: Context) -> Written:
         """Drop what `context` covers. Raises InvalidRequest where the record is of another kind."""
         record, note = self._own(slot)
-        packed = record.delete(context).pack()
+        packed = record.delete(self._with_doubles(slot, record, context)).pack()
         self._store(slot, key, note.pack() if note else b"", packed)
         self._gathering.own = True
         return Written(packed, record.context, NO_DOT, self._gathering)
@@ -610,6 +611,14 @@ class Replica:
         for dot, request, _ in theirs.siblings:
             if not covers(dot):
                 seen.note(entries, slot, request, dot)
+
+    def _with_doubles(self, slot: bytes, record: Record, context: Context) -> Context:
+        """What a caller had read, with the live writes that he knows as they were done first: he replaces or
+        deletes them as they were done again, too."""
+        for dot, request, _ in record.siblings:
+            if dot[0] == request and any(context.covers(first) for first in self.seen.dots(slot, request)):
+                context = context.add(dot)
+        return context
 
     def _was_overwritten(self, slot: bytes, request: bytes, records: Sequence[Record]) -> bool:
         """Whether a write that was done again had been read and replaced as it was done first: some record
