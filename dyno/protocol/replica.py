@@ -213,6 +213,12 @@ class Replica:
         cell = self._committed(slot)
         return (b"", None) if cell is None else (record_of(cell), None)
 
+    def check_open(self, slot: bytes) -> None:
+        """Raises Refusal where nobody may say yet what this copy has, or lacks."""
+        if self.closed and slot[:HEAD_BYTES] in self.closed:
+            text = "it is being found out how old this copy is"
+            raise Refusal(STATUS_OVERLOADED, text, is_news=False)
+
     def read_many(self, slots: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
         """Records as `read` gives them, but None for one that nobody may be told of yet, that is corrupt, or
         that comes after so many bytes of others: `read` tells which."""
@@ -271,7 +277,7 @@ class Replica:
     def newest_copy(self, slot: bytes) -> tuple[bytes, bytes] | None:
         """Key and record, be they on the disk or on their way there; None where there is none. Raises Refusal
         where it is corrupt, or closed."""
-        self._check_open(slot)
+        self.check_open(slot)
         cell = self._newest(slot)[0]
         if cell is None:
             return None
@@ -287,7 +293,7 @@ class Replica:
 
     def merge(self, slot: bytes, key: bytes, incoming: bytes) -> Batch | None:
         """Merge a record that another node sent. None: it was all here and on the disk already."""
-        self._check_open(slot)
+        self.check_open(slot)
         cell, batch = self._newest(slot)
         if cell is None:
             theirs = _unpack(incoming)  # strict: what passes is canonical already
@@ -320,6 +326,7 @@ class Replica:
             done = self.recall(slot, request)
             if done is not None:
                 return done
+        context = self._with_doubles(slot, record, context)
         packed, dot, note = self.compose(
             record, note, context=context, request=request, value=value, again=again
         )
@@ -366,7 +373,7 @@ class Replica:
     def delete(self, slot: bytes, key: bytes, *, context: Context) -> Written:
         """Drop what `context` covers. Raises InvalidRequest where the record is of another kind."""
         record, note = self._own(slot)
-        packed = record.delete(context).pack()
+        packed = record.delete(self._with_doubles(slot, record, context)).pack()
         self._store(slot, key, note.pack() if note else b"", packed)
         self._gathering.own = True
         return Written(packed, record.context, NO_DOT, self._gathering)
@@ -375,8 +382,9 @@ class Replica:
 
     def recall(self, slot: bytes, request: bytes) -> Written | None:
         """What became of a write, by its request: the record as it is now, live or not, which covers its dot.
-        None: it is not known here. Raises Refusal, also where it cannot be said now (`closed`)."""
-        self._check_open(slot)
+        None: it is not known here. Raises Refusal, and does where it is closed: whoever hears that it is not
+        known goes by that."""
+        self.check_open(slot)
         packed, batch = self.read(slot)
         try:
             record = Record.unpack(packed) if packed else Record.EMPTY
@@ -577,13 +585,8 @@ class Replica:
                 break
         return records
 
-    def _check_open(self, slot: bytes) -> None:
-        if self.closed and slot[:HEAD_BYTES] in self.closed:
-            text = "it is being found out how old this copy is"
-            raise Refusal(STATUS_OVERLOADED, text, is_news=False)
-
     def _own(self, slot: bytes) -> tuple[Record, Note | None]:
-        self._check_open(slot)
+        self.check_open(slot)
         cell, _ = self._newest(slot)
         if cell is None:
             return Record.EMPTY, None
@@ -608,6 +611,14 @@ class Replica:
         for dot, request, _ in theirs.siblings:
             if not covers(dot):
                 seen.note(entries, slot, request, dot)
+
+    def _with_doubles(self, slot: bytes, record: Record, context: Context) -> Context:
+        """What a caller had read, with the live writes that he knows as they were done first: he replaces or
+        deletes them as they were done again, too."""
+        for dot, request, _ in record.siblings:
+            if dot[0] == request and any(context.covers(first) for first in self.seen.dots(slot, request)):
+                context = context.add(dot)
+        return context
 
     def _was_overwritten(self, slot: bytes, request: bytes, records: Sequence[Record]) -> bool:
         """Whether a write that was done again had been read and replaced as it was done first: some record

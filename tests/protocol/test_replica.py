@@ -1149,3 +1149,21 @@ def test_which_of_two_batches_is_committed_last() -> None:
         (committing, committing, committing),
     ):
         assert replica.later(one, other) is later
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+def test_who_has_read_a_write_as_it_was_done_first_replaces_it_as_it_was_done_again_too(deletes: bool) -> None:
+    copies = Copies()
+    request = a_request()
+    first = put_as(copies, request, b"first")
+    read = Record.unpack(first.record).context
+    again = Record.EMPTY.write(Context.EMPTY, dot_of_request(request), request, b"first")
+    copies.replica.merge(SLOT_27, KEY, again.pack())
+    other = put_as(copies, a_request(), b"other")  # of somebody who has read nothing
+    assert values(Record.unpack(other.record)) == [b"first", b"other"]
+    if deletes:
+        written = copies.replica.delete(SLOT_27, KEY, context=read)
+    else:
+        written = put_as(copies, a_request(), b"next", context=read)
+    expected = [b"other"] if deletes else [b"next", b"other"]
+    assert sorted(values(Record.unpack(written.record))) == expected
