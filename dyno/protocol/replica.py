@@ -309,12 +309,17 @@ class Replica:
         self, slot: bytes, key: bytes, *, context: Context, request: bytes, value: bytes, again: bool = False
     ) -> Written:
         """Mint a dot for a client's value and write it over what `context` covers. again: the value was sent
-        before, is not known here (`recall`), and gets the dot of its request.
+        before, is not known here (`recall`), and gets the dot of its request. A first attempt that comes after
+        that was done elsewhere does nothing: what is given is the record as it is.
 
         Raises InvalidRequest where that would leave too many siblings or too large a record, and where the
         record is of another kind.
         """
         record, note = self._own(slot)
+        if record.context.knows(request):
+            done = self.recall(slot, request)
+            assert done is not None  # the context covers the dot of the request
+            return done
         packed, dot, note = self.compose(
             record, note, context=context, request=request, value=value, again=again
         )
@@ -337,10 +342,10 @@ class Replica:
         `put` does."""
         # The caller may know more of this key than we do, dots of our own start among it if we lost some.
         known = record.context.union(context)
+        if known.knows(request):
+            raise InvalidRequest("the context covers the write that it came with")
         if again:
             dot = dot_of_request(request)
-            if known.covers(dot):
-                raise InvalidRequest("the context covers the write that it came with")
         else:
             dot, note = self._minter.mint(known, note)
         written = record.write(context, dot, request, value)

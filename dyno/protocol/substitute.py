@@ -47,8 +47,12 @@ class Substitute:
         value: bytes,
         again: bool = False,
     ) -> Written:
-        """again: as of `Replica.put`."""
+        """again: as of `Replica.put`, and so is what comes of a first attempt that comes after that."""
         record = self._known(slot, owners)
+        if record.context.knows(request):
+            done = self.recall(slot, owners, request)
+            assert done is not None  # the context covers the dot of the request
+            return done
         note = self._notes.pop(slot, None)
         packed, dot, note = self._replica.compose(
             record, note, context=context, request=request, value=value, again=again

@@ -357,10 +357,26 @@ def test_a_write_that_is_done_again_gets_the_dot_of_its_request_and_keeps_the_no
     )
     after = put_as(copies, a_request())
     assert after.dot == Dot(actor(START, 0), 2)
-    with pytest.raises(InvalidRequest, match="covers the write that it came with"):
-        put_as(copies, request, again=True)
     other = Copies()
     assert put_as(other, request, again=True).dot == written.dot
+
+
+def test_a_first_attempt_that_comes_after_the_write_was_done_again_does_nothing() -> None:
+    """It may have waited in a socket for so long that this node, which was told of the second by another, or
+    forgot it since, does not know the request any more."""
+    request = a_request()
+    again = put_as(Copies(), request, again=True).record
+    context = Record.unpack(again).context
+    overwritten = Record.unpack(again).delete(context).pack()
+    for record in (again, overwritten):
+        copies = Copies()
+        copies.engine.write_batch({SLOT_27: pack_cell(KEY, b"", record)}, {})
+        assert not copies.replica.seen.knows(request)
+        for sent_again in (False, True):
+            late = put_as(copies, request, again=sent_again)
+            assert (late.record, late.dot, late.batch) == (record, dot_of_request(request), None)
+    with pytest.raises(InvalidRequest, match="covers the write that it came with"):
+        put_as(Copies(), request, context=context)
 
 
 def test_a_write_that_was_done_again_is_gone_where_it_is_known_to_be_overwritten() -> None:

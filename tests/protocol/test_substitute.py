@@ -106,6 +106,16 @@ def test_a_write_that_is_done_again_has_the_dot_of_its_request() -> None:
     assert covered.dot == dot_of_request(request)
 
 
+def test_a_first_attempt_that_comes_after_the_write_was_done_again_does_nothing() -> None:
+    at = Standing()
+    again = at.substitute.put(
+        a_slot(1), OWNERS, context=Context.EMPTY, request=b"r" * 16, value=b"value", again=True
+    )
+    at.keep(again.record)
+    late = at.put(b"value")
+    assert (late.record, late.dot, late.batch) == (again.record, dot_of_request(b"r" * 16), None)
+
+
 @pytest.mark.parametrize(("record", "error"), [(b"\1\7" + bytes(8), InvalidRequest), (b"nonsense", Refusal)])
 def test_what_is_kept_and_cannot_be_read_is_not_written_over(record: bytes, error: type[Exception]) -> None:
     at = Standing()
