@@ -13,9 +13,9 @@ attempt would cost the records of this node a new actor.
 In go slots and packed records; out come packed records and the batch, if any, to wait for. Raises
 `Refusal` with the wire status when the answer is no; nothing was changed then.
 
-Every write that is stored here is known by its request for a while (`requests_seen`). So a live value whose
-request stands here under another dot, one that was overwritten, is overwritten too: a retry of a write does
-not bring back what somebody has read and replaced.
+Every write that is stored here is known by its request for a while (`requests_seen`). So a value that was
+written again is dropped where its first dot was overwritten: a retry of a write does not bring back what
+somebody has read and replaced.
 """
 
 from __future__ import annotations
@@ -291,7 +291,8 @@ class Replica:
         cell, batch = self._newest(slot)
         if cell is None:
             theirs = _unpack(incoming)  # strict: what passes is canonical already
-            self._take_in(slot, key, b"", before=Record.EMPTY, theirs=theirs, merged=theirs)
+            merged = self._without_replaced(slot, theirs)
+            self._take_in(slot, key, b"", before=Record.EMPTY, theirs=theirs, merged=merged)
             return self._gathering
         own_key, note, own = unpack_cell(cell)
         if own_key != key:
@@ -299,7 +300,7 @@ class Replica:
         if own == incoming:
             return batch
         before, theirs = _unpack(own), _unpack(incoming)
-        merged = _merged(before, theirs, key)
+        merged = self._without_replaced(slot, _merged(before, theirs, key), before, theirs)
         if merged.pack() == own:
             return batch
         self._take_in(slot, key, note, before=before, theirs=theirs, merged=merged)
@@ -309,8 +310,8 @@ class Replica:
         self, slot: bytes, key: bytes, *, context: Context, request: bytes, value: bytes, again: bool = False
     ) -> Written:
         """Mint a dot for a client's value and write it over what `context` covers. again: the value was sent
-        before, is not known here (`recall`), and gets the dot of its request. A first attempt that comes after
-        that was done elsewhere does nothing: what is given is the record as it is.
+        before, is not known here (`recall`), and gets the dot of its request. A first attempt that comes
+        after that was done elsewhere does nothing: what is given is the record as it is.
 
         Raises InvalidRequest where that would leave too many siblings or too large a record, and where the
         record is of another kind.
@@ -597,25 +598,29 @@ class Replica:
         self, slot: bytes, key: bytes, note: bytes, *, before: Record, theirs: Record, merged: Record
     ) -> None:
         """Store what the record of another replica comes to here, and remember the writes that are new."""
-        for dot, request, _ in merged.siblings:
-            if dot[0] == request and self._was_overwritten(slot, request, (before, theirs)):
-                merged = merged.delete(Context.EMPTY.add(dot))
         self._store(slot, key, note, merged.pack())
         seen, covers, entries = self.seen, before.context.covers, self._gathering.seen
         for dot, request, _ in theirs.siblings:
             if not covers(dot):
                 seen.note(entries, slot, request, dot)
 
-    def _was_overwritten(self, slot: bytes, request: bytes, records: Sequence[Record]) -> bool:
-        """Whether a write that was done again had been read and replaced as it was done first: some record
-        that does not know of the second time has the first dot, and not its value."""
-        dots = self.seen.dots(slot, request)
-        for record in records:
-            if dots and not record.context.knows(request):
-                live = [sibling.dot for sibling in record.siblings]
-                if any(record.context.covers(dot) and dot not in live for dot in dots):
-                    return True
-        return False
+    def _without_replaced(self, slot: bytes, merged: Record, *parts: Record) -> Record:
+        """Without what was written again and had been read and replaced as it was written first. parts: of
+        which it was merged."""
+        for dot, request, _ in merged.siblings:
+            if dot[0] == request and self._was_replaced(slot, request, merged, parts):
+                merged = merged.delete(Context.EMPTY.add(dot))
+        return merged
+
+    def _was_replaced(self, slot: bytes, request: bytes, merged: Record, parts: Sequence[Record]) -> bool:
+        """Whether the ordinary dot of a write, which is known here or from one of the parts, is covered and
+        not live while that of its request is: whoever covered it had read it, and did not know the other."""
+        live = [sibling.dot for sibling in merged.siblings]
+        known = [
+            *self.seen.dots(slot, request),
+            *(sibling.dot for part in parts for sibling in part.siblings if sibling.request == request),
+        ]
+        return any(merged.context.covers(dot) and dot not in live for dot in known)
 
     def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes) -> None:
         self._admit(len(record) + len(key))
