@@ -7,8 +7,8 @@ every acknowledgement is a *waiter* that runs when the disk has spoken.
 
 A failed commit fails all that was built on it: the batch itself and the one that gathers. Dots that were
 minted for it may have left this node already, so minting goes on under a new start id (DESIGN, Identity).
-Then the disk rests for a second, in which writes are refused: a disk that is full says so at once, and every
-attempt would cost the records of this node a new actor.
+Then the disk rests for a second, in which writes are refused, and until it has taken a batch without records:
+a disk may stay full for days, and every attempt with records would cost these a new actor.
 
 In go slots and packed records; out come packed records and the batch, if any, to wait for. Raises
 `Refusal` with the wire status when the answer is no; nothing was changed then.
@@ -125,6 +125,7 @@ class Replica:
         self._gathering = Batch()
         self._committing: Batch | None = None
         self._rests_until: float | None = None
+        self._probes = False  # whether the disk has to take the next batch before anybody writes
         self._holds_data = not engine.empty()
         # What nobody may read or write now, by (partition, n) as slots begin (`quarantine`).
         self.closed: dict[bytes, None] = {}
@@ -164,8 +165,8 @@ class Replica:
 
     @property
     def rests(self) -> bool:
-        """Whether the disk is given a moment after a failed commit."""
-        return self._rests_until is not None
+        """Whether the disk is given a moment after a failed commit, or tried without records."""
+        return self._rests_until is not None or self._probes
 
     @property
     def crowded(self) -> bool:
@@ -499,7 +500,7 @@ class Replica:
     def take_batch(self, now: float | None = None) -> Batch | None:
         """The next batch to commit; None while one is being committed or nothing waits."""
         batch = self._gathering
-        if self._committing is not None or not batch or self._rests_until is not None:
+        if self._committing is not None or self._rests_until is not None or not (batch or self._probes):
             return None
         batch.taken_at = now
         self.seen.take(batch.seen, batch.writes, now)
@@ -512,6 +513,7 @@ class Replica:
         batch = self._committing
         assert batch is not None
         self._committing = None
+        self._probes = False
         if took_s is not None:
             self._pace.committed(batch.pages, took_s)
             at_once = max(self._pace.pages_in(self._commit_max_s), ALWAYS_PAGES)
@@ -544,6 +546,7 @@ class Replica:
     def tick(self, now: float) -> None:
         if self._rests_until is not None and self._rests_until <= now:
             self._rests_until = None
+            self._probes = True
 
     def deadline(self) -> float | None:
         return self._rests_until
@@ -631,7 +634,7 @@ class Replica:
 
     def _admit(self, size: int) -> None:
         """Make room for so many bytes in the gathering batch. Raises Refusal."""
-        if self._rests_until is not None:
+        if self.rests:
             raise Refusal(STATUS_STORAGE, "the disk refused the last writes", is_news=False)
         batch = self._gathering
         size += _CELL_OVERHEAD_BYTES
