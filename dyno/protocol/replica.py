@@ -7,15 +7,15 @@ every acknowledgement is a *waiter* that runs when the disk has spoken.
 
 A failed commit fails all that was built on it: the batch itself and the one that gathers. Dots that were
 minted for it may have left this node already, so minting goes on under a new start id (DESIGN, Identity).
-Then the disk rests for a second, in which writes are refused: a disk that is full says so at once, and every
-attempt would cost the records of this node a new actor.
+Then the disk rests for a second, in which writes are refused, and until it has taken a batch without records:
+a disk may stay full for days, and every attempt with records would cost these a new actor.
 
 In go slots and packed records; out come packed records and the batch, if any, to wait for. Raises
 `Refusal` with the wire status when the answer is no; nothing was changed then.
 
-Every write that is stored here is known by its request for a while (`requests_seen`). So a live value whose
-request stands here under another dot, one that was overwritten, is overwritten too: a retry of a write does
-not bring back what somebody has read and replaced.
+Every write that is stored here is known by its request for a while (`requests_seen`). So a value that was
+written again is dropped where its first dot was overwritten: a retry of a write does not bring back what
+somebody has read and replaced.
 """
 
 from __future__ import annotations
@@ -125,6 +125,7 @@ class Replica:
         self._gathering = Batch()
         self._committing: Batch | None = None
         self._rests_until: float | None = None
+        self._probes = False  # whether the disk has to take the next batch before anybody writes
         self._holds_data = not engine.empty()
         # What nobody may read or write now, by (partition, n) as slots begin (`quarantine`).
         self.closed: dict[bytes, None] = {}
@@ -164,8 +165,8 @@ class Replica:
 
     @property
     def rests(self) -> bool:
-        """Whether the disk is given a moment after a failed commit."""
-        return self._rests_until is not None
+        """Whether the disk is given a moment after a failed commit, or tried without records."""
+        return self._rests_until is not None or self._probes
 
     @property
     def crowded(self) -> bool:
@@ -297,7 +298,8 @@ class Replica:
         cell, batch = self._newest(slot)
         if cell is None:
             theirs = _unpack(incoming)  # strict: what passes is canonical already
-            self._take_in(slot, key, b"", before=Record.EMPTY, theirs=theirs, merged=theirs)
+            merged = self._without_replaced(slot, theirs)
+            self._take_in(slot, key, b"", before=Record.EMPTY, theirs=theirs, merged=merged)
             return self._gathering
         own_key, note, own = unpack_cell(cell)
         if own_key != key:
@@ -305,7 +307,7 @@ class Replica:
         if own == incoming:
             return batch
         before, theirs = _unpack(own), _unpack(incoming)
-        merged = _merged(before, theirs, key)
+        merged = self._without_replaced(slot, _merged(before, theirs, key), before, theirs)
         if merged.pack() == own:
             return batch
         self._take_in(slot, key, note, before=before, theirs=theirs, merged=merged)
@@ -506,7 +508,7 @@ class Replica:
     def take_batch(self, now: float | None = None) -> Batch | None:
         """The next batch to commit; None while one is being committed or nothing waits."""
         batch = self._gathering
-        if self._committing is not None or not batch or self._rests_until is not None:
+        if self._committing is not None or self._rests_until is not None or not (batch or self._probes):
             return None
         batch.taken_at = now
         self.seen.take(batch.seen, batch.writes, now)
@@ -519,6 +521,7 @@ class Replica:
         batch = self._committing
         assert batch is not None
         self._committing = None
+        self._probes = False
         if took_s is not None:
             self._pace.committed(batch.pages, took_s)
             at_once = max(self._pace.pages_in(self._commit_max_s), ALWAYS_PAGES)
@@ -551,6 +554,7 @@ class Replica:
     def tick(self, now: float) -> None:
         if self._rests_until is not None and self._rests_until <= now:
             self._rests_until = None
+            self._probes = True
 
     def deadline(self) -> float | None:
         return self._rests_until
@@ -603,9 +607,6 @@ class Replica:
         self, slot: bytes, key: bytes, note: bytes, *, before: Record, theirs: Record, merged: Record
     ) -> None:
         """Store what the record of another replica comes to here, and remember the writes that are new."""
-        for dot, request, _ in merged.siblings:
-            if dot[0] == request and self._was_overwritten(slot, request, (before, theirs)):
-                merged = merged.delete(Context.EMPTY.add(dot))
         self._store(slot, key, note, merged.pack())
         seen, covers, entries = self.seen, before.context.covers, self._gathering.seen
         for dot, request, _ in theirs.siblings:
@@ -620,16 +621,23 @@ class Replica:
                 context = context.add(dot)
         return context
 
-    def _was_overwritten(self, slot: bytes, request: bytes, records: Sequence[Record]) -> bool:
-        """Whether a write that was done again had been read and replaced as it was done first: some record
-        that does not know of the second time has the first dot, and not its value."""
-        dots = self.seen.dots(slot, request)
-        for record in records:
-            if dots and not record.context.knows(request):
-                live = [sibling.dot for sibling in record.siblings]
-                if any(record.context.covers(dot) and dot not in live for dot in dots):
-                    return True
-        return False
+    def _without_replaced(self, slot: bytes, merged: Record, *parts: Record) -> Record:
+        """Without what was written again and had been read and replaced as it was written first. parts: of
+        which it was merged."""
+        for dot, request, _ in merged.siblings:
+            if dot[0] == request and self._was_replaced(slot, request, merged, parts):
+                merged = merged.delete(Context.EMPTY.add(dot))
+        return merged
+
+    def _was_replaced(self, slot: bytes, request: bytes, merged: Record, parts: Sequence[Record]) -> bool:
+        """Whether the ordinary dot of a write, which is known here or from one of the parts, is covered and
+        not live while that of its request is: whoever covered it had read it, and did not know the other."""
+        live = [sibling.dot for sibling in merged.siblings]
+        known = [
+            *self.seen.dots(slot, request),
+            *(sibling.dot for part in parts for sibling in part.siblings if sibling.request == request),
+        ]
+        return any(merged.context.covers(dot) and dot not in live for dot in known)
 
     def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes) -> None:
         self._admit(len(record) + len(key))
@@ -637,7 +645,7 @@ class Replica:
 
     def _admit(self, size: int) -> None:
         """Make room for so many bytes in the gathering batch. Raises Refusal."""
-        if self._rests_until is not None:
+        if self.rests:
             raise Refusal(STATUS_STORAGE, "the disk refused the last writes", is_news=False)
         batch = self._gathering
         size += _CELL_OVERHEAD_BYTES
