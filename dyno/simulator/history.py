@@ -203,13 +203,15 @@ class Sightings:
 
 class History:
     """All operations of a run, in the order in which they began. cluster: its id, to which tokens are bound.
-    copies: how many owners the keys of each bucket have."""
+    copies: how many owners the keys of each bucket have. sent_again: how many writes of a key were."""
 
     def __init__(self, *, cluster: bytes, copies: dict[str, int]) -> None:
         self.cluster = cluster
         self.copies = copies
         self.operations: list[Operation] = []
         self.sightings = Sightings()
+        self.sent_again: dict[Key, int] = {}
+        self._requests: dict[bytes, None] = {}  # of those
         self._contexts: dict[bytes, Context] = {b"": Context.EMPTY}
 
     def begin(
@@ -237,6 +239,12 @@ class History:
         )
         self.operations.append(operation)
         return operation
+
+    def again(self, key: Key, request: bytes) -> None:
+        """A write was sent that had been sent before."""
+        if request not in self._requests:
+            self._requests[request] = None
+            self.sent_again[key] = self.sent_again.get(key, 0) + 1
 
     def note_acknowledged(self) -> None:
         """Let the sightings know of the dots of all acknowledged puts; once, in the end."""
