@@ -352,12 +352,11 @@ def _covers(history: History, operation: Operation, value: int) -> bool:
 
 
 def _covers_each(history: History, operation: Operation, value: int) -> bool:
-    """Whether its context has all dots of a value, so that nothing of it may be seen any more. A write that
-    was done again while nobody who knew of its first dot could be asked has a second one: whoever replaced
-    the first without ever having been shown the value has not replaced that (docs/design/survival.md,
-    Retries exactly once)."""
-    if value in operation.read():
-        return True
+    """Whether its context has all dots of a value, so that nothing of it may be seen any more.
+
+    A write has a second dot where it was done again while no owner that knew it could be asked. Whoever
+    replaced it under the first has not replaced that one, and it shows until an owner is back that knows of
+    both (docs/design/survival.md, Retries exactly once). In the end it is gone: `returned` looks at that."""
     packed = operation.returned if _reads_by_itself(operation) else operation.token
     context = history.context(operation.key, packed)
     dots = history.sightings.dots_of(value)
