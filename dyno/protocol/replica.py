@@ -393,7 +393,7 @@ class Replica:
         return None
 
     def learn(self, slot: bytes, request: bytes, dot: Dot) -> None:
-        """Another replica knows this write, of which the copy here covers the dot."""
+        """This write is known elsewhere, or kept for others, under a dot that what is here covers."""
         if dot not in self.seen.dots(slot, request):
             self.seen.note(self._gathering.seen, slot, request, dot)
 

@@ -179,14 +179,15 @@ class Writes:
     def deadline(self) -> float:
         """Infinity for none."""
         earliest = self._recalls.deadline()
-        if self._retries:
-            earliest = min(earliest, self._retries[0][0])
-        if self._puts:
-            earliest = min(earliest, next(iter(self._puts.values())).deadline)
+        if self._retries and self._retries[0][0] < earliest:
+            earliest = self._retries[0][0]
+        for put in self._puts.values():  # the first one
+            earliest = min(earliest, put.deadline)
+            break
         silent = self._silent
         while silent and silent[0][1].settled:
             self._settled(silent.popleft()[1])
-        return min(earliest, silent[0][0]) if silent else earliest
+        return silent[0][0] if silent and silent[0][0] < earliest else earliest
 
     # ── before it begins ──
 
