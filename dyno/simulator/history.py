@@ -246,10 +246,17 @@ class History:
             self._requests[request] = None
             self.sent_again[key] = self.sent_again.get(key, 0) + 1
 
+    def passed(self, value: bytes, token: bytes) -> None:
+        """An update passes on what its own read was given, which its user is not shown."""
+        number = values.decode(value)
+        author = self.of_value(number) if isinstance(number, int) else None
+        if author is not None and author.kind == UPDATE:
+            author.token = token
+
     def note_acknowledged(self) -> None:
-        """Let the sightings know of the dots of all acknowledged puts; once, in the end."""
+        """Let the sightings know of the dots of all acknowledged puts and updates; once, in the end."""
         for operation in self.operations:
-            if operation.kind == PUT and operation.acknowledged:
+            if operation.kind in (PUT, UPDATE) and operation.acknowledged:
                 passed = self.context(operation.key, operation.token)
                 returned = self.context(operation.key, operation.returned)
                 self.sightings.acknowledged(operation, passed, returned)
