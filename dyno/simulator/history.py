@@ -212,6 +212,7 @@ class History:
         self.sightings = Sightings()
         self.sent_again: dict[Key, int] = {}
         self._requests: dict[bytes, None] = {}  # of those
+        self._passed: dict[int, dict[bytes, None]] = {}  # tokens, by update
         self._contexts: dict[bytes, Context] = {b"": Context.EMPTY}
 
     def begin(
@@ -247,17 +248,19 @@ class History:
             self.sent_again[key] = self.sent_again.get(key, 0) + 1
 
     def passed(self, value: bytes, token: bytes) -> None:
-        """An update passes on what its own read was given, which its user is not shown."""
+        """An update passes on what its own reads were given, which its user is not shown: one of them."""
         number = values.decode(value)
         author = self.of_value(number) if isinstance(number, int) else None
         if author is not None and author.kind == UPDATE:
-            author.token = token
+            self._passed.setdefault(author.number, {})[token] = None
 
     def note_acknowledged(self) -> None:
         """Let the sightings know of the dots of all acknowledged puts and updates; once, in the end."""
         for operation in self.operations:
             if operation.kind in (PUT, UPDATE) and operation.acknowledged:
                 passed = self.context(operation.key, operation.token)
+                for token in self._passed.get(operation.number, ()):
+                    passed = passed.union(self.context(operation.key, token))
                 returned = self.context(operation.key, operation.returned)
                 self.sightings.acknowledged(operation, passed, returned)
 
