@@ -27,7 +27,7 @@ from dyno.simulator.load import User
 from dyno.simulator.simulation import Simulation
 from dyno.storage.cell import record_of
 from dyno.storage.engine import CorruptRecord
-from dyno.wire.messages import HandOver, Store, StoreHint
+from dyno.wire.messages import HandOver, Put, Store, StoreHint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -236,6 +236,11 @@ class Scenario:
             key = self._key_of.get(what.slot)
             if key is not None:
                 self.history.sightings.record(key, what.record, where=f"{source} → {target}", now=now)
+        elif isinstance(what, Put):
+            if what.again:
+                self.history.again(Key(what.bucket, what.key.decode()), what.request)
+            if what.conditional:
+                self.history.passed(what.value, what.context)
 
     def _is_silent(self) -> bool:
         return not any(user.busy for user in self.users) and not any(
