@@ -68,7 +68,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     handoff_retry_s: Seconds = 1.0  # after a target refused
     exchange_interval_s: Seconds = 0.25  # between two comparisons of a node that lacks nothing
     exchange_rate_bytes_max: Bytes = 4 << 20  # per second, of records fetched and sent by them
-    retry_window_s: Seconds = 60.0  # how long a write is known by its request id
+    retry_window_s: Seconds = 300.0  # how long a write is known by its request id
     requests_seen_max: Count = (
         200_000  # writes so known, about 300 bytes each; the oldest are forgotten first
     )

@@ -133,12 +133,20 @@ class Context:
 
     def agreed(self, other: Context) -> Context:
         """The dots of all actors of whom both hold exactly the same."""
+        if not self._cloud and not other._cloud:
+            count_of = other._vector.get
+            vector = {actor: count for actor, count in self._vector.items() if count_of(actor) == count}
+            return self if len(vector) == len(self._vector) else Context(vector, _NO_CLOUD)
         mine, theirs = _by_actor(self), _by_actor(other)
         return self.only(actor for actor, dots in mine.items() if theirs.get(actor) == dots)
 
     def without(self, entries: Context) -> Context:
         """This context less the dots of every actor of whom `entries` holds exactly the same. Of whom it
         holds more, or less, nothing is dropped. Returns self where that is nobody."""
+        if not self._cloud and not entries._cloud:
+            count_of = entries._vector.get
+            vector = {actor: count for actor, count in self._vector.items() if count_of(actor) != count}
+            return self if len(vector) == len(self._vector) else Context(vector, _NO_CLOUD)
         agreed = _by_actor(self.agreed(entries))
         return self.only(actor for actor in _by_actor(self) if actor not in agreed) if agreed else self
 

@@ -97,6 +97,7 @@ class Exchange:
         self._asked: dict[int, _Run] = {}  # who waits for the answer under an id
         self._runs: dict[Pair, _Run] = {}
         self._queue: dict[Pair, float] = {}  # when each was compared last; least recent first
+        self._others: tuple[str, ...] = ()  # all nodes in it
         self._paused: dict[str, float] = {}  # nodes that refused, until when they are left alone
         self._next_at = math.inf  # of the slow round
         self._free_at = -math.inf  # what was moved so far is paid for then
@@ -159,6 +160,7 @@ class Exchange:
         compared = self._queue
         pairs = sorted((compared.get(pair, -math.inf), pair) for pair in self._recovery.pairs())
         self._queue = {pair: at for at, pair in pairs}
+        self._others = tuple(dict.fromkeys(node for _, node in self._queue))
         self._next_at = now + self._config.exchange_interval_s
         self._begin_some(now, out)
 
@@ -175,15 +177,16 @@ class Exchange:
 
     def deadline(self) -> float:
         earliest = self._healing.deadline()
-        for run in self._runs.values():
-            if run.waits_for or run.unwritten:
-                earliest = min(earliest, run.until)
-            if run.rests:
-                earliest = min(earliest, self._free_at)
+        if self._runs:
+            for run in self._runs.values():
+                if run.waits_for or run.unwritten:
+                    earliest = min(earliest, run.until)
+                if run.rests:
+                    earliest = min(earliest, self._free_at)
+        elif self._next_at < earliest and any(map(self._peers.can_ask, self._others)):
+            earliest = self._next_at
         if self._paused:
             earliest = min(earliest, *self._paused.values())
-        if not self._runs and any(self._peers.can_ask(node) for node in self._nodes()):
-            earliest = min(earliest, self._next_at)
         return earliest
 
     # ── beginning ──
@@ -211,9 +214,6 @@ class Exchange:
     def _may_begin(self, pair: Pair) -> bool:
         head, node = pair
         return self._peers.can_ask(node) and node not in self._paused and head not in self._replica.closed
-
-    def _nodes(self) -> Mapping[str, bool]:
-        return {node: True for _, node in self._queue}
 
     # ── one exchange, as its asker ──
 

@@ -129,7 +129,9 @@ class Handoff:
     # ── inside ──
 
     def _committed(self, target: str, status: int, now: float, out: Outbox) -> None:
-        if status == STATUS_OK and self._peers.can_ask(target):
+        if status != STATUS_OK:
+            self._failed(target, now)  # it may have changed one that was left out for that
+        elif self._peers.can_ask(target):
             walk = self._walks.get(target)
             if walk is None:
                 self._begin(target, now, out)
@@ -194,7 +196,12 @@ class Handoff:
             batch.waiters.append(partial(self._deleted, walk.target))
 
     def _deleted(self, target: str, status: int, now: float, out: Outbox) -> None:
-        if status != STATUS_OK and self._peers.can_ask(target):
+        if status != STATUS_OK:
+            self._failed(target, now)
+
+    def _failed(self, target: str, now: float) -> None:
+        """What is on the disk stays there, and is walked through once more."""
+        if self._hints.has(target) and self._peers.can_ask(target):
             walk = self._walks.get(target)
             if walk is None:
                 walk = self._walks[target] = _Walk(target)

@@ -128,7 +128,8 @@ class Lineage:
 
     def deadline(self) -> float:
         """Infinity for none."""
-        return min(self.commits.deadline(), self.recovery.deadline())
+        commits, recovery = self.commits.deadline(), self.recovery.deadline()
+        return commits if commits < recovery else recovery
 
     # ── inside ──
 

@@ -24,28 +24,14 @@ from typing import TYPE_CHECKING
 from dyno.errors import Code
 from dyno.protocol import handshake
 from dyno.protocol.background import part_of
-from dyno.protocol.bucket_register import BUCKETS
-from dyno.protocol.buckets import BucketKeeper
-from dyno.protocol.bulk_read import BulkReads
 from dyno.protocol.claim import Claim
-from dyno.protocol.coordinator import COORDINATED, Coordinator
-from dyno.protocol.exchange import Exchange
-from dyno.protocol.explain import Examiner, Explainer
+from dyno.protocol.coordinator import COORDINATED
 from dyno.protocol.foresight import Foresight
-from dyno.protocol.generations import Generations
-from dyno.protocol.handoff import Handoff
-from dyno.protocol.hints import Hints
-from dyno.protocol.lineage import Lineage
-from dyno.protocol.overload import ReadLine, answer_to
-from dyno.protocol.overview import Overview, members_of
-from dyno.protocol.peer_requests import PeerRequests
-from dyno.protocol.peers import Peers
-from dyno.protocol.planner import Planner
-from dyno.protocol.quarantine import Quarantine
-from dyno.protocol.reaping import Reaping
-from dyno.protocol.replica import Batch, Replica
+from dyno.protocol.overload import answer_to
+from dyno.protocol.overview import members_of
+from dyno.protocol.parts import Parts
+from dyno.protocol.replica import Batch
 from dyno.protocol.ring import Ring
-from dyno.protocol.spares import Spares
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_RING,
@@ -123,146 +109,39 @@ class Node:
         random: Random,
         former: str | None = None,
     ) -> None:
+        parts = Parts(membership=membership, engine=engine, minter=minter, config=config, random=random)
         self._config = config
         self._random = random
-        self._replica = Replica(engine=engine, minter=minter, config=config)
-        self.membership = membership(lambda: self._replica.holds_data)
+        self._replica = parts.replica
+        self.membership = parts.membership
         me = self.membership.me
         self.name = me.name
         self._claim = Claim(name=me.name, start=me.start, former=former, wait_s=config.probe_timeout_s)
-        self._peers = Peers()
-        self.read_line = ReadLine(config)
-        self._buckets = BucketKeeper(
-            remembered=engine.get_meta(BUCKETS) or b"",
-            membership=self.membership,
-            peers=self._peers,
-            replica=self._replica,
-            config=config,
-            random=random,
-        )
-        self._planner = Planner(
-            me=self.name,
-            membership=self.membership,
-            serving=self._buckets.table.serving,
-            why_not=self._buckets.why_not,
-        )
-        self._lineage = Lineage(
-            remembered=engine.get_meta,
-            membership=self.membership,
-            planner=self._planner,
-            replica=self._replica,
-            peers=self._peers,
-            copies=self._buckets.table.copies,
-            random=random,
-        )
-        self._recovery = self._lineage.recovery
-        self.hints = Hints(config=config, replica=self._replica)
-        self.generations = Generations(self._replica)
-        self._handoff = Handoff(
-            config=config,
-            hints=self.hints,
-            replica=self._replica,
-            peers=self._peers,
-            planner=self._planner,
-        )
-        self._coordinator = Coordinator(
-            me=self.name,
-            config=config,
-            replica=self._replica,
-            peers=self._peers,
-            membership=self.membership,
-            read_line=self.read_line,
-            planner=self._planner,
-            weakness=self._recovery,
-            hints=self.hints,
-            spares=Spares(
-                hints=self.hints,
-                handoff=self._handoff,
-                generations=self.generations,
-                planner=self._planner,
-                peers=self._peers,
-            ),
-        )
-        self._bulk_reads = BulkReads(
-            me=self.name,
-            config=config,
-            planner=self._planner,
-            replica=self._replica,
-            peers=self._peers,
-            singly=self._read_singly,
-            read_line=self.read_line,
-            elsewhere=lambda: self._coordinator.under_way,
-            weakness=self._recovery,
-        )
-        self._peer_requests = PeerRequests(
-            me=self.name,
-            config=config,
-            membership=self.membership,
-            planner=self._planner,
-            replica=self._replica,
-            copies=self._buckets.table.copies,
-            weakness=self._recovery,
-            hints=self.hints,
-            handoff=self._handoff,
-            generations=self.generations,
-        )
+        self._peers = parts.peers
+        self.read_line = parts.read_line
+        self._buckets = parts.buckets
+        self._planner = parts.planner
+        self._lineage = parts.lineage
+        self._recovery = parts.lineage.recovery
+        self.hints = parts.hints
+        self.generations = parts.generations
+        self._coordinator = parts.coordinator
+        self._bulk_reads = parts.bulk_reads
+        self._peer_requests = parts.peer_requests
         self._foresight = Foresight(me=self.name, planner=self._planner)
-        self._exchanges = Exchange(
-            me=self.name,
-            config=config,
-            planner=self._planner,
-            replica=self._replica,
-            peers=self._peers,
-            recovery=self._recovery,
-            generations=self.generations,
+        self._exchanges = parts.exchanges
+        self.reaping = parts.reaping
+        self.quarantine = parts.quarantine
+        self._background = parts.background
+        self._deadlines: tuple[Callable[[], float | None], ...] = (
+            self.membership.deadline,
+            self._bulk_reads.deadline,
+            self._coordinator.deadline,
+            self._replica.deadline,
+            self._buckets.deadline,
+            self._lineage.deadline,
+            *(part.deadline for part in self._background),
         )
-        self.reaping = Reaping(
-            me=self.name,
-            config=config,
-            membership=self.membership,
-            planner=self._planner,
-            peers=self._peers,
-            replica=self._replica,
-            generations=self.generations,
-            is_complete=self._is_complete,
-        )
-        self.quarantine = Quarantine(
-            me=self.name,
-            config=config,
-            planner=self._planner,
-            peers=self._peers,
-            replica=self._replica,
-            generations=self.generations,
-            is_complete=self._is_complete,
-        )
-        self._lineage.on_old_copy = self.quarantine.begin
-        self._background: list[Background] = [
-            self._handoff,
-            self._exchanges,
-            self.reaping,
-            self.quarantine,
-            Overview(
-                me=self.name,
-                config=config,
-                membership=self.membership,
-                peers=self._peers,
-                held=self.hints.held,
-            ),
-            Explainer(
-                me=self.name,
-                config=config,
-                membership=self.membership,
-                peers=self._peers,
-                planner=self._planner,
-                examiner=Examiner(
-                    me=self.name,
-                    replica=self._replica,
-                    kept=self.hints.kept,
-                    weak=self._recovery.is_weak,
-                    compared_at=self._exchanges.compared_at,
-                ),
-            ),
-        ]
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
@@ -479,20 +358,12 @@ class Node:
     def deadline(self) -> float | None:
         if not self._claim.free:
             return self._claim.deadline()
-        earliest = self.membership.deadline()
-        for at in (
-            self._bulk_reads.deadline(),
-            self._coordinator.deadline(),
-            self._replica.deadline(),
-            self._buckets.deadline(),
-        ):
-            if at is not None and (earliest is None or at < earliest):
+        earliest = math.inf
+        for deadline in self._deadlines:
+            at = deadline()
+            if at is not None and at < earliest:
                 earliest = at
-        deadlines = [part.deadline() for part in self._background]
-        for at in (self._lineage.deadline(), *deadlines):
-            if at != math.inf and (earliest is None or at < earliest):
-                earliest = at
-        return earliest
+        return None if earliest == math.inf else earliest
 
     # ── inside ──
 
@@ -571,9 +442,6 @@ class Node:
         if out.durable_sends:  # the table of buckets, behind facts that wait
             self._replica.keep(out)
 
-    def _is_complete(self, head: bytes) -> bool:
-        return head not in self._replica.closed and not self._recovery.is_weak(head)
-
     def _found(self, name: str, now: float, out: Outbox) -> None:
         """A node can be asked now, and has said what it knows of this one's commits."""
         self._recovery.greeted(name)
@@ -621,9 +489,6 @@ class Node:
             self._coordinator.request(link, message, now, out)
         else:
             self._bulk_reads.get(link, message, now, out)
-
-    def _read_singly(self, link: int, get: Get, late: str, now: float, out: Outbox) -> None:
-        self._coordinator.request(link, get, now, out, late=late)
 
     def _exchange(self, name: str, address: str, now: float, out: Outbox) -> None:
         """A peer plans with another ring, or knows other buckets: show each other the tables."""

@@ -136,10 +136,10 @@ class Reads:
     def deadline(self) -> float:
         """Infinity for none. Reads that only trail wait for whichever tick comes next."""
         earliest = self._hedges.deadline()
-        if self._retries:
-            earliest = min(earliest, self._retries[0][0])
-        if self._gets:
-            earliest = min(earliest, next(iter(self._gets.values())).deadline)
+        if self._retries and self._retries[0][0] < earliest:
+            earliest = self._retries[0][0]
+        for get in self._gets.values():  # the first one
+            return get.deadline if get.deadline < earliest else earliest
         return earliest
 
     # ── one key ──

@@ -156,7 +156,7 @@ class Reaping:
 
     def deadline(self) -> float:
         at = self._page_at if self._round is None else self._round.until
-        return min(at, self._look_at)
+        return at if at < self._look_at else self._look_at
 
     # ── the survey ──
 

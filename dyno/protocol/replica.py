@@ -309,12 +309,17 @@ class Replica:
         self, slot: bytes, key: bytes, *, context: Context, request: bytes, value: bytes, again: bool = False
     ) -> Written:
         """Mint a dot for a client's value and write it over what `context` covers. again: the value was sent
-        before, is not known here (`recall`), and gets the dot of its request.
+        before, is not known here (`recall`), and gets the dot of its request. One that was done again
+        elsewhere, and whose first attempt comes only now, is recalled instead.
 
         Raises InvalidRequest where that would leave too many siblings or too large a record, and where the
         record is of another kind.
         """
         record, note = self._own(slot)
+        if not again and record.context.knows(request):
+            done = self.recall(slot, request)
+            if done is not None:
+                return done
         packed, dot, note = self.compose(
             record, note, context=context, request=request, value=value, again=again
         )
@@ -341,6 +346,8 @@ class Replica:
             dot = dot_of_request(request)
             if known.covers(dot):
                 raise InvalidRequest("the context covers the write that it came with")
+        elif known.knows(request):  # under another dot it would be a double in its own record
+            raise InvalidRequest("the context has the request of the write that it came with")
         else:
             dot, note = self._minter.mint(known, note)
         written = record.write(context, dot, request, value)
@@ -368,7 +375,8 @@ class Replica:
 
     def recall(self, slot: bytes, request: bytes) -> Written | None:
         """What became of a write, by its request: the record as it is now, live or not, which covers its dot.
-        None: it is not known here. Raises Refusal."""
+        None: it is not known here. Raises Refusal, also where it cannot be said now (`closed`)."""
+        self._check_open(slot)
         packed, batch = self.read(slot)
         try:
             record = Record.unpack(packed) if packed else Record.EMPTY
@@ -385,7 +393,7 @@ class Replica:
         return None
 
     def learn(self, slot: bytes, request: bytes, dot: Dot) -> None:
-        """Another replica knows this write, of which the copy here covers the dot."""
+        """This write is known elsewhere, or kept for others, under a dot that what is here covers."""
         if dot not in self.seen.dots(slot, request):
             self.seen.note(self._gathering.seen, slot, request, dot)
 

@@ -3,7 +3,9 @@
 Only a primary mints, as a rule, for it knows the key's record. A node that stands in for all of them knows no
 more than the hints that it keeps of the key; so it merges those and writes on top. Its note of the last dot
 that it minted is in memory only: one that is lost, or does not fit what is there, opens a new epoch, which is
-always safe (`causality.mint`). Nothing is stored here; the write is kept as hints, here and elsewhere.
+always safe (`causality.mint`). Nothing is stored here; the write is kept as hints, here and elsewhere. But
+its request is remembered with what goes to the disk next (`requests_seen`), so that a write that was replaced
+in a hint does not come back when it is sent again.
 
 In: slots and packed records. Out: what is to be stored. Raises as `Replica.put` does.
 """
@@ -47,8 +49,12 @@ class Substitute:
         value: bytes,
         again: bool = False,
     ) -> Written:
-        """again: as of `Replica.put`."""
+        """As `Replica.put`."""
         record = self._known(slot, owners)
+        if not again and record.context.knows(request):
+            done = self.recall(slot, owners, request)
+            if done is not None:
+                return done
         note = self._notes.pop(slot, None)
         packed, dot, note = self._replica.compose(
             record, note, context=context, request=request, value=value, again=again
@@ -57,6 +63,7 @@ class Substitute:
             del self._notes[next(iter(self._notes))]
         if note is not None:
             self._notes[slot] = note
+        self._replica.learn(slot, request, dot)
         return Written(packed, record.context, dot, None)
 
     def delete(self, slot: bytes, owners: Sequence[str], *, context: Context) -> Written:
@@ -69,8 +76,10 @@ class Substitute:
         for sibling in known.siblings:
             if sibling.request == request:
                 return Written(known.pack(), known.context, sibling.dot, None)
-        dot = dot_of_request(request)
-        return Written(known.pack(), known.context, dot, None) if known.context.covers(dot) else None
+        for dot in (dot_of_request(request), *self._replica.seen.dots(slot, request)):
+            if known.context.covers(dot):
+                return Written(known.pack(), known.context, dot, None)
+        return None
 
     def _known(self, slot: bytes, owners: Sequence[str]) -> Record:
         packed, _ = self._hints.read(slot, owners)

@@ -179,14 +179,15 @@ class Writes:
     def deadline(self) -> float:
         """Infinity for none."""
         earliest = self._recalls.deadline()
-        if self._retries:
-            earliest = min(earliest, self._retries[0][0])
-        if self._puts:
-            earliest = min(earliest, next(iter(self._puts.values())).deadline)
+        if self._retries and self._retries[0][0] < earliest:
+            earliest = self._retries[0][0]
+        for put in self._puts.values():  # the first one
+            earliest = min(earliest, put.deadline)
+            break
         silent = self._silent
         while silent and silent[0][1].settled:
             self._settled(silent.popleft()[1])
-        return min(earliest, silent[0][0]) if silent else earliest
+        return silent[0][0] if silent and silent[0][0] < earliest else earliest
 
     # ── before it begins ──
 
@@ -246,7 +247,10 @@ class Writes:
                 f"the value has {size} bytes, more than value_bytes_max={self._config.value_bytes_max}"
             )
         seen = self._replica.seen
-        known = self._recall(request, intent) if seen.knows(request.request) else None
+        # A conditional one must not be told of a conflict where it was done again elsewhere; others are
+        # recalled where they are minted.
+        may_be_known = request.conditional or seen.knows(request.request)
+        known = self._recall(request, intent) if may_be_known else None
         if known is not None:
             self._complete(context, intent, known, quorum, sink, now, out)
         elif request.again:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dyno.simulator.trace import What
 
 # Of every node, unless somebody asks for others: what takes minutes or days in the field takes seconds.
-CONFIG: Final = Config(reap_after_s=20.0, retry_window_s=20.0)
+CONFIG: Final = Config(reap_after_s=20.0)
 
 NODES: Final = 5
 NODES_MAX: Final = 100

@@ -28,13 +28,21 @@ NAMES = ("n1", "n2", "n3")
 class Owner:
     """One of the nodes that own everything. asked: what it wants to ask of whom; events: its log."""
 
-    def __init__(self, name: str, *, config: Config, remembered: bytes = b"", names: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        config: Config,
+        remembered: bytes = b"",
+        names: tuple[str, ...],
+        partitions: int = 2,
+    ) -> None:
         self.name = name
         self.engine = MemoryEngine()
         self.out = Outbox()
         self.now = 0.0
         members = [a_member(n) for n in names]
-        self.ring = Ring(members, cluster=b"c" * 16, partitions=2, fingerprint=FINGERPRINT)
+        self.ring = Ring(members, cluster=b"c" * 16, partitions=partitions, fingerprint=FINGERPRINT)
         self.planner: Any = SimpleNamespace(ring=self.ring)
         self.copies: dict[bytes, int] = {}
         membership: Any = SimpleNamespace(is_alive=lambda name: False)

@@ -21,9 +21,12 @@ class Clock:
         self.engine = engine or MemoryEngine()
         self.replica = Replica(engine=self.engine, minter=Minter(bytes(8)), config=Config())
         self.attended = Attended(self.replica, look_s=1.0, keep_s=60.0)
+        self.puts = 0
 
     def put(self) -> None:
-        self.replica.put(SLOT, b"key", context=Context.EMPTY, request=bytes(16), value=b"value")
+        self.puts += 1
+        request = self.puts.to_bytes(16, "big")
+        self.replica.put(SLOT, b"key", context=Context.EMPTY, request=request, value=b"value")
 
     def commit(self) -> bool:
         batch = self.replica.take_batch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from timeit import repeat
 
 import pytest
 
@@ -188,6 +189,15 @@ def test_a_node_alone_has_nothing_to_do() -> None:
     owners = Owners("n1", "n2")
     owners.unlink(owners.n1, "n2")
     assert owners.n1.exchange.deadline() == math.inf
+
+
+def test_how_much_there_is_to_compare_does_not_matter_to_who_asks_when_the_next_is_due() -> None:
+    def cost(partitions: int) -> float:
+        owner = Owner("n1", config=Config(), names=("n1", "n2"), partitions=partitions)
+        assert owner.exchange.deadline() == math.inf
+        return min(repeat(owner.exchange.deadline, number=100, repeat=20))
+
+    assert cost(1024) < 10 * cost(2), "every turn of a node asks"
 
 
 # ── its pace ──

@@ -368,6 +368,28 @@ def test_a_deletion_that_fails_leaves_a_hint_that_is_handed_over_again() -> None
     assert handing.kept.rows() == []
 
 
+@pytest.mark.parametrize("sent_before", [True, False])
+def test_a_change_that_fails_leaves_what_was_there_to_be_handed_over(sent_before: bool) -> None:
+    handing = Handing()
+    handing.fill(1)
+    if sent_before:  # then the hint is not deleted, for it is changing; else it is not even sent
+        handing.link()
+        (message,) = handing.sent()
+        handing.keep("b", 0, OTHER)
+        handing.answer(message)
+    else:
+        handing.keep("b", 0, OTHER)
+        handing.link()
+    assert handing.sent() == []
+    handing.kept.commit_fails()
+    handing.wait(handing.kept.now + 2.0)
+    (again,) = handing.sent()
+    assert again.record == ONE
+    handing.answer(again)
+    handing.kept.commit()
+    assert (handing.kept.hints.held(), handing.idle) == ({}, True)
+
+
 def test_a_deletion_that_fails_for_one_that_is_away_waits_for_its_link() -> None:
     handing = Handing()
     handing.fill(1)

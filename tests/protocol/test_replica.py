@@ -363,6 +363,36 @@ def test_a_write_that_is_done_again_gets_the_dot_of_its_request_and_keeps_the_no
     assert put_as(other, request, again=True).dot == written.dot
 
 
+def test_a_first_attempt_that_comes_after_it_was_done_again_elsewhere_is_not_done_twice() -> None:
+    request, other = a_request(), Copies()
+    again = put_as(other, request, again=True)
+    deleted = other.replica.delete(SLOT_27, KEY, context=Record.unpack(again.record).context)
+    copies = Copies()
+    batch = copies.replica.merge(SLOT_27, KEY, deleted.record)
+    written = put_as(copies, request)
+    assert (written.record, written.dot, written.batch) == (deleted.record, dot_of_request(request), batch)
+    copies.commit()
+    assert put_as(copies, request).batch is None
+    assert copies.replica.read(SLOT_27) == (deleted.record, None)
+
+
+@pytest.mark.parametrize("known_here", [True, False])
+def test_no_write_has_the_request_of_an_actor_that_its_context_knows(known_here: bool) -> None:
+    """It would be a record that nobody can read."""
+    copies, actor_ = Copies(), a_request()
+    context = Context.EMPTY.add(Dot(actor_, 1)).add(Dot(actor_, 2))
+    if known_here:  # as no dot of a request is: of some node
+        written = copies.replica.put(
+            SLOT_27, KEY, context=context, request=a_request(), value=b"of somebody who read more"
+        )
+        assert Record.unpack(written.record).context.knows(actor_)
+        put_as(copies, actor_)  # is taken for one that was done
+    else:
+        with pytest.raises(InvalidRequest, match="has the request of the write"):
+            put_as(copies, actor_, context=context)
+    Record.unpack(copies.replica.read(SLOT_27)[0] or Record.EMPTY.pack())
+
+
 def test_a_write_that_was_done_again_is_gone_where_it_is_known_to_be_overwritten() -> None:
     """Whether the news comes last or the second dot does; and it stays where nobody overwrote it."""
     request = a_request()

@@ -21,8 +21,8 @@ OWNERS = ["b", "c", "d"]
 class Standing:
     """Node a, which owns nothing."""
 
-    def __init__(self) -> None:
-        self.kept = Kept()
+    def __init__(self, kept: Kept | None = None) -> None:
+        self.kept = kept or Kept()
         self.substitute = Substitute(replica=self.kept.replica, hints=self.kept.hints)
 
     def put(self, value: bytes, context: Context = Context.EMPTY, *, number: int = 1) -> Written:
@@ -91,6 +91,34 @@ def test_a_write_that_is_sent_again_is_recalled_from_what_is_kept() -> None:
     assert known is not None
     assert (known.record, known.dot, known.batch) == (written.record, written.dot, None)
     assert at.substitute.recall(a_slot(1), OWNERS, b"q" * 16) is None
+
+
+def test_a_write_that_was_replaced_in_what_is_kept_is_recalled_all_the_same() -> None:
+    at = Standing()
+    request = b"r" * 16
+    written = at.put(b"value")
+    at.keep(written.record)
+    over = at.substitute.put(
+        a_slot(1), OWNERS, context=Context.EMPTY.add(written.dot), request=b"q" * 16, value=b"over"
+    )
+    at.keep(over.record)
+    for restarted in (False, True):
+        if restarted:
+            at.kept.commit()
+            at = Standing(at.kept.restarted())
+        known = at.substitute.recall(a_slot(1), OWNERS, request)
+        assert known is not None
+        assert (known.dot, values(known.record)) == (written.dot, [b"over"])
+
+
+def test_a_first_attempt_that_comes_after_it_was_done_again_is_recalled() -> None:
+    at = Standing()
+    again = at.substitute.put(
+        a_slot(1), OWNERS, context=Context.EMPTY, request=b"r" * 16, value=b"value", again=True
+    )
+    at.keep(again.record)
+    written = at.put(b"value")
+    assert (written.record, written.dot) == (again.record, dot_of_request(b"r" * 16))
 
 
 def test_a_write_that_is_done_again_has_the_dot_of_its_request() -> None:

@@ -754,6 +754,19 @@ def test_a_put_that_arrives_while_its_retry_asks_is_not_done_twice() -> None:
     assert len(Record.unpack(record_at(at)).siblings) == 1
 
 
+def test_a_conditional_put_that_was_done_again_elsewhere_meets_no_conflict_when_it_comes_at_last() -> None:
+    at = At()
+    put = a_put(w=1)._replace(conditional=True)
+    other = Record.EMPTY.write(Context.EMPTY, dot_of_request(put.request), put.request, put.value)
+    at.replica.merge(at.ring.plan("bucket", KEY).slot, KEY, other.pack())
+    at.ask(put)
+    at.commit()
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert Context.unpack(done.context) == Context.EMPTY.add(dot_of_request(put.request))
+    assert record_at(at) == other.pack()
+
+
 def test_a_put_of_which_somebody_else_was_told_that_it_is_unknown_here_is_not_begun() -> None:
     at = At()
     put = a_put()
@@ -841,3 +854,94 @@ def test_what_can_never_be_written_is_invalid_also_after_the_owners_were_asked()
     for name in "bc":
         recalled(at, name, recall)
     assert "other kind" in at.failure().message
+
+
+# ── puts that are sent again to a node that owns nothing of the key ──
+
+
+def stand_in(at: At) -> bytes:
+    """A key none of whose owners can be asked by this node, which is none of them."""
+    key = not_owned(at)
+    for name in at.ring.plan("bucket", key).owners:
+        at.cut(name)
+    return key
+
+
+def kept_values(at: At, key: bytes) -> list[bytes]:
+    """What this node keeps of a key for its owners."""
+    plan = at.ring.plan("bucket", key)
+    packed, _ = at.hints.read(plan.slot, plan.owners)
+    return [sibling.value for sibling in Record.unpack(packed).siblings]
+
+
+def test_a_put_that_was_done_in_its_owners_place_is_not_done_again() -> None:
+    at = At(names="abcde")
+    key = stand_in(at)
+    put = a_put(w=1)._replace(key=key)
+    at.ask(put)
+    at.commit()
+    (first,) = at.answers()
+    at.ask(put._replace(id=2, again=True))
+    (second,) = at.answers()
+    assert isinstance(first, Done)
+    assert isinstance(second, Done)
+    assert second.context == first.context
+    assert kept_values(at, key) == [put.value]
+
+
+def test_a_put_that_was_done_in_its_owners_place_and_replaced_since_does_not_come_back() -> None:
+    at = At(names="abcde")
+    key = stand_in(at)
+    put = a_put(w=1)._replace(key=key)
+    at.ask(put)
+    at.commit()
+    (first,) = at.answers()
+    assert isinstance(first, Done)
+    context = token.encode(Context.unpack(first.context), cluster=b"c" * 16, bucket="bucket", key=key)
+    at.ask(a_put(2, b"over", context, w=1)._replace(key=key))
+    at.commit()
+    assert isinstance(at.answers()[0], Done)
+    at.ask(put._replace(id=3, again=True))
+    at.ask(put._replace(id=4))
+    for answer in at.answers():
+        assert isinstance(answer, Done)
+        assert answer.context == first.context
+    assert kept_values(at, key) == [b"over"]
+
+
+def test_a_put_that_a_dead_owner_knows_is_kept_for_the_others_as_that_owner_has_it() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    owner, *others = at.ring.plan("bucket", key).owners
+    for name in others:
+        at.cut(name)
+    at.members.dead = [owner]  # as gossip has it; but there is a link
+    put = a_put(again=True, w=1)._replace(key=key)
+    at.ask(put)
+    ((name, recall),) = at.sent(Recall)
+    assert name == owner
+    assert isinstance(recall, Recall)
+    record = elsewhere(put).write(Context.EMPTY, Dot(b"f" * 16, 1), b"q" * 16, b"beside")
+    first = next(sibling.dot for sibling in record.siblings if sibling.request == put.request)
+    at.hear(owner, Recalled(recall.id, STATUS_OK, *first, record.pack()))
+    at.commit()
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert Context.unpack(done.context) == Context.EMPTY.add(first)
+    assert sorted(kept_values(at, key)) == [b"beside", put.value]
+
+
+def test_a_put_that_no_dead_owner_knows_is_done_again_in_its_owners_place() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    at.members.dead = list(at.ring.plan("bucket", key).owners)
+    put = a_put(again=True, w=1)._replace(key=key)
+    at.ask(put)
+    for name, recall in at.sent(Recall):
+        assert isinstance(recall, Recall)
+        recalled(at, name, recall)
+    at.commit()
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert Context.unpack(done.context) == Context.EMPTY.add(dot_of_request(put.request))
+    assert kept_values(at, key) == [put.value]

@@ -32,6 +32,7 @@ def test_it_counts_what_hangs_on_attributes_and_in_containers() -> None:
         "Holder.by_name": 2,
         "Holder.by_name[].yes": 1,
         "Holder.by_name[].no": 0,
+        "Holder.by_name[].stand_ins": 0,
     }
 
 
