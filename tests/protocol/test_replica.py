@@ -1175,8 +1175,6 @@ def test_which_of_two_batches_is_committed_last() -> None:
 
 @pytest.mark.parametrize("deletes", [False, True])
 def test_who_has_read_a_write_as_it_was_done_first_replaces_it_as_it_was_done_again(deletes: bool) -> None:
-    deletes: bool,
-) -> None:
     copies = Copies()
     request = a_request()
     first = put_as(copies, request, b"first")
