@@ -284,11 +284,19 @@ class Node:
 
     def answer(self, address: str, message: Message, now: float, out: Outbox) -> None:
         """An answer on an outbound link. Raises ValueError as `receive` does."""
-        if isinstance(message, _ANSWERS):
+        if type(message) is Stored:  # as most are: to each write there are as many as copies
             name = self._peers.name_at(address)
             if name is not None:
-                if isinstance(message, Stored) and message.commit:
-                    self._lineage.commits.heard(address, message.commit, now)
+                id, status, commit = message
+                if commit:
+                    self._lineage.commits.heard(address, commit, now)
+                if status == STATUS_RING:
+                    self._exchange(name, address, now, out)
+                part = self._part.get(part_of(id))
+                (part or self._coordinator.writes).answer(name, message, now, out)
+        elif isinstance(message, _ANSWERS):
+            name = self._peers.name_at(address)
+            if name is not None:
                 if _is_about_the_ring(message):
                     self._exchange(name, address, now, out)
                 part = self._part.get(part_of(message.id))
