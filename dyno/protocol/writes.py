@@ -397,7 +397,10 @@ class Writes:
             batch.waiters.append(partial(self._conflict, sink, packed))
 
     def _meets_condition(self, request: Put, context: Context, intent: Intent) -> bool:
-        """if_context: the record here is at exactly that context; b"" asks that nothing is live."""
+        """if_context: the record here is at exactly that context; b"" asks that nothing is live. Raises
+        Refusal where that is not known now."""
+        if self._me in intent.owners:
+            self._replica.check_open(intent.slot)
         packed, _ = self._reads.read_here(intent.slot, intent.owners)
         try:
             record = Record.unpack(packed) if packed else Record.EMPTY
