@@ -152,6 +152,8 @@ class Exchange:
         self._healing.link_down(node)
         for run in [run for run in self._runs.values() if run.peer == node]:
             self._forget(run)
+        if not self._may_ask_any():
+            self._next_at = math.inf
 
     def replan(self, now: float, out: Outbox) -> None:
         """The ring is another one, or buckets are."""
@@ -161,7 +163,7 @@ class Exchange:
         pairs = sorted((compared.get(pair, -math.inf), pair) for pair in self._recovery.pairs())
         self._queue = {pair: at for at, pair in pairs}
         self._others = tuple(dict.fromkeys(node for _, node in self._queue))
-        self._next_at = now + self._config.exchange_interval_s
+        self._plan_next(now)
         self._begin_some(now, out)
 
     def tick(self, now: float, out: Outbox) -> None:
@@ -183,7 +185,7 @@ class Exchange:
                     earliest = min(earliest, run.until)
                 if run.rests:
                     earliest = min(earliest, self._free_at)
-        elif self._next_at < earliest and any(map(self._peers.can_ask, self._others)):
+        elif self._next_at < earliest:
             earliest = self._next_at
         if self._paused:
             earliest = min(earliest, *self._paused.values())
@@ -201,11 +203,18 @@ class Exchange:
                     self._begin(pair, now, out)
         if self._runs or now < self._next_at:
             return
-        self._next_at = now + self._config.exchange_interval_s
+        self._plan_next(now)
         for pair in self._queue:
             if self._may_begin(pair):
                 self._begin(pair, now, out)
                 return
+
+    def _plan_next(self, now: float) -> None:
+        """Never, until a node can be asked, of those that there is anything to compare with."""
+        self._next_at = now + self._config.exchange_interval_s if self._may_ask_any() else math.inf
+
+    def _may_ask_any(self) -> bool:
+        return any(map(self._peers.can_ask, self._others))
 
     def _begin(self, pair: Pair, now: float, out: Outbox) -> None:
         run = self._runs[pair] = _Run(pair, now)
