@@ -136,7 +136,7 @@ def test_what_nobody_else_has_a_copy_of_is_never_closed() -> None:
     old.engine.write_batch({slot: pack_cell(key, b"", a_value().pack())}, {})
     old.quarantine.begin(old.now, old.out)
     assert list(old.node._replica.closed) == [old.slots[0][:3]]
-    assert old.node._replica.read(slot) == (a_value().pack(), None), "and not nothing, as if it was never there"
+    assert old.node._replica.read(slot) == (a_value().pack(), None), "not as if it was never there"
 
 
 def test_of_what_is_closed_nobody_is_told_that_a_write_is_unknown_or_that_a_condition_does_not_hold() -> None:
