@@ -123,6 +123,8 @@ class Exchange:
 
     def answer(self, node: str, message: Compared | Fetched | Stored, now: float, out: Outbox) -> None:
         """Raises ValueError for what cannot be an answer to what was asked."""
+        if not isinstance(message, Compared | Fetched | Stored):
+            raise ValueError(f"a {type(message).__name__} is no answer in an exchange")
         run = self._asked.get(message.id)
         if run is None:
             if isinstance(message, Fetched):
@@ -130,6 +132,8 @@ class Exchange:
             return
         if run.peer != node:
             return
+        if type(message) is not run.expects(message.id):
+            raise ValueError(f"a {type(message).__name__} does not answer what was asked under its id")
         del self._asked[message.id]
         if isinstance(message, Stored):
             self._stored_there(run, message.status, now, out)
@@ -262,6 +266,7 @@ class Exchange:
     def _comparison(self, run: _Run, id: int, ring: int) -> Compare:
         head = run.pair[0]
         mine = run.mine
+        run.fetching = []
         digest = digest_of_stretch(mine.entries)
         return Compare(id, ring, slot_partition(head), slot_copies(head), run.after, mine.end, digest)
 
@@ -535,3 +540,9 @@ class _Run:
         self.done = False
         self.flawed = False
         self.over = False
+
+    def expects(self, id: int) -> type[Compared | Fetched | Stored]:
+        """The class of the answer to what was asked under an id that is waited for."""
+        if id != self.waits_for:
+            return Stored
+        return Fetched if self.fetching else Compared

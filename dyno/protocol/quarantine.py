@@ -138,7 +138,10 @@ class Quarantine:
         self._open_hearing(now, out)
 
     def _close_all(self) -> None:
+        ring = self._planner.ring
         for head in _heads(self._replica):
+            if ring is not None and ring.owners(head) == (self._me,):
+                continue  # nobody else could have reaped anything, nor tell what is missing
             if head not in self._cases:
                 self._close(head)
             self._unkept[head] = None

@@ -1,4 +1,4 @@
-"""Trials of their own for disks that lack what was acknowledged: three nodes, one of them away for a time.
+"""Trials of their own for disks that lack what was acknowledged: three nodes, one of which is away a while.
 
 The writes of that time are on the other two alone. Then one of these loses its disk, or gets an older copy of
 it back, at the moment when the one that was away returns. So there are two who do not know those writes, and
