@@ -13,7 +13,7 @@ nobody writes. Out: violations, each with a sentence that names the operations i
     dots      no dot ever stands for two values, on its way or on a disk
     settled   in the end every key can be read from all owners, whose bytes are equal, and nobody else has any
     drained   no hint, request or queue is left
-    bounded   contexts are no longer than the number of process starts explains
+    bounded   contexts are no longer than process starts and writes that were done again explain
 
 The judges reason simply, on purpose. What somebody had read is known from what the client saw (the values),
 what a write must cover from the token that it passed (the dots): a context that says more than its owner had
@@ -311,10 +311,10 @@ def drained(history: History, ending: Ending) -> Iterable[Violation]:
 
 
 def bounded(history: History, ending: Ending) -> Iterable[Violation]:
-    """A context has a few actors for every process start, and its length has nothing to do with how much was
-    written."""
-    most = ACTORS_PER_START_MAX * ending.starts
+    """A context has a few actors for every process start, and one for every write that was done again, whose
+    dot is that of its request; else its length has nothing to do with how much was written."""
     for key, copies in ending.copies.items():
+        most = ACTORS_PER_START_MAX * ending.starts + history.sightings.again.get(key, 0)
         for name, packed in copies.items():
             actors = len(Record.unpack(packed).context.actors()) if packed else 0
             if actors > most:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from dyno.causality.context import Context
+from dyno.causality.dots import dot_of_request
+from dyno.causality.record import Record
 from dyno.simulator.checkers import ACTORS_PER_START_MAX, check
 from dyno.simulator.history import Key
+from dyno.wire import values
 from tests.simulator.hand_made import KEY, REAP_AFTER_S, Book, context_of, dot, failure, names, record_of
 
 
@@ -384,3 +387,16 @@ def test_a_context_with_more_actors_than_processes_ever_started_is_found(book: B
     (violation,) = book.end(put)
     assert violation.checker == "bounded"
     assert "has 13 actors after 3 process starts" in violation.text
+
+
+def test_a_write_that_was_done_again_explains_an_actor_of_its_own(book: Book) -> None:
+    put = book.put(dot(1))
+    actors = context_of(*(dot(1, who=who) for who in range(1, 3 * ACTORS_PER_START_MAX + 1)))
+    again = dot_of_request(b"request.request.")
+    value = values.encode(put.value, bytes_max=100)
+    record = Record.EMPTY.write(Context.EMPTY, again, b"request.request.", value)
+    book.copies = dict.fromkeys(("n1", "n2", "n3"), record_of(context=actors.add(again)).pack())
+    assert names(book.end(put)) == ["bounded"]
+    for _ in range(2):
+        book.history.sightings.unpacked(KEY, record, where="n1 → n2", now=book.now)
+    assert book.end(put) == []
