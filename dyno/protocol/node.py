@@ -224,6 +224,7 @@ class Node:
             return
         self._refusals.pop(address, None)
         self._lineage.greeted(address, hello, now, out)
+        self.generations.learn(hello.rounds)
         self.membership.link_up(address, now, out)
         if self._peers.up(hello.name, address):
             self._found(hello.name, now, out)
@@ -415,6 +416,7 @@ class Node:
             membership.cluster,
             membership.partitions,
             self._replica.commit_number,
+            self.generations.highest,
         )
 
     def _settle(self, now: float, out: Outbox) -> None:

@@ -341,3 +341,33 @@ def test_what_is_known_elsewhere_leaves_the_quarantine(simulate: Simulate) -> No
     assert values(user.get(b"kept", r=ALL)) == [b"value"]
     assert user.get(KEY, r=ALL).siblings == ()
     assert on_disk(sim, b"kept")["n2"]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_a_wiped_fallback_keeps_is_not_taken_for_older_than_a_reaping(
+    simulate: Simulate, restarts: bool
+) -> None:
+    """It agreed to the round, and forgot that; the others tell it, and it remembers that in turn."""
+    sim = simulate(4, config=SOON)
+    deleted(sim)
+    assert sim.run_until(lambda: is_gone(sim), limit_s=AFTER_S * 3)
+    (away,) = [name for name in sim.machines if name not in place(sim)[1]]
+    sim.kill(away)
+    sim.wipe(away)
+    sim.restart(away)
+    assert sim.run_until(sim.agreed, limit_s=60)
+    sim.run_for(2)
+    user = User(sim, away)
+    sim.isolate(away)
+    sim.heal(away, user.link.machine)
+    if restarts:
+        sim.kill(away)
+        sim.restart(away)
+        user = User(sim, away)
+    sim.run_for(20)
+    user.put(KEY, b"kept", w=1)
+    sim.heal_all()
+    assert sim.run_until(sim.agreed, limit_s=60)
+    assert sim.run_until(lambda: all(on_disk(sim, KEY)[name] for name in place(sim)[1]), limit_s=20)
+    assert values(User(sim, "n1").get(KEY, r=ALL)) == [b"kept"]
+    assert aside(sim, away) == 0
