@@ -9,6 +9,10 @@ It begins when a link to a target comes up, and when a new hint for one that can
 while nothing waits there is nothing to do and no deadline. It yields to clients: no more than
 `handoff_rate_bytes_max` per second, nothing while writes wait here for the disk, and a pause of
 `handoff_retry_s` where a target refuses. What a target will never take is set aside (`rows.ASIDE`).
+
+A hint whose number of reapings is too low for its target was kept since before the last of them, as on an old
+copy of a disk. But a disk that lost something has lost what it agreed to as well, and gives low numbers to
+what it keeps since then (`is_after_loss`): that is handed over under the highest.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dyno.protocol.background import ID_BITS
+from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.replica import Refusal
 from dyno.wire.messages import STATUS_OK, STATUS_REAPED, STATUS_REFUSED, HandOver, Stored
 
@@ -67,8 +72,16 @@ class Handoff:
     number: int = 1
 
     def __init__(
-        self, *, config: Config, hints: Hints, replica: Replica, peers: Peers, planner: Planner
+        self,
+        *,
+        config: Config,
+        hints: Hints,
+        replica: Replica,
+        peers: Peers,
+        planner: Planner,
+        is_after_loss: Callable[[int], bool | None] = lambda commit: False,
     ) -> None:
+        """is_after_loss: as of `Lineage`."""
         self._rate = config.handoff_rate_bytes_max
         self._retry_s = config.handoff_retry_s
         self._yields_at_s = config.write_delay_max_s * _YIELD_SHARE
@@ -76,6 +89,7 @@ class Handoff:
         self._replica = replica
         self._peers = peers
         self._planner = planner
+        self._is_after_loss = is_after_loss
         self._last_id = self.number << ID_BITS
         self._walks: dict[str, _Walk] = {}
         self._free_at = -math.inf  # when the rate allows the next hint
@@ -99,6 +113,8 @@ class Handoff:
         try:
             if status == STATUS_OK:
                 self._watch(walk, self._hints.delete(node, hint))
+            elif status == STATUS_REAPED and hint.generation < NUMBER_MAX:
+                self._older(walk, hint, now, out)
             elif status in (STATUS_REAPED, STATUS_REFUSED):
                 self._set_aside(walk, hint, status, out)
             else:
@@ -207,6 +223,18 @@ class Handoff:
                 walk = self._walks[target] = _Walk(target)
             self._pause(walk, now)
             self._settle()
+
+    def _older(self, walk: _Walk, hint: Hint, now: float, out: Outbox) -> None:
+        """Than what was reaped since, if its number is right."""
+        after_loss = self._is_after_loss(hint.commit)
+        if after_loss is None:
+            self._pause(walk, now)
+        elif after_loss:
+            ring = self._planner.ring
+            assert ring is not None
+            self._send(walk, hint._replace(generation=NUMBER_MAX), ring.fingerprint, now, out)
+        else:
+            self._set_aside(walk, hint, STATUS_REAPED, out)
 
     def _set_aside(self, walk: _Walk, hint: Hint, status: int, out: Outbox) -> None:
         why = "is older than what was reaped since" if status == STATUS_REAPED else "contradicts its copy"

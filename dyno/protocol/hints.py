@@ -1,8 +1,9 @@
 """The records that this node keeps for others, who could not take them: its hints.
 
-A hint is a row (`rows.HINTS ‖ target ‖ 0 ‖ slot`) with the generation under which it was made (`generations`)
-and a cell with key and record. There is one per target and slot: what comes later is merged into it. It is
-kept until its target has it durably, and then deleted only if it is unchanged since it was sent.
+A hint is a row (`rows.HINTS ‖ target ‖ 0 ‖ slot`) with the generation under which it was made
+(`generations`), the number of the last commit before that, and a cell with key and record. There is one per
+target and slot: what comes later is merged into it. It is kept until its target has it durably, and then
+deleted only if it is unchanged since it was sent.
 
 How many there are for each target, and how many bytes, is a row as well (`rows.HELD`), written with the hints
 that it counts; so a start need not look at them all, and a commit that fails takes hint and count along.
@@ -15,6 +16,7 @@ where its owners cannot be), pages to be handed over. A hint that no write count
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from dyno.causality.context import Malformed
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.replica import Batch, Replica
 
-_GENERATION_BYTES = 8
+_HEAD = Struct(">QQ")  # generation, commit
+_HEAD_BYTES = _HEAD.size
 _COUNT_BYTES = 8
 _PAGE = 1000
 
@@ -44,7 +47,7 @@ class Held(NamedTuple):
 
 class Hint(NamedTuple):
     """One that was read from the disk, as it is there. row, value: by which it is known again; value None: it
-    is damaged, and the other fields are empty then."""
+    is damaged, and the other fields are empty then. commit: it was made after this one of this disk."""
 
     row: bytes
     value: bytes | None
@@ -52,6 +55,7 @@ class Hint(NamedTuple):
     key: bytes
     record: bytes
     generation: int
+    commit: int
 
 
 class Hints:
@@ -82,13 +86,15 @@ class Hints:
     ) -> Batch | None:
         """Keep a record for a node. needed: a write counts on it. None: it was all here and on the disk."""
         row = _row_of(target, slot)
+        commit = self._replica.commit_number
         before, batch = self._replica.newest(row)
         if before is None:
             _unpack(record)  # strict: what passes is canonical
         else:
-            generation = min(generation, _generation_of(before))
-            record = _merge(before[_GENERATION_BYTES:], key, record)
-        after = generation.to_bytes(_GENERATION_BYTES, "big") + pack_cell(key, b"", record)
+            its_generation, its_commit = _HEAD.unpack_from(before)
+            generation, commit = min(generation, its_generation), min(commit, its_commit)
+            record = _merge(before[_HEAD_BYTES:], key, record)
+        after = _HEAD.pack(generation, commit) + pack_cell(key, b"", record)
         if after == before:
             return batch
         if not needed and self.bytes_held() + len(row) + len(after) > self._bytes_max:
@@ -105,7 +111,7 @@ class Hints:
                 continue
             value, batch = self._replica.newest(_row_of(owner, slot))
             if value is not None:
-                record = record_of(value[_GENERATION_BYTES:])
+                record = record_of(value[_HEAD_BYTES:])
                 if record != merged:
                     merged = _merged(_unpack(merged), _unpack(record)).pack() if merged else record
                 last = self._replica.later(last, batch)
@@ -117,7 +123,7 @@ class Hints:
         for target in sorted(self._held):
             row = _row_of(target, slot)
             for _, value in self._replica.rows(row, row + b"\0", limit=1)[0]:
-                found.append((target, None if value is None else record_of(value[_GENERATION_BYTES:])))
+                found.append((target, None if value is None else record_of(value[_HEAD_BYTES:])))
         return found
 
     # ── handing over ──
@@ -216,15 +222,11 @@ def _row_of(target: str, slot: bytes) -> bytes:
     return HINTS + target.encode() + b"\0" + slot
 
 
-def _generation_of(value: bytes) -> int:
-    return int.from_bytes(value[:_GENERATION_BYTES], "big")
-
-
 def _hint_of(row: bytes, value: bytes | None, slot_at: int) -> Hint:
     if value is None:
-        return Hint(row, None, row[slot_at:], b"", b"", 0)
-    key, _, record = unpack_cell(value[_GENERATION_BYTES:])
-    return Hint(row, value, row[slot_at:], key, record, _generation_of(value))
+        return Hint(row, None, row[slot_at:], b"", b"", 0, 0)
+    key, _, record = unpack_cell(value[_HEAD_BYTES:])
+    return Hint(row, value, row[slot_at:], key, record, *_HEAD.unpack_from(value))
 
 
 def _pack_held(held: Held) -> bytes:

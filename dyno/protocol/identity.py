@@ -8,6 +8,7 @@ Small durable facts in the engine's meta, written through `Outbox.meta`:
     "members"     the member table, packed (wire.members), this node's own record first
     "directory"   the id of the data directory, born with it (birth) and drawn anew for an old copy
     "former"      the id that an old copy had before that
+    "since"       the last commit before it was found to be one, 8 bytes, big-endian (lineage)
     "recovering"  what is not known to be complete (recovery)
     "commits"     the commit numbers of others (commits)
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from dyno.protocol.outbox import Outbox
 
 CLUSTER, PARTITIONS, STAMP, MEMBERS = "cluster", "partitions", "stamp", "members"
-DIRECTORY, FORMER, RECOVERING, COMMITS = "directory", "former", "recovering", "commits"
+DIRECTORY, FORMER, SINCE = "directory", "former", "since"
+RECOVERING, COMMITS = "recovering", "commits"
 LOST_ALL = b"\xf6"  # of RECOVERING: nothing is known to be complete; CBOR's null
 CLUSTER_ID_BYTES = 16
 RECORDS_PER_NAME = 2  # one seated, one that wants to be
@@ -66,10 +68,11 @@ def remember_loss(out: Outbox) -> None:
     out.meta[RECOVERING] = LOST_ALL
 
 
-def remember_renewal(*, directory: bytes, former: bytes, out: Outbox) -> None:
-    """This directory turned out to be an old copy and has another id now. The member table may still have
-    the former one when the node starts next."""
+def remember_renewal(*, directory: bytes, former: bytes, since: int, out: Outbox) -> None:
+    """This directory turned out to be an old copy and has another id now; what was committed up to `since`
+    may be older than others think. The member table may still have the former id at the next start."""
     out.meta[DIRECTORY], out.meta[FORMER] = directory, former
+    out.meta[SINCE] = since.to_bytes(8, "big")
     remember_loss(out)
 
 

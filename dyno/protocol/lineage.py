@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dyno.protocol.commits import Commits
-from dyno.protocol.identity import COMMITS, RECOVERING, remember_renewal
+from dyno.protocol.identity import COMMITS, RECOVERING, SINCE, remember_renewal
 from dyno.protocol.recovery import Recovery
 from dyno.wire.messages import STATUS_OK, Committed
 
@@ -58,7 +58,11 @@ class Lineage:
         self._peers = peers
         self._told = 0
         self._random = random
-        self._number_at_start = replica.commit_number
+        self._started_at = self._number_at_start = replica.commit_number
+        # The last commit of a former life; None while this directory never lost anything.
+        self._since: int | None = None
+        if remembered(RECOVERING):
+            self._since = int.from_bytes(remembered(SINCE) or b"", "big")
         # Told, with the time, as soon as this disk turns out to be an old copy.
         self.on_old_copy: Callable[[float, Outbox], None] = _nobody
         self._renewing = False
@@ -88,6 +92,7 @@ class Lineage:
             self._renew("another one served in its name since", now, out)
         if membership.inherited and not self._inherited:
             self._inherited = True  # and remembered, with the seat
+            self._since = 0
             self.recovery.lose()
 
     def meet_anew(self, out: Outbox) -> None:
@@ -97,6 +102,15 @@ class Lineage:
             if self.commits.directory_at(member.address) not in (b"", member.directory):
                 out.disconnect.append(member.address)
                 out.connect.append(member.address)
+
+    def is_after_loss(self, commit: int) -> bool | None:
+        """Whether what was written after this commit was written after this directory's last loss, and by it;
+        False where it never had any. None: as long as not everybody was greeted who may know of one more."""
+        if commit >= self._started_at:
+            return True  # by this process
+        if self._since is None or commit < self._since:
+            return False
+        return None if self.recovery.unproven else True
 
     # ── disk and time ──
 
@@ -141,6 +155,7 @@ class Lineage:
         if self._renewing:
             return
         self._renewing = True
+        self._since = self._started_at
         self.recovery.lose()
         former = self._membership.me.directory
         directory = self._random.randbytes(_DIRECTORY_ID_BYTES)
@@ -151,7 +166,7 @@ class Lineage:
                 f"answers for nothing alone before it has been compared with the other nodes",
             )
         )
-        remember_renewal(directory=directory, former=former, out=out)
+        remember_renewal(directory=directory, former=former, since=self._started_at, out=out)
         self._replica.keep(out).waiters.append(partial(self._renewed, directory))
         self.on_old_copy(now, out)
 

@@ -98,6 +98,7 @@ class Parts:
             replica=self.replica,
             peers=self.peers,
             planner=self.planner,
+            is_after_loss=self.lineage.is_after_loss,
         )
         self.coordinator = self._build_coordinator()
         self.bulk_reads = self._build_bulk_reads()

@@ -104,6 +104,11 @@ class Recovery(Weakness):
             alive(name) and any(pair[1] == name for pair in self.pairs()) for name in self._ungreeted
         )
 
+    @property
+    def unproven(self) -> bool:
+        """Whether a member that is thought alive may still say that this directory is an old copy."""
+        return any(map(self._membership.is_alive, self._ungreeted))
+
     # ── what is missing ──
 
     def pairs(self) -> Iterator[Pair]:

@@ -8,6 +8,7 @@ import pytest
 
 from dyno.placement.hashing import Keyspace, bucket_id
 from dyno.protocol.background import ID_BITS, part_of
+from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.handoff import Handoff
 from dyno.protocol.peers import Peers
 from dyno.protocol.replica import Batch
@@ -45,12 +46,14 @@ class Handing:
         self.kept = kept or Kept(**config)
         self.peers = Peers()
         self.peers.place({"b": "b", "c": "c"})
+        self.after_loss: bool | None = False
         self.handoff = Handoff(
             config=self.kept.config,
             hints=self.kept.hints,
             replica=self.kept.replica,
             peers=self.peers,
             planner=_Planner(),  # type: ignore[arg-type]
+            is_after_loss=lambda commit: self.after_loss,
         )
 
     def keep(self, target: str, number: int, record: bytes = ONE) -> Batch | None:
@@ -309,6 +312,39 @@ def test_what_the_target_will_never_take_is_set_aside_and_told(status: int) -> N
     assert level == "error"
     assert "b does not take a hint for key b'key'" in text
     assert handing.idle
+
+
+def test_what_was_kept_since_this_disk_lost_its_numbers_goes_under_the_highest() -> None:
+    handing = Handing()
+    handing.fill(1)
+    handing.link()
+    (message,) = handing.sent()
+    handing.after_loss = None  # not known yet
+    handing.answer(message, STATUS_REAPED)
+    assert handing.kept.hints.held() == {"b": 1}
+    handing.wait(handing.kept.config.handoff_retry_s)
+    (message,) = handing.sent()
+    handing.after_loss = True
+    handing.answer(message, STATUS_REAPED)
+    (again,) = handing.sent()
+    assert again == message._replace(id=again.id, generation=NUMBER_MAX)
+    handing.answer(again)
+    handing.kept.commit()
+    assert (handing.kept.hints.held(), handing.kept.out.events) == ({}, [])
+
+
+def test_what_is_too_old_under_the_highest_number_is_set_aside_all_the_same() -> None:
+    handing = Handing()
+    handing.after_loss = True
+    handing.fill(1)
+    handing.link()
+    (message,) = handing.sent()
+    handing.answer(message, STATUS_REAPED)
+    (again,) = handing.sent()
+    handing.answer(again, STATUS_REAPED)
+    assert handing.sent() == []
+    assert handing.kept.hints.held() == {}
+    assert "is older than what was reaped since" in handing.kept.out.events[0][1]
 
 
 def test_a_damaged_hint_is_dropped_and_told_and_the_others_go() -> None:

@@ -62,6 +62,20 @@ def test_a_merged_hint_has_the_lower_generation_of_the_two() -> None:
     assert hint.generation == 3
 
 
+def test_a_merged_hint_was_made_when_the_first_of_the_two_was() -> None:
+    kept = Kept()
+    kept.keep("c", 1, ONE)
+    kept.commit()
+    kept.keep("b", 1, ONE)
+    made_at = kept.replica.commit_number
+    kept.commit()
+    kept.keep("b", 1, OTHER)
+    kept.keep("b", 2, OTHER)
+    kept.commit()
+    first, second = kept.hints.page("b", b"", limit=10)[0]
+    assert (first.commit, second.commit) == (made_at, made_at + 1)
+
+
 def test_people_are_shown_what_is_on_the_disk_for_whomever() -> None:
     kept = Kept()
     kept.keep("c", 1, ONE)

@@ -50,5 +50,10 @@ def test_a_loss_and_a_new_id_are_kept_together():
     out = Outbox()
     remember_loss(out)
     assert out.meta == {"recovering": LOST_ALL}
-    remember_renewal(directory=b"new", former=b"old", out=out)
-    assert out.meta == {"recovering": LOST_ALL, "directory": b"new", "former": b"old"}
+    remember_renewal(directory=b"new", former=b"old", since=7, out=out)
+    assert out.meta == {
+        "recovering": LOST_ALL,
+        "directory": b"new",
+        "former": b"old",
+        "since": (7).to_bytes(8, "big"),
+    }

@@ -210,3 +210,36 @@ def test_who_inherited_a_seat_keeps_its_id_and_recovers() -> None:
         recovery.finished(pair, driven.now)
     driven.learn("n2", "n3")
     assert not recovery.missing()
+
+
+def test_what_a_directory_without_any_loss_wrote_before_this_start_is_after_none() -> None:
+    lineage = three().node._lineage
+    assert lineage.is_after_loss(lineage._started_at) is True
+    assert lineage.is_after_loss(lineage._started_at - 1) is False
+
+
+def test_what_an_old_copy_writes_from_its_start_on_is_after_its_loss_for_all_later_starts() -> None:
+    driven = old_copy()
+    lineage = driven.node._lineage
+    since = lineage._started_at
+    assert (lineage.is_after_loss(since - 1), lineage.is_after_loss(since)) == (False, True)
+    driven.commit()
+    later = Driven(engine=driven.engine)
+    assert later.node._lineage._started_at > since
+    later.learn("n2", "n3")
+    assert later.node._lineage.is_after_loss(since) is None, "perhaps it was set back once more"
+    greet(later, "n2")
+    greet(later, "n3")
+    assert (later.node._lineage.is_after_loss(since - 1), later.node._lineage.is_after_loss(since)) == (
+        False,
+        True,
+    )
+
+
+def test_all_that_a_directory_with_an_inherited_seat_wrote_is_after_its_loss() -> None:
+    driven = three()
+    driven.node.membership._roster.inherited = True
+    driven.learn("n2", "n3")
+    greet(driven, "n2")
+    greet(driven, "n3")
+    assert driven.node._lineage.is_after_loss(0) is True

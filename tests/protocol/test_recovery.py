@@ -82,6 +82,18 @@ def test_a_node_that_lost_nothing_is_sound_once_all_that_live_have_greeted_it() 
     assert not SOUND.is_weak(bytes(27))
 
 
+def test_it_is_unproven_while_a_member_that_lives_has_not_greeted_it() -> None:
+    known = Known()
+    assert known.recovery.unproven
+    known.greet("n2", "n3")
+    assert known.recovery.unproven
+    known.alive["n4"] = False
+    assert not known.recovery.unproven
+    known.alive["n4"] = True
+    known.greet("n4")
+    assert not known.recovery.unproven
+
+
 def test_before_it_has_a_ring_everything_is_weak() -> None:
     known = Known(LOST_ALL, ring=False)
     assert known.recovery.is_weak(bytes(27))
