@@ -286,6 +286,7 @@ class Exchange:
 
     def _compared(self, run: _Run, answer: Compared, now: float, out: Outbox) -> None:
         mine, head = run.mine, run.pair[0]
+        run.generation = max(run.generation, answer.generation)
         if answer.equal:
             end = mine.end
         else:
@@ -394,6 +395,7 @@ class Exchange:
 
     def _finish(self, run: _Run, now: float, out: Outbox) -> None:
         self._forget(run)
+        self._learn_generation(run)
         self._queue.pop(run.pair, None)
         if run.flawed:
             self._queue[run.pair] = -math.inf
@@ -405,6 +407,15 @@ class Exchange:
             if lacking and not self._recovery.missing():
                 out.events.append(("info", "what this disk may have lacked is complete again"))
         self._begin_some(now, out)
+
+    def _learn_generation(self, run: _Run) -> None:
+        """A node that lost something does not know what was reaped, and would take hints that are older."""
+        head = run.pair[0]
+        if run.pair in self._recovery.missing() and run.generation > self._generations.of(head):
+            try:
+                self._generations.rise(head, run.generation)
+            except Refusal:
+                run.flawed = True
 
     def _break_off(self, run: _Run, now: float) -> None:
         """It begins anew after a moment."""
@@ -504,7 +515,7 @@ class _Run:
     here of the present stretch. wanted, fetching: slots to be fetched, and those asked for now. unwritten:
     commits here and answers from there that are waited for. waits_for: the id of the question that is not
     answered, or 0; until: how long an answer or a disk is waited for. rests: until it may go on. done: the
-    last stretch is at hand. flawed: not all could be brought up to date."""
+    last stretch is at hand. flawed: not all could be brought up to date. generation: of the other owner."""
 
     __slots__ = (
         "after",
@@ -513,6 +524,7 @@ class _Run:
         "done",
         "fetching",
         "flawed",
+        "generation",
         "mine",
         "over",
         "pair",
@@ -539,6 +551,7 @@ class _Run:
         self.rests = False
         self.done = False
         self.flawed = False
+        self.generation = 0
         self.over = False
 
     def expects(self, id: int) -> type[Compared | Fetched | Stored]:

@@ -87,9 +87,12 @@ class Generations:
         return self._write(head, known._replace(reaped=max(number, known.reaped)))
 
     def agree(self, head: bytes, number: int) -> Batch:
-        """This node agrees to the number-th reaping, whatever becomes of it; likewise."""
+        """This node agrees to the number-th reaping, whatever becomes of it; likewise. Others are told of
+        that commit: a disk that loses it must be found out."""
         known = self._numbers.get(head, _NONE)
-        return self._write(head, known._replace(agreed=max(number, known.agreed)))
+        batch = self._write(head, known._replace(agreed=max(number, known.agreed)))
+        batch.own = True
+        return batch
 
     def _write(self, head: bytes, numbers: _Numbers) -> Batch:
         batch = self._replica.write_row(GENERATIONS + head, _NUMBERS.pack(*numbers))

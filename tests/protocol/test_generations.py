@@ -88,3 +88,9 @@ def test_a_stamp_is_of_the_last_round_reaped_or_agreed_to() -> None:
     commit(replica, engine)
     again = Generations(a_replica(engine))
     assert (again.of(SLOT), again.stamp(SLOT)) == (4, 4)
+
+
+def test_others_are_told_of_the_commit_with_a_promise() -> None:
+    replica = a_replica(MemoryEngine())
+    assert not Generations(replica).rise(HEAD, 1).own
+    assert Generations(replica).agree(HEAD, 2).own
