@@ -56,8 +56,8 @@ KEY_NAMES: Final = tuple(
 
 LOAD_AFTER_S: Final = 5.0  # goes on so long after the faults have ended
 AGREE_WITHIN_S: Final = 60.0  # of the end of all faults: one ring, all links
-# Of that: owners equal, nothing left. Each of five nodes compares 330 stretches in turn, one in 0.25 s, and all
-# go through them in the same order, so it takes up to 83 s until one that was just compared is so again.
+# Of that: owners equal, nothing left. Each of five nodes compares 330 stretches in turn, one in 0.25 s, and
+# all go through them in the same order, so it takes up to 83 s until what was just compared is so again.
 SETTLE_WITHIN_S: Final = 100.0
 LOOK_EVERY_S: Final = 1.0
 HINTS_SHOWN_MAX: Final = 100

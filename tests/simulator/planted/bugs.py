@@ -39,12 +39,11 @@ from dyno.wire.messages import STATUS_OK, Delete, HandOver, Put, Store, Stored
 from tests.simulator.planted.handoff import HandoffTrial
 from tests.simulator.planted.reaped import ReapTrial
 from tests.simulator.planted.rough import Outages, Rough
-from tests.simulator.planted.setback import SetbackTrial
+from tests.simulator.planted.setback import ProofTrial, SetbackTrial
 
 BRIEF = Rough(seconds=5.0)  # for what goes wrong all the time
 LATE = Rough(("partition", "oneway", "flapping", "latency", "loss"))  # what is on its way stays so for long
 BROKEN = Rough(("reset", "oneway", "flapping", "crash", "pause"))  # what was asked is not answered
-NEAR = (0.03, 0.05)  # seconds: soon greeted, and not suspected
 
 MAX_NUMBER = (1 << 64) - 1
 
@@ -490,7 +489,7 @@ BUGS = (
         "A node that has just started is believed before all others could tell it that its disk is old.",
         ("strict",),
         ((Recovery, "is_weak", _trust_whoever_was_not_greeted),),
-        SetbackTrial(latency_s=NEAR),
+        ProofTrial(),
     ),
     # reaping
     Bug(

@@ -7,14 +7,10 @@ of a node that does not reach the owner for whom they are, or on a copy of a dis
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from dyno.simulator import checkers
-from dyno.simulator.history import DELETE, PUT, Key, Operation
 from dyno.simulator.scenario import CONFIG, PLAIN, Outcome, Scenario
-
-if TYPE_CHECKING:
-    from dyno.simulator.client import Pending
+from tests.simulator.planted.script import Script
 
 KEYS: Final = 5
 MOMENT_S: Final = 2.0  # for what is done in the background
@@ -33,90 +29,36 @@ class ReapTrial(NamedTuple):
             script.keep_hints()
         else:
             script.keep_a_copy()
-        ending = scenario.settle(holders_lost=0 if self.hints else 1)
-        history = scenario.history
-        violations = checkers.check(history, ending)
-        kind = "partition" if self.hints else "old-copy"
-        return Outcome(
-            seed,
-            scenario.sim.digest(),
-            tuple(violations),
-            len(history.operations),
-            sum(one.acknowledged for one in history.operations),
-            scenario.sim.now,
-            {kind: 1},
-        )
+        return script.outcome(seed, holders_lost=0 if self.hints else 1)
 
 
-class _Script:
-    def __init__(self, scenario: Scenario, random: Random) -> None:
-        self._scenario = scenario
-        self._sim = scenario.sim
-        self._random = random
-        self._client = scenario.sim.client(*scenario.sim.machines, timeout=3.0)
-
+class _Script(Script):
     def keep_hints(self) -> None:
         """Of one node for one owner of the keys."""
-        sim = self._sim
-        owner, keeper = self._random.sample(list(sim.machines), 2)
-        places = {key: self._scenario.owners(key) for key in self._scenario.keys}
+        sim = self.sim
+        owner, keeper = self.random.sample(list(sim.machines), 2)
+        places = {key: self.scenario.owners(key) for key in self.scenario.keys}
         keys = [key for key in places if owner in places[key] and keeper not in places[key]]
-        sim.isolate(owner)
-        for name in sim.machines:
-            if name != owner:
-                sim.drop_links(owner, name)
-        written = self._write(self._random.sample(keys, min(KEYS, len(keys))))
+        self.leave_alone(owner)
+        written = self.write(self.random.sample(keys, min(KEYS, len(keys))))
         sim.heal_all()
         sim.cut(owner, keeper)
         sim.run_for(MOMENT_S)
-        self._delete(written)
+        self.delete(written)
         sim.run_for(REAPED_S)
         sim.heal_all()
         sim.run_for(MOMENT_S)
 
     def keep_a_copy(self) -> None:
-        sim = self._sim
-        victim = self._random.choice(list(sim.machines))
-        keys = [key for key in self._scenario.keys if key.bucket == PLAIN]
-        written = self._write(self._random.sample(keys, KEYS))
+        sim = self.sim
+        victim = self.random.choice(list(sim.machines))
+        keys = [key for key in self.scenario.keys if key.bucket == PLAIN]
+        written = self.write(self.random.sample(keys, KEYS))
         sim.run_for(MOMENT_S)
         copy = sim.copy_disk(victim)
-        self._delete(written)
+        self.delete(written)
         sim.run_for(REAPED_S)
         sim.kill(victim)
         sim.restore_disk(victim, copy)
         sim.restart(victim)
         sim.run_for(MOMENT_S)
-
-    def _write(self, keys: list[Key]) -> list[Operation]:
-        begun = []
-        for key in keys:
-            put = self._begin(PUT, key, None)
-            begun.append((put, self._client.begin_put(key.bucket, key.key, put.value, w=2)))
-        return self._ended(begun)
-
-    def _delete(self, written: list[Operation]) -> None:
-        begun = []
-        for put in written:
-            key, delete = put.key, self._begin(DELETE, put.key, put)
-            options: dict[str, Any] = {"context": delete.token, "w": 2}
-            begun.append((delete, self._client.begin_delete(key.bucket, key.key, **options)))
-        self._ended(begun)
-
-    def _begin(self, kind: str, key: Key, basis: Operation | None) -> Operation:
-        client = self._client
-        return self._scenario.history.begin(
-            client.machine, kind, key, now=client.now, quorum=2, basis=basis
-        )
-
-    def _ended(self, begun: list[tuple[Operation, Pending]]) -> list[Operation]:
-        """Those that succeeded."""
-        results = self._client.wait(*(pending for _, pending in begun))
-        for (operation, pending), result in zip(begun, results, strict=True):
-            if isinstance(result, Exception):
-                operation.fail(pending.ended, result)
-            else:
-                operation.succeed(
-                    pending.ended, returned=result.context, answered=result.replicas.answered
-                )
-        return [operation for operation, _ in begun if operation.acknowledged]
