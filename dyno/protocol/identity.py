@@ -10,6 +10,7 @@ Small durable facts in the engine's meta, written through `Outbox.meta`:
     "former"      the id that an old copy had before that
     "recovering"  what is not known to be complete (recovery)
     "commits"     the commit numbers of others (commits)
+    "closing"     present and not empty: an old copy of which not all may be closed on the disk (quarantine)
 
 A node whose own record among them is seated under its present directory returns to its cluster; one that
 remembers a cluster but no such record began to join it and never finished.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 CLUSTER, PARTITIONS, STAMP, MEMBERS = "cluster", "partitions", "stamp", "members"
 DIRECTORY, FORMER, RECOVERING, COMMITS = "directory", "former", "recovering", "commits"
+CLOSING = "closing"
 LOST_ALL = b"\xf6"  # of RECOVERING: nothing is known to be complete; CBOR's null
 CLUSTER_ID_BYTES = 16
 RECORDS_PER_NAME = 2  # one seated, one that wants to be

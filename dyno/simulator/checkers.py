@@ -13,7 +13,7 @@ nobody writes. Out: violations, each with a sentence that names the operations i
     dots      no dot ever stands for two values, on its way or on a disk
     settled   in the end every key can be read from all owners, whose bytes are equal, and nobody else has any
     drained   no hint, request or queue is left
-    bounded   contexts are no longer than the number of process starts explains
+    bounded   contexts are no longer than the number of process starts, and of writes sent again, explains
 
 The judges reason simply, on purpose. What somebody had read is known from what the client saw (the values),
 what a write must cover from the token that it passed (the dots): a context that says more than its owner had
@@ -252,7 +252,7 @@ def _is_over(write: Operation, covered_at: dict[int, float], before: float) -> b
 
 def _misses(history: History, read: Operation, found: Context, write: Operation, kept: list[int]) -> bool:
     """found: the read's context. kept: values that are in it, if the read knows of the write."""
-    if write.value is None and any(_covers(history, write, shown) for shown in read.siblings):
+    if write.value is None and any(_covers_each(history, write, shown) for shown in read.siblings):
         return True
     for value in kept:
         dots = history.sightings.dots_of(value)
@@ -311,14 +311,17 @@ def drained(history: History, ending: Ending) -> Iterable[Violation]:
 
 
 def bounded(history: History, ending: Ending) -> Iterable[Violation]:
-    """A context has a few actors for every process start, and its length has nothing to do with how much was
-    written."""
-    most = ACTORS_PER_START_MAX * ending.starts
+    """A context has a few actors for every process start, and one for every write that was done again; its
+    length has nothing to do with how much was written."""
     for key, copies in ending.copies.items():
+        most = ACTORS_PER_START_MAX * ending.starts + history.sent_again.get(key, 0)
         for name, packed in copies.items():
             actors = len(Record.unpack(packed).context.actors()) if packed else 0
             if actors > most:
-                text = f"the context on {name} has {actors} actors after {ending.starts} process starts"
+                text = (
+                    f"the context on {name} has {actors} actors after {ending.starts} process starts, and "
+                    f"{history.sent_again.get(key, 0)} writes that were sent again"
+                )
                 yield Violation("bounded", key, ending.reads[key].ended, text)
                 break
 
@@ -346,6 +349,18 @@ def _covers(history: History, operation: Operation, value: int) -> bool:
         return False
     context = history.context(operation.key, packed)
     return any(context.covers(dot) for dot in history.sightings.dots_of(value))
+
+
+def _covers_each(history: History, operation: Operation, value: int) -> bool:
+    """Whether its context has all dots of a value, so that nothing of it may be seen any more.
+
+    A write has a second dot where it was done again while no owner that knew it could be asked. Whoever
+    replaced it under the first has not replaced that one, and it shows until an owner is back that knows of
+    both (docs/design/survival.md, Retries exactly once). In the end it is gone: `returned` looks at that."""
+    packed = operation.returned if _reads_by_itself(operation) else operation.token
+    context = history.context(operation.key, packed)
+    dots = history.sightings.dots_of(value)
+    return bool(dots) and all(context.covers(dot) for dot in dots)
 
 
 def _suspects(history: History, operations: list[Operation], value: int) -> str:

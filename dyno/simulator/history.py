@@ -203,13 +203,16 @@ class Sightings:
 
 class History:
     """All operations of a run, in the order in which they began. cluster: its id, to which tokens are bound.
-    copies: how many owners the keys of each bucket have."""
+    copies: how many owners the keys of each bucket have. sent_again: how many writes of a key were."""
 
     def __init__(self, *, cluster: bytes, copies: dict[str, int]) -> None:
         self.cluster = cluster
         self.copies = copies
         self.operations: list[Operation] = []
         self.sightings = Sightings()
+        self.sent_again: dict[Key, int] = {}
+        self._requests: dict[bytes, None] = {}  # of those
+        self._passed: dict[int, dict[bytes, None]] = {}  # tokens, by update
         self._contexts: dict[bytes, Context] = {b"": Context.EMPTY}
 
     def begin(
@@ -238,11 +241,26 @@ class History:
         self.operations.append(operation)
         return operation
 
+    def again(self, key: Key, request: bytes) -> None:
+        """A write was sent that had been sent before."""
+        if request not in self._requests:
+            self._requests[request] = None
+            self.sent_again[key] = self.sent_again.get(key, 0) + 1
+
+    def passed(self, value: bytes, token: bytes) -> None:
+        """An update passes on what its own reads were given, which its user is not shown: one of them."""
+        number = values.decode(value)
+        author = self.of_value(number) if isinstance(number, int) else None
+        if author is not None and author.kind == UPDATE:
+            self._passed.setdefault(author.number, {})[token] = None
+
     def note_acknowledged(self) -> None:
-        """Let the sightings know of the dots of all acknowledged puts; once, in the end."""
+        """Let the sightings know of the dots of all acknowledged puts and updates; once, in the end."""
         for operation in self.operations:
-            if operation.kind == PUT and operation.acknowledged:
+            if operation.kind in (PUT, UPDATE) and operation.acknowledged:
                 passed = self.context(operation.key, operation.token)
+                for token in self._passed.get(operation.number, ()):
+                    passed = passed.union(self.context(operation.key, token))
                 returned = self.context(operation.key, operation.returned)
                 self.sightings.acknowledged(operation, passed, returned)
 

@@ -284,6 +284,21 @@ def test_what_nobody_overwrote_is_never_reaped(book: Book) -> None:
     assert "strict" in names(book.end())
 
 
+def test_a_value_that_was_done_again_is_not_covered_by_who_read_it_before(book: Book) -> None:
+    """It shows under its second dot until somebody is back who knows of both."""
+    put = book.put(dot(1, who=2))
+    book.seen(dot(1), put)
+    other = book.put(dot(2))
+    basis = book.get(other, put, context=context_of(dot(1), dot(2)))
+    book.delete(after=basis, strict=True)
+    book.get(put, context=context_of(dot(1), dot(2), dot(1, who=2)), strict=True)
+    assert names(book.end(put)) == ["returned"], "but not in the end"
+    both = book.get(other, context=context_of(dot(1), dot(2), dot(1, who=2)))
+    book.delete(after=both, strict=True)
+    book.get(put, context=context_of(dot(1), dot(2), dot(1, who=2)), strict=True)
+    assert "strict" in names(book.end())
+
+
 def test_what_a_strict_delete_covered_is_not_read_again(book: Book) -> None:
     put = book.put(dot(1))
     book.delete(after=put, strict=True)
@@ -384,3 +399,8 @@ def test_a_context_with_more_actors_than_processes_ever_started_is_found(book: B
     (violation,) = book.end(put)
     assert violation.checker == "bounded"
     assert "has 13 actors after 3 process starts" in violation.text
+    book.history.again(KEY, b"r" * 16)
+    assert book.end(put) == [], "a write that was done again brings an actor of its own"
+    book.history.again(KEY, b"r" * 16)
+    book.copies["n1"] = record_of(context=actors.add(dot(1, who=101))).pack()
+    assert "bounded" in names(book.end(put)), "but one only"

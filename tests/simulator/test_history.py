@@ -7,6 +7,7 @@ import pytest
 from dyno.causality.context import Context
 from dyno.errors import InvalidRequest, RequestTimeout
 from dyno.simulator.history import DELETE, GET, NOT_DONE, OK, PUT, UNDER_WAY, UNKNOWN, UPDATE, History, Key
+from dyno.wire import values
 from tests.simulator.hand_made import CLUSTER, KEY, Book, context_of, dot, failure, record_of, token_of
 
 
@@ -107,3 +108,22 @@ def test_what_a_put_was_answered_names_its_dot() -> None:
     history.sightings.unpacked(KEY, record_of((dot(5), 99)), where="n1 → n2", now=6.0)
     (clash,) = history.sightings.clashes
     assert clash.first == (put.value, "n1", 5.0)
+
+
+def test_what_an_update_was_answered_names_its_dot_beside_what_it_passed_on() -> None:
+    history = History(cluster=CLUSTER, copies={"plain": 3})
+    update = history.begin("ann", UPDATE, KEY, now=1.0, quorum=1)
+    before = context_of(dot(7, who=2))
+    assert update.value is not None
+    history.passed(values.encode(update.value, bytes_max=100), token_of(before))
+    history.passed(values.encode("of somebody else", bytes_max=100), b"")
+    update.succeed(2.0, returned=token_of(before.add(dot(1))), answered=("n1",))
+    history.note_acknowledged()
+    assert history.sightings.dots_of(update.number) == [dot(1)]
+
+
+def test_a_write_that_was_sent_again_counts_once() -> None:
+    history = History(cluster=CLUSTER, copies={"plain": 3})
+    for request in (b"one", b"one", b"two"):
+        history.again(KEY, request)
+    assert history.sent_again == {KEY: 2}
