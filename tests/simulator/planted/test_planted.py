@@ -13,7 +13,15 @@ import pytest
 from dyno.simulator.scenario import Outcome
 from tests.simulator.planted.bugs import BUGS, Bug, Runs
 from tests.simulator.planted.rough import Rough
-from tests.simulator.planted.search import SEEDS, Catch, caught, is_found, search
+from tests.simulator.planted.search import (
+    DOCUMENTATION,
+    SEEDS,
+    Catch,
+    caught,
+    is_found,
+    search,
+    table,
+)
 from tests.simulator.planted.setback import ProofTrial
 
 CAUGHT = caught()
@@ -50,6 +58,11 @@ def test_a_search_tells_what_it_found() -> None:
     catch, text = found
     assert catch == CAUGHT[bug.name]
     assert text.startswith("lost ")
+
+
+def test_the_documentation_says_what_found_each() -> None:
+    assert list(CAUGHT) == [bug.name for bug in BUGS]
+    assert table(CAUGHT) + "\n" in DOCUMENTATION.read_text()
 
 
 def test_a_seed_that_finds_its_bug_no_more_is_stale() -> None:
