@@ -120,6 +120,8 @@ class Dispatch:
     ) -> None:
         """A node that has the request would not, or could not, do it. error: what that is to the caller."""
         trouble = call.troubled()
+        if failed.code == Code.CONFLICT and self.forgive(call, link):
+            return  # to an earlier attempt, perhaps; what came of the later one nobody has said yet
         trouble.failure = error
         if failed.indeterminate:
             call.doubt()
@@ -141,10 +143,21 @@ class Dispatch:
         # else: it was hedged, and the other link may still answer
         self.send_waiting(now, out)
 
+    def forgive(self, call: Call, link: NodeLink) -> bool:
+        """An answer on a link that was given up on, and perhaps asked again since. False: it never was."""
+        trouble = call.trouble
+        if trouble is None or link not in trouble.abandoned:
+            return False
+        trouble.abandoned.remove(link)
+        return True
+
     def link_lost(
         self, link: NodeLink, reason: str, unsent: dict[int, bool], now: float, out: SessionOutbox
     ) -> None:
         """The link is down, and its window is void. unsent: ids whose request never left."""
+        for call in self.calls.values():
+            if call.trouble is not None and call.trouble.abandoned:  # of those it will answer none
+                call.trouble.abandoned = [one for one in call.trouble.abandoned if one is not link]
         for call in [call for call in self.calls.values() if call.is_asked_at(link)]:
             _forget(call, link)
             if call.link is not None:
@@ -315,6 +328,8 @@ class Dispatch:
         if self._paths.pick(call, now, out) is None:
             return False
         call.doubt()
+        if call.writes:
+            trouble.abandoned.append(link)
         self._leave(call, link)
         self._send_again(call, trouble, now, out)
         return True

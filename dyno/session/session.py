@@ -389,7 +389,10 @@ class Session:
 
     def _failed(self, link: NodeLink, failed: Failed, now: float, out: SessionOutbox) -> None:
         call = self._dispatch.calls.get(failed.id)
-        if call is None or not call.is_asked_at(link):
+        if call is None:
+            return
+        if not call.is_asked_at(link):
+            self._dispatch.forgive(call, link)
             return  # a late word from a link that was given up on
         request = call.request
         origin = None

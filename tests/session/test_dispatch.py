@@ -293,6 +293,32 @@ def test_a_conflict_of_a_put_in_doubt_is_certain(world):
     assert isinstance(error_of(world, call), ConflictError)
 
 
+def sent_twice_to_one(world):
+    """A conditional put that all links were silent about, and where it was sent first once more."""
+    call = world.put(if_context=b"", timeout=60)
+    addresses = [request(world)[0]]
+    for _ in range(2):
+        world.advance(PATIENCE_S + 0.01)
+        addresses.append(request(world)[0])
+    first, _, _ = addresses
+    for address in addresses:
+        world.hear(address, world.members("n1", "n2", "n3"))
+    for other in addresses[1:]:
+        world.down(other)
+    again = request(world)
+    assert again[0] == first
+    assert again[1].again
+    return call, first
+
+
+def test_a_conflict_of_an_attempt_that_was_given_up_on_says_nothing_of_the_one_after_it(world):
+    call, first = sent_twice_to_one(world)
+    world.hear(first, world.failed(call, "conflict"))
+    assert not world.finished()
+    world.hear(first, world.failed(call, "conflict"))
+    assert isinstance(error_of(world, call), ConflictError)
+
+
 def test_the_answer_after_a_retry_counts(world):
     call = world.get()
     address, _ = request(world)
