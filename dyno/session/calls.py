@@ -169,8 +169,8 @@ class Trouble:
 
     overdue: whether its answer is later than usual. also, also_at: a second link that has the request, and
     since when. paid: whether a token of the budget was spent on the request that is under way. doubted_since:
-    when it was sent first so that it may have been done, None if it never was. abandoned: links that were given
-    up on before they answered a write, once for each time that it was sent there."""
+    when it was sent first so that it may have been done, None if it never was. abandoned: links that were
+    given up on before they answered a write, once for each time that it was sent there."""
 
     __slots__ = (
         "abandoned",
