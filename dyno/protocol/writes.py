@@ -483,12 +483,10 @@ class Writes:
         self._file(put, out)
         if put.deadline <= now:
             self._forget(put, out)
-        elif put.settled:
-            self._settled(put)
-        elif put.patient:
+        elif put.patient and not put.settled:
             patient_until = put.deadline - self._patience_s
             heappush(self._slow, (patient_until if patient_until > now else put.deadline, put.id))
-        else:
+        elif not put.settled:
             self._silent.append((now + self._config.fallback_after_s, put))
 
     def _put_under(self, id: int) -> PutCoordinator | None:

@@ -565,6 +565,17 @@ def test_an_owner_that_stays_silent_gets_a_hint_before_the_time_is_over() -> Non
     assert (writes._trailing, writes.deadline()) == ({}, math.inf)
 
 
+def test_an_owner_that_is_late_is_looked_after_no_more_once_it_has_answered() -> None:
+    at = At(fallback_after_s=0.2, put_timeout_s=3.0)
+    id = met(at)
+    at.tick(0.3)
+    assert at.coordinator.writes.deadline() == 2.0, "not before its patience is over"
+    at.hear("c", Stored(id, STATUS_OK))
+    assert at.coordinator.writes.deadline() == math.inf
+    at.tick(2.3)
+    assert at.hints.held() == {}
+
+
 def test_a_silent_owner_whose_hint_is_never_answered_is_forgotten_in_the_end() -> None:
     at = At("d", "abcde")
     id = met(at)
