@@ -212,7 +212,7 @@ class Exchange:
                 return
 
     def _begin(self, pair: Pair, now: float, out: Outbox) -> None:
-        run = self._runs[pair] = _Run(pair, now)
+        run = self._runs[pair] = _Run(pair, now, losses=self._recovery.losses)
         self._go_on(run, now, out)
 
     def _may_begin(self, pair: Pair) -> bool:
@@ -386,7 +386,7 @@ class Exchange:
     def _finish(self, run: _Run, now: float, out: Outbox) -> None:
         self._forget(run)
         self._queue.pop(run.pair, None)
-        if run.flawed:
+        if run.flawed or run.losses != self._recovery.losses:  # what was compared may be set aside since
             self._queue[run.pair] = -math.inf
             self._paused[run.peer] = now + RETRY_AFTER_S
         else:
@@ -495,7 +495,8 @@ class _Run:
     here of the present stretch. wanted, fetching: slots to be fetched, and those asked for now. unwritten:
     commits here and answers from there that are waited for. waits_for: the id of the question that is not
     answered, or 0; until: how long an answer or a disk is waited for. rests: until it may go on. done: the
-    last stretch is at hand. flawed: not all could be brought up to date."""
+    last stretch is at hand. flawed: not all could be brought up to date. losses: how often this node had
+    found out that it lacks something."""
 
     __slots__ = (
         "after",
@@ -504,6 +505,7 @@ class _Run:
         "done",
         "fetching",
         "flawed",
+        "losses",
         "mine",
         "over",
         "pair",
@@ -515,8 +517,9 @@ class _Run:
         "wanted",
     )
 
-    def __init__(self, pair: Pair, now: float) -> None:
+    def __init__(self, pair: Pair, now: float, *, losses: int) -> None:
         self.pair = pair
+        self.losses = losses
         self.peer = pair[1]
         self.began = now
         self.after = b""
