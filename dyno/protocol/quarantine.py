@@ -236,7 +236,10 @@ class Quarantine:
             self._settle(now)
 
     def deadline(self) -> float:
-        return min(self._verdict_at, self._ask_at, self._move_at, self._settle_at)
+        at = self._settle_at  # the others are seldom anything but infinite; no call, for every turn asks
+        at = self._move_at if self._move_at < at else at
+        at = self._ask_at if self._ask_at < at else at
+        return self._verdict_at if self._verdict_at < at else at
 
     # ── asking ──
 

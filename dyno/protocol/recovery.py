@@ -2,8 +2,8 @@
 
 A directory that turned out to be an old copy, or that is new under a known name, is *recovering*: of every
 (partition, n) it may lack what others hold, until it has compared it with each of its other owners once
-(`exchange`). A node that has just started is *unproven* for what it shares with a member that it thinks alive
-and that has not greeted it yet: that one may know of a later state of this directory. The answers of such
+(`exchange`). A node that has just started is *unproven* for what it shares with a member that has not greeted
+it yet and is not thought dead: that one may know of a later state of this directory. The answers of such
 copies are *weak* (docs/design/survival.md, Lost state). They take writes as ever.
 
 In: what was remembered, greetings, finished exchanges, the ring. Out: whether a copy is weak, which exchanges
@@ -93,16 +93,16 @@ class Recovery(Weakness):
                 continue
             if lost and (head, name) not in self._finished:
                 return True
-            if name in self._ungreeted and self._membership.is_alive(name):
+            if name in self._ungreeted and self._membership.is_live(name):
                 return True
         return False
 
     @property
     def recovering(self) -> bool:
         """Whether any copy is weak."""
-        alive = self._membership.is_alive
+        is_live = self._membership.is_live
         return bool(self.missing()) or any(
-            alive(name) and any(pair[1] == name for pair in self.pairs()) for name in self._ungreeted
+            is_live(name) and any(pair[1] == name for pair in self.pairs()) for name in self._ungreeted
         )
 
     # ── what is missing ──

@@ -45,7 +45,7 @@ class Owner:
         self.ring = Ring(members, cluster=b"c" * 16, partitions=partitions, fingerprint=FINGERPRINT)
         self.planner: Any = SimpleNamespace(ring=self.ring)
         self.copies: dict[bytes, int] = {}
-        membership: Any = SimpleNamespace(is_alive=lambda name: False)
+        membership: Any = SimpleNamespace(is_live=lambda name: False)
         self.replica = Replica(engine=self.engine, minter=Minter(name.encode().ljust(8)), config=config)
         self.peers = Peers()
         self.peers.place({n: f"{n}:1" for n in names if n != name})
@@ -57,6 +57,7 @@ class Owner:
             remembered=remembered,
         )
         self.recovery.replan()
+        self.generations = Generations(self.replica)
         self.exchange = Exchange(
             me=name,
             config=config,
@@ -64,7 +65,7 @@ class Owner:
             replica=self.replica,
             peers=self.peers,
             recovery=self.recovery,
-            generations=Generations(self.replica),
+            generations=self.generations,
         )
         self.exchange.replan(self.now, self.out)
 

@@ -547,6 +547,40 @@ def test_an_answer_to_nothing_is_dropped() -> None:
         n1.exchange.answer("n2", answer, 0.0, Outbox())
 
 
+# ── what was reaped ──
+
+
+def test_who_lost_something_learns_what_was_reaped_with_its_exchanges() -> None:
+    owners = recovering("n1", "n2")
+    head = owners.n1.write(b"key")[:3]
+    owners.n2.generations.rise(head, 3)
+    owners.commit()
+    owners.run(2 * ROUND_S)
+    assert owners.n1.generations.of(head) == 3
+    assert not owners.n1.recovery.missing()
+    sound = Owners("n1", "n2")
+    sound.n2.generations.rise(head, 3)
+    sound.commit()
+    sound.run(2 * ROUND_S)
+    assert sound.n1.generations.of(head) == 0, "it was there, and the word to drop may be on its way"
+
+
+def test_an_exchange_whose_number_the_disk_refuses_is_not_finished() -> None:
+    owners = recovering("n1", "n2")
+    head = owners.n1.write(b"key")[:3]
+    owners.n2.generations.rise(head, 3)
+    owners.commit()
+    owners.n1.write(b"never on the disk")
+    owners.n1.fail_commit()
+    owners.n1.exchange.tick(0.0, owners.n1.out)
+    while owners.deliver():
+        pass
+    assert any(pair[0] == head for pair in owners.n1.recovery.missing())
+    owners.run(3.0)
+    assert owners.n1.generations.of(head) == 3
+    assert not owners.n1.recovery.missing()
+
+
 # ── what is closed ──
 
 

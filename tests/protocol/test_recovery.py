@@ -29,7 +29,7 @@ class Known:
             [a_member(n) for n in names], cluster=b"c" * 16, partitions=PARTITIONS, fingerprint=1
         )
         self.planner: Any = SimpleNamespace(ring=self.ring if ring else None)
-        membership: Any = SimpleNamespace(is_alive=lambda name: self.alive[name])
+        membership: Any = SimpleNamespace(is_live=lambda name: self.alive[name])
         self.recovery = Recovery(
             me="n1",
             membership=membership,

@@ -65,7 +65,7 @@ class Outages(NamedTuple):
 
 
 class _Outages:
-    """A plan of faults: again and again machines are split in two and then killed, or disks are full."""
+    """A plan of faults: again and again the machines are split in two and killed, or disks are full."""
 
     def __init__(self, kind: str, simulation: Simulation, until_s: float) -> None:
         self.counts = {kind: 0}

@@ -3,7 +3,8 @@
     python -m tests.simulator.planted.search [NAME ...] [--seeds 200] [--keep] [--stale]
 
 Without names it goes through all bugs. `--keep` writes what it finds to `caught.json`, from where
-`test_planted.py` replays it; a change of the product that changes what happens in a run calls for that.
+`test_planted.py` replays it, and to the table in docs/simulator.md; a change of the product that changes what
+happens in a run calls for that.
 `--stale` leaves out the bugs that the seed in there still finds.
 """
 
@@ -18,6 +19,8 @@ from typing import TypedDict
 from tests.simulator.planted.bugs import BUGS, BY_NAME, Bug
 
 CAUGHT = Path(__file__).with_name("caught.json")
+DOCUMENTATION = Path(__file__).parents[3] / "docs" / "simulator.md"
+HEAD = "| Bug | What goes wrong | Seed | Checker |\n|---|---|---|---|\n"
 SEEDS = 200
 
 
@@ -63,6 +66,17 @@ def keep(catches: dict[str, Catch]) -> None:
     ordered = {bug.name: known[bug.name] for bug in BUGS if bug.name in known}
     lines = [f"  {json.dumps(name)}: {json.dumps(catch)}" for name, catch in ordered.items()]
     CAUGHT.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    before, _, rest = DOCUMENTATION.read_text().partition(HEAD)
+    DOCUMENTATION.write_text(before + table(ordered) + rest[rest.index("\n\n") + 1 :])
+
+
+def table(catches: dict[str, Catch]) -> str:
+    """As it stands in the documentation."""
+    rows = [
+        f"| `{name}` | {BY_NAME[name].what} | {catch['seed']} | `{catch['checker']}` |\n"
+        for name, catch in catches.items()
+    ]
+    return HEAD + "".join(rows)
 
 
 def main() -> int:
