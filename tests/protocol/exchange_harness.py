@@ -45,7 +45,7 @@ class Owner:
         self.ring = Ring(members, cluster=b"c" * 16, partitions=partitions, fingerprint=FINGERPRINT)
         self.planner: Any = SimpleNamespace(ring=self.ring)
         self.copies: dict[bytes, int] = {}
-        membership: Any = SimpleNamespace(is_alive=lambda name: False)
+        membership: Any = SimpleNamespace(is_live=lambda name: False)
         self.replica = Replica(engine=self.engine, minter=Minter(name.encode().ljust(8)), config=config)
         self.peers = Peers()
         self.peers.place({n: f"{n}:1" for n in names if n != name})

@@ -658,3 +658,20 @@ def test_what_was_to_be_fetched_is_not_compared() -> None:
         owners.n1.exchange.answer(
             "n2", Compared(fetch.id, STATUS_OK, True, b"", b"", 0), owners.now, owners.n1.out
         )
+
+
+def test_what_was_compared_before_this_disk_was_found_to_be_an_old_copy_counts_for_nothing() -> None:
+    owners = Owners("n1", "n2")
+    owners.n1.write(b"key")
+    owners.n2.replica.merge(*owners.n1.replica_entry(b"key"))
+    owners.commit()
+    n1 = owners.n1
+    n1.tick(ROUND_S)
+    ((name, question),) = n1.taken()
+    n1.recovery.lose()  # all that it has may be set aside before the answer comes
+    lacking = len(n1.recovery.missing())
+    n1.exchange.answer(name, owners.n2.serve(question), ROUND_S, n1.out)
+    assert len(n1.recovery.missing()) == lacking > 0
+    owners.now = ROUND_S + RETRY_AFTER_S
+    owners.run(4 * ROUND_S)
+    assert not n1.recovery.missing()
