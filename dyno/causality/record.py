@@ -5,9 +5,10 @@ dots that were overwritten or deleted. It is a dot store over a DotContext (Alme
 §7), with the values of a multi-value register.
 
 A write that was sent again may have been done twice: under an ordinary dot, and under the dot of its request
-(`dots`). The second stands for both. So a value whose request's dot is in the context is dropped where it has
-another dot: it is there under the one, or was overwritten with it. This is a closure on records (it only
-takes values away, the more the larger the context), so `merge` stays a join.
+(`dots`). Where both are known to be live both stand in the record, as *twins*, for whoever has read the one
+knows nothing of the other; a write or delete that covers one drops both. Where the request's dot is in the
+context and not live, the write was overwritten, and its ordinary dot is dropped wherever it turns up. This is
+a closure on records (what is covered never comes alive again), so `merge` stays a join.
 
 In: writes and deletes with the context that their author had read, other replicas' records, packed bytes.
 Out: new records; nothing here is ever changed in place. Guarantees: `merge` is commutative, associative and
@@ -108,12 +109,9 @@ class Record:
         after = known.add(dot)
         if after is known:
             raise DotConflict("a new write came under a dot that is known already", dot=dot)
-        knows = after.knows
-        siblings = [
-            sibling
-            for sibling in self.siblings
-            if not context.covers(sibling[0]) and not (knows(sibling[1]) and sibling[0][0] != sibling[1])
-        ]
+        siblings = self._left(context) if self.siblings else []
+        if siblings:
+            siblings = _without_overwritten(siblings, after)
         siblings.append(_new(Sibling, (dot, request, value)))
         if len(siblings) > 1:
             siblings.sort()
@@ -122,8 +120,7 @@ class Record:
     def delete(self, context: Context) -> Record:
         """Drop exactly those siblings that `context`, which its author had read, covers; add none."""
         after = self.context.union(context)
-        left = [sibling for sibling in self.siblings if not context.covers(sibling.dot)]
-        siblings = tuple(_without_doubles(left, after))
+        siblings = tuple(_without_overwritten(self._left(context), after))
         if after is self.context and len(siblings) == len(self.siblings):
             return self
         return Record(siblings, after)
@@ -142,17 +139,13 @@ class Record:
         # A sibling of theirs that our context covers is either shared or overwritten here.
         new = [sibling for sibling in other.siblings if not mine.covers(sibling[0])]
         context = mine.union(theirs)
-        if kept and context is not mine:
-            kept = _without_doubles(kept, context)
-        if new and context is not theirs:
-            new = _without_doubles(new, context)
         # Where our context includes theirs, there is nothing new; where theirs includes ours, all that we
         # kept is shared.
         if context is mine and len(kept) == len(self.siblings):
             return self
         if shared + len(new) == len(other.siblings) and (context is theirs or context == theirs):
             return other
-        return Record(tuple(sorted(kept + new)), context)
+        return Record(tuple(sorted(_without_overwritten(kept + new, context))), context)
 
     def pack(self) -> bytes:
         """The canonical bytes: equal records have equal bytes. Kept, so asking again is free."""
@@ -191,6 +184,17 @@ class Record:
         dots = [f"{sibling.dot.actor.hex()}:{sibling.dot.counter}" for sibling in self.siblings]
         return f"<Record of {' '.join(dots) or 'no value'} | {self.context!r}>"
 
+    def _left(self, context: Context) -> list[Sibling]:
+        """What an author who had read `context` leaves: whose dot it does not cover, nor that of its twin."""
+        covers = context.covers
+        left = [sibling for sibling in self.siblings if not covers(sibling[0])]
+        if 0 < len(left) < len(self.siblings):
+            knows = self.context.knows
+            gone = {sibling[1]: None for sibling in self.siblings if knows(sibling[1]) and covers(sibling[0])}
+            if gone:
+                left = [sibling for sibling in left if sibling[1] not in gone]
+        return left
+
     def _encode(self) -> bytes:
         context = self.context.pack()
         parts = [_HEADER.pack(FORMAT, KIND_SIBLINGS, len(context), len(self.siblings)), context]
@@ -210,6 +214,15 @@ def is_live(packed: bytes) -> bool:
         raise Malformed(f"a packed record cannot have {len(packed)} bytes")
     _, _, _, count = _HEADER.unpack_from(packed)
     return bool(count)
+
+
+def head_of(packed: bytes) -> bytes:
+    """A packed record without its values: all that its context and its dots depend on; what it says is not
+    checked. Raises Malformed for bytes that are too few to be a record."""
+    if len(packed) < _HEADER_BYTES:
+        raise Malformed(f"a packed record cannot have {len(packed)} bytes")
+    _, _, context_bytes, count = _HEADER.unpack_from(packed)
+    return packed[: _HEADER_BYTES + context_bytes + _SIBLING_BYTES * count]
 
 
 def surely_all_live(packed: bytes) -> bool:
@@ -254,24 +267,28 @@ def _still_live(siblings: tuple[Sibling, ...], other: Record) -> tuple[list[Sibl
     return kept, shared
 
 
-def _without_doubles(siblings: list[Sibling], context: Context) -> list[Sibling]:
-    """Those for which no dot of their request stands."""
+def _without_overwritten(siblings: list[Sibling], context: Context) -> list[Sibling]:
+    """Without those whose write was done again and is overwritten as such: under all that are live."""
     knows = context.knows
-    return [sibling for sibling in siblings if not knows(sibling[1]) or sibling[0][0] == sibling[1]]
+    doubtful = [sibling for sibling in siblings if knows(sibling[1]) and sibling[0][0] != sibling[1]]
+    if not doubtful:
+        return siblings
+    live = {sibling[0][0]: None for sibling in siblings}
+    return [sibling for sibling in siblings if not knows(sibling[1]) or sibling[1] in live]
 
 
 def _unpack_siblings(data: bytes, context: Context, table: int, values: int) -> tuple[Sibling, ...]:
     """The siblings whose heads stand in data[table:values], and whose values fill all the rest."""
-    siblings = []
+    siblings: list[Sibling] = []
     covers, knows = context.covers, context.knows
+    doubtful = False
     last: Dot | None = None
     at = values
     for actor, counter, request, length in _SIBLING.iter_unpack(data[table:values]):
         dot = _new(Dot, (actor, counter))
         if not covers(dot) or not counter:
             raise Malformed("a sibling of a packed record is not covered by its context")
-        if knows(request) and actor != request:
-            raise Malformed("a sibling of a packed record stands there under another dot already")
+        doubtful = doubtful or (knows(request) and actor != request)
         if last is not None and dot <= last:
             raise Malformed("the siblings of a packed record are not sorted or not unique")
         siblings.append(_new(Sibling, (dot, request, data[at : at + length])))
@@ -279,4 +296,6 @@ def _unpack_siblings(data: bytes, context: Context, table: int, values: int) -> 
         last = dot
     if at != len(data):
         raise Malformed("a packed record is not as long as it says")
+    if doubtful and len(_without_overwritten(siblings, context)) < len(siblings):
+        raise Malformed("a sibling of a packed record was overwritten under another dot")
     return tuple(siblings)

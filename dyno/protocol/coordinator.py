@@ -187,8 +187,8 @@ class Coordinator:
     def deadline(self) -> float | None:
         while self._passed_on and self._passed_on[0][1].finished:
             self._passed_on.popleft()
-        earliest, writes = self.reads.deadline(), self.writes.deadline()
-        earliest = min(earliest, writes)
+        reads, writes = self.reads.deadline(), self.writes.deadline()
+        earliest = reads if reads < writes else writes
         if self._passed_on:
             earliest = min(earliest, self._passed_on[0][0])
         if self._forwardings:

@@ -18,7 +18,7 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from dyno.causality.context import Context, Malformed
-from dyno.causality.record import Record, surely_all_live
+from dyno.causality.record import Record, head_of, surely_all_live
 from dyno.protocol.replica import Refusal
 from dyno.protocol.rows import DEAD, rows_of
 from dyno.storage.cell import record_of
@@ -44,6 +44,14 @@ class Ripe(NamedTuple):
     bytes: int
 
 
+class _Sound(NamedTuple):
+    """A row that says what it should of a record, by what that has but for its values."""
+
+    row: bytes | None
+    head: bytes
+    groups: Groups
+
+
 class DeadEntries:
     """reap_after_s: how long they must have been dead. lead_s: how much longer where this node is the one to
     propose it, so that the others have noticed as well."""
@@ -54,6 +62,8 @@ class DeadEntries:
         self._reap_after_ms = int(reap_after_s * 1000)
         self._propose_after_ms = int((reap_after_s + lead_s) * 1000)
         self._step_ms = max(1, self._reap_after_ms // STEPS)
+        # Of the page that was surveyed last: each round begins with the same page again.
+        self._sound: dict[bytes, _Sound] = {}
 
     def survey(self, start: bytes, *, limit: int) -> tuple[list[Ripe], bytes | None]:
         """Bring the rows of a page of records up to date. Gives the ripe entries among them, and where the
@@ -66,6 +76,7 @@ class DeadEntries:
         known = {key[len(DEAD) :]: row for key, row in rows}
         known.pop(b"", None)  # attended time itself
         ripe = []
+        sound: dict[bytes, _Sound] = {}
         changes: dict[bytes, bytes | None] = {}
         for slot, cell in records:
             if slot >= end:
@@ -73,14 +84,22 @@ class DeadEntries:
             row = known.pop(slot, None)
             if self._replica.waits(slot) or self._replica.waits(DEAD + slot):
                 continue  # another time: what is written now must fit the record that is written with it
-            groups = self._compare(row, cell)
+            head = b"" if cell is None else _head(record_of(cell))
+            before = self._sound.get(slot)
+            if before is not None and before.row == row and before.head == head:
+                groups = self._joined(before.groups)
+            else:
+                groups = self._compare(row, cell)
             packed = _pack(groups) if groups else None
             if packed != row:
                 changes[slot] = packed
+            elif head:
+                sound[slot] = _Sound(row, head, groups)
             entries = self._older(groups, self._propose_after_ms)
             if entries:
                 ripe.append(Ripe(slot, entries, len(cell or b"")))
         changes.update((slot, None) for slot in known if not self._replica.waits(DEAD + slot))
+        self._sound = sound
         self._write(changes)
         return ripe, onward
 
@@ -129,6 +148,8 @@ class DeadEntries:
 
     def _joined(self, groups: Groups) -> Groups:
         """One group for each time, and one for all that are old enough in any case."""
+        if len(groups) < 2:
+            return groups
         by_time: dict[int, Context] = {}
         bound = self._attended.ms - self._propose_after_ms
         newest = max((since for since, _ in groups if since <= bound), default=0)
@@ -150,6 +171,14 @@ class DeadEntries:
             self._attended.write()
         for slot, row in changes.items():
             self._replica.write_row(DEAD + slot, row)
+
+
+def _head(record: bytes) -> bytes:
+    """b"" for a record that is not understood."""
+    try:
+        return head_of(record)
+    except Malformed:
+        return b""
 
 
 def _dead(record: bytes) -> Context:

@@ -6,7 +6,8 @@ request is marked, and a marked one is never handed on again. The answer goes ba
 Where the link to that node breaks another owner is asked, and for a write also where it says nothing for
 long. A write may have been done then; so a put says that it is sent again, and whoever gets it asks first
 whether it was done. From then on a failure is indeterminate, whatever the second node knows of itself; only
-its word that the record is not at the context that was given holds, for it has asked the others.
+its word that the record is not at the context that was given holds, for it has asked the others. The first
+node asked nobody: what it says of a failure counts for nothing once another one has the put as well.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Forwarding:
         "_owners",
         "_peers",
         "_request",
+        "_unmarked",
         "deadline",
         "finished",
         "id",
@@ -57,6 +59,7 @@ class Forwarding:
         self._peers = peers
         self._asked: list[str] = []  # those whose answer may still come
         self._doubtful = False  # somebody may have done the write whose answer did not come
+        self._unmarked = ""  # who has a put that does not say that it was sent before, while others have it
 
     def start(self, out: Outbox) -> None:
         if not self._ask_next(out):
@@ -64,6 +67,14 @@ class Forwarding:
 
     def answer(self, node: str, answer: ClientAnswer, out: Outbox) -> None:
         if self.finished or node not in self._asked:
+            return
+        if node == self._unmarked and isinstance(answer, Failed):
+            self._asked.remove(node)
+            if not self._asked:
+                text = (
+                    f"the link to a node which had the write broke, and {node} refused it: {answer.message}"
+                )
+                self._fail(out, text, indeterminate=True)
             return
         self.finished = True
         if self._doubtful and isinstance(answer, Failed) and answer.code != Code.CONFLICT:
@@ -103,6 +114,8 @@ class Forwarding:
         while self._owners:
             target = self._owners.pop(0)
             if self._peers.send(target, request, out):
+                if self._asked and isinstance(self._request, Put) and not self._request.again:
+                    self._unmarked = self._unmarked or self._asked[0]
                 self._asked.append(target)
                 return True
         return False

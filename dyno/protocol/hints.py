@@ -16,6 +16,7 @@ where its owners cannot be), pages to be handed over. A hint that no write count
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -180,13 +181,14 @@ class Hints:
             self._held.pop(target, None)
         if batch is not self._watched:
             self._watched = batch
-            batch.waiters.append(self._ended)
+            batch.waiters.append(partial(self._ended, batch))
         return batch
 
-    def _ended(self, status: int, now: float, out: Outbox) -> None:
+    def _ended(self, batch: Batch, status: int, now: float, out: Outbox) -> None:
         """A batch with hints is on the disk, or never will be: then the counts are what they were."""
+        if batch is self._watched:
+            self._watched = None  # nobody else needs it any more
         if status != STATUS_OK:
-            self._watched = None
             self._load()
 
     def _load(self) -> None:

@@ -11,6 +11,7 @@ Small durable facts in the engine's meta, written through `Outbox.meta`:
     "since"       the last commit before it was found to be one, 8 bytes, big-endian (lineage)
     "recovering"  what is not known to be complete (recovery)
     "commits"     the commit numbers of others (commits)
+    "closing"     present and not empty: an old copy of which not all may be closed on the disk (quarantine)
 
 A node whose own record among them is seated under its present directory returns to its cluster; one that
 remembers a cluster but no such record began to join it and never finished.
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from dyno.protocol.outbox import Outbox
 
 CLUSTER, PARTITIONS, STAMP, MEMBERS = "cluster", "partitions", "stamp", "members"
-DIRECTORY, FORMER, SINCE = "directory", "former", "since"
+DIRECTORY, FORMER, SINCE, CLOSING = "directory", "former", "since", "closing"
 RECOVERING, COMMITS = "recovering", "commits"
 LOST_ALL = b"\xf6"  # of RECOVERING: nothing is known to be complete; CBOR's null
 CLUSTER_ID_BYTES = 16

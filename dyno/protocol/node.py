@@ -125,6 +125,7 @@ class Node:
         self._recovery = parts.lineage.recovery
         self.hints = parts.hints
         self.generations = parts.generations
+        self._handoff = parts.handoff
         self._coordinator = parts.coordinator
         self._bulk_reads = parts.bulk_reads
         self._peer_requests = parts.peer_requests

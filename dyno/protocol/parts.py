@@ -25,6 +25,7 @@ from dyno.protocol.explain import Examiner, Explainer
 from dyno.protocol.generations import Generations
 from dyno.protocol.handoff import Handoff
 from dyno.protocol.hints import Hints
+from dyno.protocol.identity import CLOSING
 from dyno.protocol.lineage import Lineage
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.overview import Overview
@@ -92,7 +93,7 @@ class Parts:
         )
         self.hints = Hints(config=config, replica=self.replica)
         self.generations = Generations(self.replica)
-        self._handoff = Handoff(
+        self.handoff = Handoff(
             config=config,
             hints=self.hints,
             replica=self.replica,
@@ -113,9 +114,9 @@ class Parts:
             generations=self.generations,
         )
         self.reaping = self._build_reaping()
-        self.quarantine = self._build_quarantine()
+        self.quarantine = self._build_quarantine(engine.get_meta(CLOSING) or b"")
         self.background: list[Background] = [
-            self._handoff,
+            self.handoff,
             self.exchanges,
             self.reaping,
             self.quarantine,
@@ -138,7 +139,7 @@ class Parts:
             hints=self.hints,
             spares=Spares(
                 hints=self.hints,
-                handoff=self._handoff,
+                handoff=self.handoff,
                 generations=self.generations,
                 planner=self.planner,
                 peers=self.peers,
@@ -168,7 +169,7 @@ class Parts:
             copies=self.buckets.table.copies,
             weakness=self.lineage.recovery,
             hints=self.hints,
-            handoff=self._handoff,
+            handoff=self.handoff,
             generations=self.generations,
         )
 
@@ -189,7 +190,7 @@ class Parts:
             is_complete=self._is_complete,
         )
 
-    def _build_quarantine(self) -> Quarantine:
+    def _build_quarantine(self, closing: bytes) -> Quarantine:
         """It is told as soon as this disk turns out to be an old copy."""
         quarantine = Quarantine(
             me=self._me,
@@ -198,6 +199,7 @@ class Parts:
             peers=self.peers,
             replica=self.replica,
             generations=self.generations,
+            closing=closing,
             is_complete=self._is_complete,
         )
         self.lineage.on_old_copy = quarantine.begin

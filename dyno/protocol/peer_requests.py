@@ -162,7 +162,8 @@ class PeerRequests:
         try:
             known = self._replica.recall(message.slot, message.request)
         except Refusal as refusal:
-            out.events.append(("error", str(refusal)))
+            if refusal.is_news:
+                out.events.append(("error", str(refusal)))
             out.replies.append((link, Recalled(message.id, refusal.status, b"", 0, b"")))
             return
         if known is None:

@@ -188,6 +188,11 @@ class PutCoordinator:
                 self._stand_in_for(name, out)
 
     @property
+    def patient(self) -> bool:
+        """Whether a look does nothing before `patience_s` begins."""
+        return self.finished or self._looks > _ROUNDS
+
+    @property
     def settled(self) -> bool:
         """Answered, and nothing is left to be done."""
         if not self.finished:

@@ -12,7 +12,8 @@ dropped. What does, stays: it was written and is known nowhere else, or it was d
 which of the two only people can say. Hints that were refused as too old are among the rows, too.
 
 In: the word that this disk is an old copy, answers, links, time. Out: closed stretches of the replica, rows,
-and how many of them there are. What is closed is kept on the disk, so all of it goes on after a restart.
+and how many of them there are. What is closed is kept on the disk, so all of it goes on after a restart. The
+rows that say so may find no room at once; until they are there a fact (`identity.CLOSING`) stands for all.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition, slot
 from dyno.protocol.aside import adds_nothing, row_aside
 from dyno.protocol.background import ID_BITS
 from dyno.protocol.generations import HEAD_BYTES
+from dyno.protocol.identity import CLOSING
 from dyno.protocol.replica import Refusal
 from dyno.protocol.rows import ASIDE, DEAD, rows_of
 from dyno.storage.cell import record_of
@@ -78,8 +80,9 @@ class _Case:
 
 
 class Quarantine:
-    """A part of the background. me: this node's name. is_complete: whether the copy of a (partition, n) has
-    all again that was ever acknowledged here. count: rows set aside, as they were found last."""
+    """A part of the background. me: this node's name. closing: the fact of that name. is_complete: whether
+    the copy of a (partition, n) has all again that was ever acknowledged here. count: rows set aside, as they
+    were found last."""
 
     number = NUMBER
 
@@ -92,6 +95,7 @@ class Quarantine:
         peers: Peers,
         replica: Replica,
         generations: Generations,
+        closing: bytes,
         is_complete: Callable[[bytes], bool],
     ) -> None:
         self._me = me
@@ -105,7 +109,8 @@ class Quarantine:
         self._cases: dict[bytes, _Case] = {}
         self._asked: dict[int, tuple[bytes, str]] = {}
         self._queue: deque[tuple[bytes, str]] = deque()  # whom to ask about what
-        self._unkept: dict[bytes, None] = {}  # closed, but not on the disk yet
+        self._unkept: dict[bytes, None] = {}  # closed, and not on the disk nor on its way there
+        self._keeping = 0  # closed, and on its way there
         self._verdict_at = self._ask_at = self._move_at = self._settle_at = math.inf
         self._settle_from = b""
         self._found = 0
@@ -113,6 +118,8 @@ class Quarantine:
         self.count = 0
         for head in _closed_on_disk(replica):
             self._close(head)
+        if closing:
+            self._close_all()
 
     @property
     def closed(self) -> int:
@@ -124,12 +131,17 @@ class Quarantine:
     def begin(self, now: float, out: Outbox) -> None:
         """This disk is an old copy. Its records are closed from here on; that goes to the disk with the next
         commit."""
+        self._close_all()
+        if self._unkept:
+            self._replica.keep_facts({CLOSING: b"\1"})
+        self._keep(now)
+        self._open_hearing(now, out)
+
+    def _close_all(self) -> None:
         for head in _heads(self._replica):
             if head not in self._cases:
                 self._close(head)
             self._unkept[head] = None
-        self._keep(now)
-        self._open_hearing(now, out)
 
     def _close(self, head: bytes) -> None:
         self._cases[head] = _Case()
@@ -140,14 +152,18 @@ class Quarantine:
             for head in [*self._unkept]:
                 batch = self._replica.write_row(ASIDE + head, b"")
                 batch.waiters.append(partial(self._kept, head))
+                self._keeping += 1
                 del self._unkept[head]
         except Refusal:
             self._move_at = min(self._move_at, now + ASK_AGAIN_S)
 
     def _kept(self, head: bytes, status: int, now: float, out: Outbox) -> None:
+        self._keeping -= 1
         if status != STATUS_OK and head in self._cases:
             self._unkept[head] = None
             self._move_at = min(self._move_at, now + ASK_AGAIN_S)
+        elif not self._unkept and not self._keeping:
+            self._replica.keep_facts({CLOSING: b""})
 
     def _open_hearing(self, now: float, out: Outbox) -> None:
         """Ask about everything that is closed."""
@@ -181,6 +197,8 @@ class Quarantine:
     def replan(self, now: float, out: Outbox) -> None:
         if self._cases:
             self._open_hearing(now, out)
+        if self._unkept:
+            self._move_at = min(self._move_at, now)
         self._settle_from = b""
         self._settle_at = min(self._settle_at, now + min(SETTLE_S, self._cycle_s))
 

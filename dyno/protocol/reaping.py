@@ -179,10 +179,13 @@ class Reaping:
         except Refusal:
             return
         for found in ripe:
-            if not self._gather(found):
+            if self._gather(found):
+                continue
+            self._begin_round(now, out)
+            if self._round is not None:
                 self._page = found.slot  # from here on when that round is over
-                self._begin_round(now, out)
                 return
+            self._gather(found)
         if onward is not None:
             self._page = onward
             return

@@ -7,15 +7,15 @@ every acknowledgement is a *waiter* that runs when the disk has spoken.
 
 A failed commit fails all that was built on it: the batch itself and the one that gathers. Dots that were
 minted for it may have left this node already, so minting goes on under a new start id (DESIGN, Identity).
-Then the disk rests for a second, in which writes are refused: a disk that is full says so at once, and every
-attempt would cost the records of this node a new actor.
+Then the disk rests for a second, in which writes are refused, and until it has taken a batch without records:
+a disk may stay full for days, and every attempt with records would cost these a new actor.
 
 In go slots and packed records; out come packed records and the batch, if any, to wait for. Raises
 `Refusal` with the wire status when the answer is no; nothing was changed then.
 
-Every write that is stored here is known by its request for a while (`requests_seen`). So a live value whose
-request stands here under another dot, one that was overwritten, is overwritten too: a retry of a write does
-not bring back what somebody has read and replaced.
+Every write that is stored here is known by its request for a while (`requests_seen`). So a value that was
+written again is dropped where its first dot was overwritten: a retry of a write does not bring back what
+somebody has read and replaced.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
 from dyno.protocol.generations import HEAD_BYTES
-from dyno.protocol.identity import COMMITS, RECOVERING
+from dyno.protocol.identity import CLOSING, COMMITS, RECOVERING
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
 from dyno.protocol.requests_seen import RequestsSeen
@@ -58,7 +58,7 @@ _CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a ba
 _DURABLE_MAX = 1024  # messages that wait for the facts they are about; who gets none asks again
 _ABOVE = b"\xff" * (HASH_BYTES + 1)  # what follows a prefix is below it
 _DAMAGED_MAX = 1000  # met again, they are noted again
-_NOTES = (COMMITS, RECOVERING)  # facts that nobody waits for
+_NOTES = (CLOSING, COMMITS, RECOVERING)  # facts that nobody waits for
 NO_DOT = Dot(b"", 0)
 _REST_S = 1.0  # after a failed commit, until the disk is tried again
 
@@ -125,6 +125,7 @@ class Replica:
         self._gathering = Batch()
         self._committing: Batch | None = None
         self._rests_until: float | None = None
+        self._probes = False  # whether the disk has to take the next batch before anybody writes
         self._holds_data = not engine.empty()
         # What nobody may read or write now, by (partition, n) as slots begin (`quarantine`).
         self.closed: dict[bytes, None] = {}
@@ -164,8 +165,8 @@ class Replica:
 
     @property
     def rests(self) -> bool:
-        """Whether the disk is given a moment after a failed commit."""
-        return self._rests_until is not None
+        """Whether the disk is given a moment after a failed commit, or tried without records."""
+        return self._rests_until is not None or self._probes
 
     @property
     def crowded(self) -> bool:
@@ -212,6 +213,12 @@ class Replica:
                 return b"" if cell is None else record_of(cell), batch
         cell = self._committed(slot)
         return (b"", None) if cell is None else (record_of(cell), None)
+
+    def check_open(self, slot: bytes) -> None:
+        """Raises Refusal where nobody may say yet what this copy has, or lacks."""
+        if self.closed and slot[:HEAD_BYTES] in self.closed:
+            text = "it is being found out how old this copy is"
+            raise Refusal(STATUS_OVERLOADED, text, is_news=False)
 
     def read_many(self, slots: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
         """Records as `read` gives them, but None for one that nobody may be told of yet, that is corrupt, or
@@ -271,7 +278,7 @@ class Replica:
     def newest_copy(self, slot: bytes) -> tuple[bytes, bytes] | None:
         """Key and record, be they on the disk or on their way there; None where there is none. Raises Refusal
         where it is corrupt, or closed."""
-        self._check_open(slot)
+        self.check_open(slot)
         cell = self._newest(slot)[0]
         if cell is None:
             return None
@@ -287,11 +294,12 @@ class Replica:
 
     def merge(self, slot: bytes, key: bytes, incoming: bytes) -> Batch | None:
         """Merge a record that another node sent. None: it was all here and on the disk already."""
-        self._check_open(slot)
+        self.check_open(slot)
         cell, batch = self._newest(slot)
         if cell is None:
             theirs = _unpack(incoming)  # strict: what passes is canonical already
-            self._take_in(slot, key, b"", before=Record.EMPTY, theirs=theirs, merged=theirs)
+            merged = self._without_replaced(slot, theirs)
+            self._take_in(slot, key, b"", before=Record.EMPTY, theirs=theirs, merged=merged)
             return self._gathering
         own_key, note, own = unpack_cell(cell)
         if own_key != key:
@@ -299,7 +307,7 @@ class Replica:
         if own == incoming:
             return batch
         before, theirs = _unpack(own), _unpack(incoming)
-        merged = _merged(before, theirs, key)
+        merged = self._without_replaced(slot, _merged(before, theirs, key), before, theirs)
         if merged.pack() == own:
             return batch
         self._take_in(slot, key, note, before=before, theirs=theirs, merged=merged)
@@ -320,6 +328,7 @@ class Replica:
             done = self.recall(slot, request)
             if done is not None:
                 return done
+        context = self._with_doubles(slot, record, context)
         packed, dot, note = self.compose(
             record, note, context=context, request=request, value=value, again=again
         )
@@ -366,7 +375,7 @@ class Replica:
     def delete(self, slot: bytes, key: bytes, *, context: Context) -> Written:
         """Drop what `context` covers. Raises InvalidRequest where the record is of another kind."""
         record, note = self._own(slot)
-        packed = record.delete(context).pack()
+        packed = record.delete(self._with_doubles(slot, record, context)).pack()
         self._store(slot, key, note.pack() if note else b"", packed)
         self._gathering.own = True
         return Written(packed, record.context, NO_DOT, self._gathering)
@@ -375,8 +384,9 @@ class Replica:
 
     def recall(self, slot: bytes, request: bytes) -> Written | None:
         """What became of a write, by its request: the record as it is now, live or not, which covers its dot.
-        None: it is not known here. Raises Refusal, also where it cannot be said now (`closed`)."""
-        self._check_open(slot)
+        None: it is not known here. Raises Refusal, and does where it is closed: whoever hears that it is not
+        known goes by that."""
+        self.check_open(slot)
         packed, batch = self.read(slot)
         try:
             record = Record.unpack(packed) if packed else Record.EMPTY
@@ -498,7 +508,7 @@ class Replica:
     def take_batch(self, now: float | None = None) -> Batch | None:
         """The next batch to commit; None while one is being committed or nothing waits."""
         batch = self._gathering
-        if self._committing is not None or not batch or self._rests_until is not None:
+        if self._committing is not None or self._rests_until is not None or not (batch or self._probes):
             return None
         batch.taken_at = now
         self.seen.take(batch.seen, batch.writes, now)
@@ -511,6 +521,7 @@ class Replica:
         batch = self._committing
         assert batch is not None
         self._committing = None
+        self._probes = False
         if took_s is not None:
             self._pace.committed(batch.pages, took_s)
             at_once = max(self._pace.pages_in(self._commit_max_s), ALWAYS_PAGES)
@@ -543,6 +554,7 @@ class Replica:
     def tick(self, now: float) -> None:
         if self._rests_until is not None and self._rests_until <= now:
             self._rests_until = None
+            self._probes = True
 
     def deadline(self) -> float | None:
         return self._rests_until
@@ -577,13 +589,8 @@ class Replica:
                 break
         return records
 
-    def _check_open(self, slot: bytes) -> None:
-        if self.closed and slot[:HEAD_BYTES] in self.closed:
-            text = "it is being found out how old this copy is"
-            raise Refusal(STATUS_OVERLOADED, text, is_news=False)
-
     def _own(self, slot: bytes) -> tuple[Record, Note | None]:
-        self._check_open(slot)
+        self.check_open(slot)
         cell, _ = self._newest(slot)
         if cell is None:
             return Record.EMPTY, None
@@ -600,25 +607,37 @@ class Replica:
         self, slot: bytes, key: bytes, note: bytes, *, before: Record, theirs: Record, merged: Record
     ) -> None:
         """Store what the record of another replica comes to here, and remember the writes that are new."""
-        for dot, request, _ in merged.siblings:
-            if dot[0] == request and self._was_overwritten(slot, request, (before, theirs)):
-                merged = merged.delete(Context.EMPTY.add(dot))
         self._store(slot, key, note, merged.pack())
         seen, covers, entries = self.seen, before.context.covers, self._gathering.seen
         for dot, request, _ in theirs.siblings:
             if not covers(dot):
                 seen.note(entries, slot, request, dot)
 
-    def _was_overwritten(self, slot: bytes, request: bytes, records: Sequence[Record]) -> bool:
-        """Whether a write that was done again had been read and replaced as it was done first: some record
-        that does not know of the second time has the first dot, and not its value."""
-        dots = self.seen.dots(slot, request)
-        for record in records:
-            if dots and not record.context.knows(request):
-                live = [sibling.dot for sibling in record.siblings]
-                if any(record.context.covers(dot) and dot not in live for dot in dots):
-                    return True
-        return False
+    def _with_doubles(self, slot: bytes, record: Record, context: Context) -> Context:
+        """What a caller had read, with the live writes that he knows as they were done first: he replaces or
+        deletes them as they were done again, too."""
+        for dot, request, _ in record.siblings:
+            if dot[0] == request and any(context.covers(first) for first in self.seen.dots(slot, request)):
+                context = context.add(dot)
+        return context
+
+    def _without_replaced(self, slot: bytes, merged: Record, *parts: Record) -> Record:
+        """Without what was written again and had been read and replaced as it was written first. parts: of
+        which it was merged."""
+        for dot, request, _ in merged.siblings:
+            if dot[0] == request and self._was_replaced(slot, request, merged, parts):
+                merged = merged.delete(Context.EMPTY.add(dot))
+        return merged
+
+    def _was_replaced(self, slot: bytes, request: bytes, merged: Record, parts: Sequence[Record]) -> bool:
+        """Whether the ordinary dot of a write, which is known here or from one of the parts, is covered and
+        not live while that of its request is: whoever covered it had read it, and did not know the other."""
+        live = [sibling.dot for sibling in merged.siblings]
+        known = [
+            *self.seen.dots(slot, request),
+            *(sibling.dot for part in parts for sibling in part.siblings if sibling.request == request),
+        ]
+        return any(merged.context.covers(dot) and dot not in live for dot in known)
 
     def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes) -> None:
         self._admit(len(record) + len(key))
@@ -626,7 +645,7 @@ class Replica:
 
     def _admit(self, size: int) -> None:
         """Make room for so many bytes in the gathering batch. Raises Refusal."""
-        if self._rests_until is not None:
+        if self.rests:
             raise Refusal(STATUS_STORAGE, "the disk refused the last writes", is_news=False)
         batch = self._gathering
         size += _CELL_OVERHEAD_BYTES

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from dyno.causality import token
@@ -97,6 +98,8 @@ class Writes:
         self._trailing: dict[int, PutCoordinator] = {}
         self._trailing_bytes = 0
         self._silent: deque[tuple[float, PutCoordinator]] = deque()  # whom to look after when
+        self._slow: list[tuple[float, int]] = []  # a heap: when to look after which, by id, once more
+        self._patience_s = config.put_timeout_s * _PATIENCE
         self._retries: deque[tuple[float, str, PutCoordinator]] = deque()
 
     @property
@@ -131,7 +134,7 @@ class Writes:
 
     def answer(self, node: str, message: Stored, now: float, out: Outbox) -> None:
         """A replica's; one to a write that is over is late and means nothing."""
-        put = self._puts.get(message.id) or self._trailing.get(message.id)
+        put = self._put_under(message.id)
         if put is None or put.is_owner(node):  # what fallbacks have room for is another matter
             self._loads.answered(node, message.status, now)
         if put is not None:
@@ -169,12 +172,12 @@ class Writes:
         silent = self._silent
         while silent and silent[0][0] <= now:
             _, put = silent.popleft()
-            put.look(now, out)
-            self._file(put, out)
-            if put.deadline <= now:
-                self._forget(put, out)
-            elif not put.settled:
-                silent.append((now + self._config.fallback_after_s, put))
+            self._look(put, now, out)
+        slow = self._slow
+        while slow and slow[0][0] <= now:
+            slow_one = self._put_under(heappop(slow)[1])
+            if slow_one is not None:
+                self._look(slow_one, now, out)
 
     def deadline(self) -> float:
         """Infinity for none."""
@@ -182,12 +185,17 @@ class Writes:
         if self._retries and self._retries[0][0] < earliest:
             earliest = self._retries[0][0]
         for put in self._puts.values():  # the first one
-            earliest = min(earliest, put.deadline)
+            earliest = put.deadline if put.deadline < earliest else earliest
             break
         silent = self._silent
         while silent and silent[0][1].settled:
             self._settled(silent.popleft()[1])
-        return silent[0][0] if silent and silent[0][0] < earliest else earliest
+        if silent and silent[0][0] < earliest:
+            earliest = silent[0][0]
+        slow = self._slow
+        while slow and self._put_under(slow[0][1]) is None:
+            heappop(slow)
+        return slow[0][0] if slow and slow[0][0] < earliest else earliest
 
     # ── before it begins ──
 
@@ -389,7 +397,10 @@ class Writes:
             batch.waiters.append(partial(self._conflict, sink, packed))
 
     def _meets_condition(self, request: Put, context: Context, intent: Intent) -> bool:
-        """if_context: the record here is at exactly that context; b"" asks that nothing is live."""
+        """if_context: the record here is at exactly that context; b"" asks that nothing is live. Raises
+        Refusal where that is not known now."""
+        if self._me in intent.owners:
+            self._replica.check_open(intent.slot)
         packed, _ = self._reads.read_here(intent.slot, intent.owners)
         try:
             record = Record.unpack(packed) if packed else Record.EMPTY
@@ -445,7 +456,7 @@ class Writes:
             peers=self._peers,
             sink=sink,
             spares=self._spares,
-            patience_s=self._config.put_timeout_s * _PATIENCE,
+            patience_s=self._patience_s,
         )
         self._puts[put.id] = put
         self._silent.append((now + self._config.fallback_after_s, put))
@@ -464,6 +475,24 @@ class Writes:
             self._retries.append((now + RETRY_AFTER_S, node, put))
         if put.finished:
             self._file(put, out)
+
+    def _look(self, put: PutCoordinator, now: float, out: Outbox) -> None:
+        """One that trails, or has asked all fallbacks that it may, is looked after twice more: before its
+        time is over, and when it is."""
+        put.look(now, out)
+        self._file(put, out)
+        if put.deadline <= now:
+            self._forget(put, out)
+        elif put.settled:
+            self._settled(put)
+        elif put.patient:
+            patient_until = put.deadline - self._patience_s
+            heappush(self._slow, (patient_until if patient_until > now else put.deadline, put.id))
+        else:
+            self._silent.append((now + self._config.fallback_after_s, put))
+
+    def _put_under(self, id: int) -> PutCoordinator | None:
+        return self._puts.get(id) or self._trailing.get(id)
 
     def _all(self) -> list[PutCoordinator]:
         return [*self._puts.values(), *self._trailing.values()]

@@ -111,7 +111,9 @@ class Record(_Answer):
     def _values(self) -> list[Any]:
         if self._siblings is None:
             try:
-                self._siblings = [values.decode(sibling.value) for sibling in self._record().siblings]
+                # A write that was done again may be there under two dots.
+                found = {sibling.request: sibling.value for sibling in self._record().siblings}
+                self._siblings = [values.decode(value) for value in found.values()]
             except ValueError as error:
                 raise _damaged(self._origin, error) from error
         return self._siblings

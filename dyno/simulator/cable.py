@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from dyno.simulator.network import End
+    from dyno.simulator.end import End
 
 LATENCY_S: Final = (0.0002, 0.001)
 BYTES_PER_S: Final = 125_000_000.0

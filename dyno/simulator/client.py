@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from dyno.session.batch import Batch
     from dyno.session.calls import Call
     from dyno.session.results import PutResult, Record
+    from dyno.simulator.end import End
     from dyno.simulator.kernel import Kernel
-    from dyno.simulator.network import End, Network
+    from dyno.simulator.network import Network
     from dyno.simulator.trace import Trace
     from dyno.wire.messages import Message
 

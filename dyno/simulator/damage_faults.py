@@ -55,7 +55,7 @@ class DamageFaults:
         self._holders_max = holders_max
         self._damaged: dict[str, float] = {}  # since when; infinite while the damage is under way
         self._twins = 0
-        self.twins: dict[str, None] = {}
+        self.twins = machines.passing  # the machines that claim a name
         self.begins: dict[str, Begin] = {
             "corrupt": self._corrupt,
             "wipe": self._wipe,
@@ -90,6 +90,8 @@ class DamageFaults:
     def _victim(self) -> str | None:
         """A machine that may be damaged, and is in trouble from now on. All others must be there to tell it
         what it lost: an old copy whose better-knowing peers are all away cannot be told from a good disk."""
+        if len(self._sim.machines) == 1:
+            return None
         untroubled = self._machines.untroubled()
         if not (self._calm() and self._machines.may_trouble and len(untroubled) == len(self._sim.machines)):
             return None

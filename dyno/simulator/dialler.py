@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from random import Random
 
     from dyno.config import Config
-    from dyno.simulator.network import End, Network
+    from dyno.simulator.end import End
+    from dyno.simulator.network import Network
     from dyno.wire.messages import Message
 
 

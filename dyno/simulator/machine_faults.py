@@ -26,13 +26,15 @@ _CLOCK_S = 1.0  # the clock stays as it is; this is how long it is a fault under
 
 
 class MachineFaults:
-    """begins: by kind. down: machines whose process is not to run now."""
+    """begins: by kind. down: machines whose process is not to run now. passing: machines that are there for a
+    moment only, and which no fault of machines befalls, for it would outlast them."""
 
     def __init__(self, simulation: Simulation, random: Random) -> None:
         self._sim = simulation
         self._random = random
         self._troubled: dict[str, None] = {}  # machines that a fault has got hold of
         self.down: dict[str, None] = {}
+        self.passing: dict[str, None] = {}
         self.begins: dict[str, Begin] = {
             "crash": self._crash,
             "power": self._power_cut,
@@ -65,7 +67,7 @@ class MachineFaults:
         return [
             name
             for name, machine in self._sim.machines.items()
-            if name not in self._troubled and machine.running
+            if name not in self._troubled and name not in self.passing and machine.running
         ]
 
     def victim(self) -> str | None:

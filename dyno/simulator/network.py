@@ -24,13 +24,13 @@ import math
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from dyno.config import CHUNK_BYTES, DATAGRAM_BYTES_MAX
+from dyno.simulator import codec_check
 from dyno.simulator.cable import LATENCY_S, STALL_MAX_S, Cable, Quality, Waiting
-from dyno.wire import datagram as datagrams
+from dyno.simulator.end import End, nobody_hears
 from dyno.wire.codec import LINK
-from dyno.wire.link import LinkCodec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from dyno.simulator.kernel import Kernel
     from dyno.simulator.trace import Trace
@@ -53,51 +53,6 @@ class Listener(Protocol):
 
     def receive_datagram(self, source: str, cluster: bytes, message: Datagram) -> None:
         """source: the sender's address. cluster: the id in the packet's head."""
-
-
-class End:
-    """One machine's end of a connection. queue: what leaves at the next `Network.flush`.
-
-    on_messages(end, messages) · on_closed(end, reason); never called for an end that its owner closed."""
-
-    __slots__ = (
-        "_bulk_arrived_at",
-        "arrived_at",
-        "cable",
-        "machine",
-        "on_closed",
-        "on_messages",
-        "open",
-        "other",
-        "queue",
-        "stalls",
-        "unread_bytes",
-        "unsent_bytes",
-    )
-
-    on_messages: Callable[[End, Sequence[Message]], None]
-    on_closed: Callable[[End, str], None]
-    other: End
-
-    def __init__(self, machine: str, cable: Cable) -> None:
-        """cable: the way out."""
-        self.machine = machine
-        self.cable = cable
-        self.open = True
-        self.queue: list[Message] = []
-        self.unsent_bytes = 0  # behind a cut
-        self.unread_bytes = 0  # in the kernel of a machine that is held
-        self.stalls = 0  # how often something began to wait behind a cut, twice that; odd while it does
-        self.arrived_at = 0.0  # when the last frame to this end arrives, and the last large message
-        self._bulk_arrived_at = 0.0
-
-    def next_bulk_arrival(self, at: float) -> float:
-        """A large message follows the small ones before it, whose successors may overtake it."""
-        self._bulk_arrived_at = max(self._bulk_arrived_at, self.arrived_at, at)
-        return self._bulk_arrived_at
-
-    def last_arrival(self, at: float) -> float:
-        return max(self.arrived_at, self._bulk_arrived_at, at)
 
 
 class _Held:
@@ -276,7 +231,7 @@ class Network:
         near, far = End(source, self._cable(source, target)), End(target, way_back)
         near.other, far.other = far, near
         # Until their owners know of them.
-        near.on_closed = far.on_closed = _nobody_hears
+        near.on_closed = far.on_closed = nobody_hears
         self._ends[source][near] = self._ends[target][far] = None
         self._accept(far)
         near.arrived_at = max(near.arrived_at, self._kernel.now + back)
@@ -377,7 +332,7 @@ class Network:
     def _send_frame(self, end: End, messages: list[Message], size: int) -> None:
         self._sent += 1
         if self._sent % CODEC_EVERY == 0:
-            _check_codec(messages)
+            codec_check.check_frame(messages)
         other, kernel = end.other, self._kernel
         at = kernel.now + end.cable.frame_s()
         if at < other.arrived_at:
@@ -392,7 +347,7 @@ class Network:
     def _send_large(self, end: End, messages: list[Message], size: int) -> None:
         self._sent += 1
         if self._sent % CODEC_EVERY == 0:
-            _check_codec(messages)
+            codec_check.check_frame(messages)
         other, cable = end.other, end.cable
         at = other.next_bulk_arrival(self._kernel.now + cable.frame_s() + cable.transmission_s(size))
         if at < math.inf:
@@ -481,8 +436,7 @@ class Network:
             return
         self._sent += 1
         if self._sent % CODEC_EVERY == 0:
-            decoded = datagrams.decode(cluster, datagrams.encode(cluster, message))
-            assert decoded == message, f"{message} came out of the codec as {decoded}"
+            codec_check.check_datagram(cluster, message)
         for seconds in cable.datagram_s(DATAGRAM_BYTES_MAX):
             self._kernel.after(seconds, self._datagram, source, target, cluster, message)
 
@@ -530,21 +484,6 @@ class Network:
             return False
         held.actions.append((action, args))
         return True
-
-
-def _nobody_hears(end: End, reason: str) -> None:
-    """A connection that broke before its owner knew of it."""
-
-
-def _check_codec(messages: list[Message]) -> None:
-    """What is sent as a value could have been sent as bytes."""
-    sender, receiver = LinkCodec(), LinkCodec()
-    for message in messages:
-        sender.send(message)
-    received = receiver.feed(sender.drain())
-    while sender.pending:
-        received += receiver.feed(sender.drain())
-    assert received == messages, f"{messages} came out of the codec as {received}"
 
 
 def _size(message: Message) -> int:

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
     from dyno.protocol.node import Node
     from dyno.protocol.replica import Batch
+    from dyno.simulator.end import End
     from dyno.simulator.kernel import Kernel
     from dyno.simulator.machine import Machine
-    from dyno.simulator.network import End, Network
+    from dyno.simulator.network import Network
     from dyno.simulator.trace import Trace
     from dyno.wire.messages import Datagram, Message, Refuse
 

@@ -12,8 +12,9 @@ from dyno.wire.messages import PROTOCOL_VERSION, Hello
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dyno.simulator.end import End
     from dyno.simulator.kernel import Kernel
-    from dyno.simulator.network import End, Network
+    from dyno.simulator.network import Network
     from dyno.wire.messages import Message
 
 CLIENT_HELLO = Hello(PROTOCOL_VERSION, PROTOCOL_VERSION, "client", b"", 0, "", b"", b"", "")

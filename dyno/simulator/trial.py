@@ -31,6 +31,12 @@ class Trial(NamedTuple):
     hours: float = HOURS
     faults: tuple[str, ...] = FAULTS
 
+    @property
+    def holders_lost(self) -> int:
+        """Of one write: fewer than hold it for certain, so none where one node is the whole cluster."""
+        destroys = any(kind in DESTRUCTIVE for kind in self.faults)
+        return min(HOLDERS_MAX, self.nodes - 1) if destroys else 0
+
     def run(self, seed: int, progress: Callable[[float], object] | None = None) -> Outcome:
         """progress: told now and then what share of the run is over, 0 to 1."""
         return self._play(seed, progress=progress).outcome
@@ -61,17 +67,17 @@ class Trial(NamedTuple):
     def _play(
         self, seed: int, ear: story.Ear | None = None, progress: Callable[[float], object] | None = None
     ) -> Played:
-        destroys = any(kind in DESTRUCTIVE for kind in self.faults)
+        holders_lost = self.holders_lost
         return play(
             seed,
-            faults=partial(_plan, self.faults),
+            faults=partial(_plan, self.faults, holders_lost),
             nodes=self.nodes,
             hours=self.hours,
-            holders_lost=HOLDERS_MAX if destroys else 0,
+            holders_lost=holders_lost,
             listener=None if ear is None else ear.hear,
             progress=progress,
         )
 
 
-def _plan(kinds: tuple[str, ...], simulation: Simulation, until_s: float) -> Faults:
-    return Faults(simulation, kinds=kinds, until_s=until_s, holders_max=HOLDERS_MAX)
+def _plan(kinds: tuple[str, ...], holders_max: int, simulation: Simulation, until_s: float) -> Faults:
+    return Faults(simulation, kinds=kinds, until_s=until_s, holders_max=holders_max)

@@ -15,6 +15,7 @@ from dyno.causality.record import (
     OtherKind,
     Record,
     Sibling,
+    head_of,
     is_live,
     put_context,
     surely_all_live,
@@ -408,13 +409,25 @@ def dots_of(record: Record) -> list[Dot]:
     return [sibling.dot for sibling in record.siblings]
 
 
-def test_a_write_that_was_done_again_is_one_value_of_which_the_second_dot_stays():
+def test_a_write_that_was_done_again_stands_under_both_dots() -> None:
     both = done_first().merge(done_again())
     assert both == done_again().merge(done_first())
-    assert dots_of(both) == [AGAIN]
-    assert both.context.covers(dot("a1"))
+    assert dots_of(both) == sorted([dot("a1"), AGAIN])
     assert both.merge(done_first()) is both
     assert both.merge(done_again()) is both
+    assert done_first().merge(both) is both
+
+
+@pytest.mark.parametrize("read", [done_first(), done_again()], ids=["first", "again"])
+def test_whoever_read_it_under_one_dot_overwrites_it_under_both(read: Record) -> None:
+    other = Record.EMPTY.write(Context.EMPTY, dot("b1"), b"another request.", b"w")
+    both = done_first().merge(done_again()).merge(other)
+    assert dots_of(both.delete(read.context)) == [dot("b1")]
+    written = both.write(read.context, dot("c1"), b"the next request", b"x")
+    assert dots_of(written) == [dot("b1"), dot("c1")]
+    assert dots_of(both.write(other.context, dot("c1"), b"the next request", b"x")) == sorted(
+        [dot("a1"), AGAIN, dot("c1")]
+    )
 
 
 def test_it_is_gone_where_it_was_overwritten_as_it_was_done_again():
@@ -432,8 +445,8 @@ def test_whoever_read_it_as_it_was_done_again_overwrites_it_where_it_was_done_fi
     assert dots_of(record.delete(done_again().context)) == [dot("b1")]
 
 
-def test_a_record_that_has_a_write_under_both_dots_is_malformed():
-    siblings = tuple(sorted([Sibling(dot("a1"), REQUEST, b"v"), Sibling(AGAIN, REQUEST, b"v")]))
+def test_a_record_that_has_a_write_which_was_overwritten_under_its_other_dot_is_malformed() -> None:
+    siblings = (Sibling(dot("a1"), REQUEST, b"v"),)
     with pytest.raises(Malformed, match="under another dot"):
         Record.unpack(Record(siblings, seen(a=1).add(AGAIN)).pack())
 
@@ -468,7 +481,8 @@ def test_merging_keeps_its_laws_where_writes_were_done_again(one, two, three):
     assert whole.merge(a).pack() == whole.merge(b).pack() == whole.pack()
     assert Record.unpack(packed_anew(whole)) == whole
     for sibling in whole.siblings:
-        assert sibling.dot.actor == sibling.request or not whole.context.knows(sibling.request)
+        again = dot_of_request(sibling.request)
+        assert again in dots_of(whole) or not whole.context.covers(again)
 
 
 def test_whether_there_is_a_value_is_seen_without_unpacking() -> None:
@@ -479,6 +493,15 @@ def test_whether_there_is_a_value_is_seen_without_unpacking() -> None:
     for cut in (b"", record.pack()[:9]):
         with pytest.raises(Malformed, match="cannot have"):
             is_live(cut)
+
+
+def test_a_head_is_all_but_the_values() -> None:
+    record = Record.EMPTY.write(Context.EMPTY, dot("a1"), REQUEST, b"value")
+    assert head_of(record.pack()) + b"value" == record.pack()
+    tombstone = record.delete(seen(a=1)).pack()
+    assert head_of(tombstone) == tombstone
+    with pytest.raises(Malformed, match="cannot have 9 bytes"):
+        head_of(record.pack()[:9])
 
 
 def test_a_record_of_another_kind_is_told_from_a_damaged_one():

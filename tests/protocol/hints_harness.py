@@ -60,6 +60,7 @@ class Kept:
         self.replica.commit_failed(b"start 02", self.now, self.out)
         self.now += 2.0
         self.replica.tick(self.now)
+        self.commit()  # the disk is tried without records
 
     def restarted(self) -> Kept:
         """Another process on what is on the disk."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dyno.causality.context import Context
-from dyno.causality.dots import Dot, actor
+from dyno.causality.dots import Dot, actor, dot_of_request
 from dyno.causality.mint import Minter
 from dyno.causality.record import Record
 from dyno.config import Config
@@ -18,9 +18,12 @@ ROW = ASIDE + SLOT
 
 
 def a_value(value: bytes, number: int = 1) -> Record:
-    return Record.EMPTY.write(Context.EMPTY, Dot(actor(b"start 55", 0), number), bytes(16), value)
+    return Record.EMPTY.write(
+        Context.EMPTY, Dot(actor(b"start 55", 0), number), b"request %8d" % number, value
+    )
 
 
+REQUEST = b"request %8d" % 1
 ONE, OTHER, CONFLICT = a_value(b"one"), a_value(b"two", 2), a_value(b"not one")
 
 
@@ -69,6 +72,8 @@ def test_in_doubt_it_adds_something() -> None:
     assert adds_nothing(ONE.pack(), ONE.pack())
     assert adds_nothing(ONE.pack(), ONE.delete(ONE.context).pack())
     assert adds_nothing(Record.EMPTY.pack(), b"")
+    again = Record.EMPTY.write(Context.EMPTY, dot_of_request(REQUEST), REQUEST, b"one")
+    assert adds_nothing(ONE.pack(), again.pack())
     assert not adds_nothing(ONE.pack(), OTHER.pack())
     assert not adds_nothing(ONE.pack(), CONFLICT.pack())
     assert not adds_nothing(ONE.pack(), b"")

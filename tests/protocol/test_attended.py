@@ -109,6 +109,7 @@ def test_a_disk_that_refuses_is_asked_again() -> None:
     clock.look(0.0, 2.0)
     clock.attended.write()
     clock.replica.tick(10.0)
+    assert clock.commit(), "the disk is tried without records first"
     clock.attended.write()
     assert clock.commit()
     assert Clock(clock.engine).attended.ms == 2000

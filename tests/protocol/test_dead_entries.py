@@ -150,6 +150,27 @@ def test_an_entry_whose_count_has_changed_is_young_again() -> None:
     assert owner.dead.ripe(SLOT) == context(a1=3)
 
 
+def test_a_survey_that_finds_nothing_new_still_ages_what_it_knows() -> None:
+    """A page that is surveyed again right away gives what one that was never surveyed before gives."""
+    owner = Owner()
+    owner.write(a_record(context(a1=2), 3))
+    owner.survey()
+    owner.wait(AFTER_S / 2)
+    owner.write(a_record(context(a1=2, a2=4), 5))
+    for _ in range(2):
+        owner.survey()
+    for _ in range(int(AFTER_S + LEAD_S)):
+        owner.wait(1)
+        again = owner.survey()
+        row = owner.replica.row(DEAD + SLOT)
+        anew = DeadEntries(owner.replica, owner.attended, reap_after_s=AFTER_S, lead_s=LEAD_S)
+        assert anew.survey(b"", limit=100) == (again, None)
+        owner.commit()
+        assert owner.replica.row(DEAD + SLOT) == row
+    (ripe,) = again
+    assert ripe.entries == context(a1=2, a2=4)
+
+
 def test_what_changed_since_the_survey_is_not_ripe() -> None:
     owner = Owner()
     owner.write(a_record(context(a1=2)))

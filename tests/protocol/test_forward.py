@@ -117,16 +117,60 @@ def test_a_read_is_not_asked_twice_for_being_late() -> None:
     assert len(passing.out.sends) == 1
 
 
+def refused(code: str) -> Failed:
+    return Failed(1, code, "why", 2, "", False, 0, b"")
+
+
 @pytest.mark.parametrize(("code", "indeterminate"), [("overloaded", True), ("conflict", False)])
 def test_what_the_second_owner_cannot_do_the_first_may_have_done(code: str, indeterminate: bool) -> None:
     for in_doubt in (True, False):
         passing = Passing(PUT)
         if in_doubt:
             passing.forwarding.overdue(passing.out)
-        passing.forwarding.answer("b", Failed(1, code, "why", 2, "", False, 0, b""), passing.out)
+        passing.forwarding.answer("c" if in_doubt else "b", refused(code), passing.out)
         ((_, failed),) = passing.out.replies
         assert isinstance(failed, Failed)
         assert failed.indeterminate is (in_doubt and indeterminate)
+
+
+@pytest.mark.parametrize("code", ["overloaded", "conflict"])
+def test_what_the_first_owner_cannot_do_the_second_may_be_doing(code: str) -> None:
+    passing = Passing(PUT)
+    passing.forwarding.overdue(passing.out)
+    passing.forwarding.answer("b", refused(code), passing.out)
+    assert not passing.out.replies, "it has asked nobody, and c has the write"
+    passing.forwarding.answer("c", Done(1, b"context", "b,c", ""), passing.out)
+    assert passing.out.replies == [(LINK, Done(42, b"context", "b,c", ""))]
+
+
+def test_a_conflict_at_the_first_owner_is_none_for_certain_where_the_second_was_lost() -> None:
+    for lost_first in (True, False):
+        passing = Passing(PUT)
+        passing.forwarding.overdue(passing.out)
+        if lost_first:
+            passing.forwarding.lost("c", passing.out)
+            passing.forwarding.answer("b", refused("conflict"), passing.out)
+        else:
+            passing.forwarding.answer("b", refused("conflict"), passing.out)
+            passing.forwarding.lost("c", passing.out)
+        text, indeterminate = passing.failure()
+        assert indeterminate
+        assert "broke" in text
+
+
+def test_the_only_owner_that_ever_had_a_put_says_of_a_conflict_for_certain() -> None:
+    passing = Passing(PUT, linked="b")
+    assert not passing.forwarding.overdue(passing.out)
+    passing.forwarding.answer("b", refused("conflict"), passing.out)
+    assert passing.out.replies == [(LINK, refused("conflict")._replace(id=42))]
+
+
+def test_of_two_that_both_know_that_a_put_was_sent_before_either_may_refuse_it() -> None:
+    passing = Passing(PUT._replace(again=True))
+    passing.forwarding.overdue(passing.out)
+    passing.forwarding.answer("b", refused("overloaded"), passing.out)
+    ((_, failed),) = passing.out.replies
+    assert failed == refused("overloaded")._replace(id=42, indeterminate=True)
 
 
 @pytest.mark.parametrize(("request_", "indeterminate"), [(GET, False), (PUT, True), (DELETE, True)])

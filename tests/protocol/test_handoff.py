@@ -466,6 +466,7 @@ def test_a_damaged_hint_stays_while_this_disk_takes_nothing() -> None:
     assert handing.kept.hints.held() == {"b": 1}
     assert handing.kept.out.events == []
     handing.kept.replica.tick(2.0)
+    handing.kept.commit()
     handing.wait(2.0)
     handing.kept.commit()
     assert handing.kept.hints.held() == {}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from gc import collect
+from weakref import ref
+
 import pytest
 
 from dyno.protocol.replica import Refusal
@@ -294,3 +297,16 @@ def test_what_is_set_aside_is_no_hint_any_more_and_not_lost() -> None:
     cell = kept.engine.get(ASIDE + a_slot(1))
     assert cell is not None
     assert values(record_of(cell)) == [b"one", b"other"]
+
+
+def test_a_batch_that_is_on_the_disk_is_not_held_on_to() -> None:
+    kept = Kept()
+    batch = kept.keep("b", 1, ONE)
+    assert batch is not None
+    batch.waiters.append(lambda status, now, out: None)
+    waiter = ref(batch.waiters[-1])
+    del batch
+    assert waiter() is not None
+    kept.commit()
+    collect()
+    assert waiter() is None, "all that was written with a node's last hint would stay in memory"

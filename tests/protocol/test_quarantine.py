@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from dyno.causality import token
 from dyno.causality.context import Context
 from dyno.causality.dots import Dot, actor
 from dyno.causality.record import Record
+from dyno.errors import Code
 from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition
 from dyno.protocol.background import part_of
 from dyno.protocol.quarantine import ASK_AGAIN_S, SETTLE_S, VERDICT_S
@@ -18,10 +20,13 @@ from dyno.wire.messages import (
     STATUS_OVERLOADED,
     Compare,
     Compared,
+    Failed,
     Read,
     ReadAnswer,
     ReadMany,
     ReadManyAnswer,
+    Recall,
+    Recalled,
     Scan,
     ScanAnswer,
     Store,
@@ -29,6 +34,7 @@ from dyno.wire.messages import (
 )
 from dyno.wire.rows import pack_row
 from tests.protocol.member_harness import AFTER_S, DEAD_ENTRY, Member
+from tests.protocol.node_harness import a_put
 
 START = b"start 55"
 
@@ -121,6 +127,22 @@ def test_what_is_closed_is_not_read_or_written_by_anybody() -> None:
         replica.put(slot, key, context=Context.EMPTY, request=bytes(16), value=b"value")
     with pytest.raises(Refusal):
         replica.delete(slot, key, context=Context.EMPTY)
+
+
+def test_of_what_is_closed_nobody_is_told_that_a_write_is_unknown_or_that_a_condition_does_not_hold() -> None:
+    old = Old(a_value())
+    (slot,) = old.slots
+    key, _ = old.key()
+    old.quarantine.begin(old.now, old.out)
+    recall = Recall(4, old.ring.fingerprint, slot, b"r" * 16)
+    assert old.ask(recall) == [Recalled(4, STATUS_OVERLOADED, b"", 0, b"")]
+    assert [text for level, text in old.out.events if level == "error"] == []
+    cluster = old.node.membership.cluster
+    read = token.encode(a_value().context, cluster=cluster, bucket="bucket", key=key)
+    put = a_put(5, key=key, context=read, conditional=True)
+    (failure,) = old.ask(put)
+    assert isinstance(failure, Failed)
+    assert failure.code == Code.OVERLOADED, "no conflict: the record may well be at that context"
 
 
 def test_an_empty_disk_has_nothing_to_close() -> None:

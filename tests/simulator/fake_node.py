@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dyno.simulator.network import End
+from dyno.simulator.end import End
 from dyno.simulator.simulation import Simulation, address_of
 from dyno.wire.messages import Datagram, Message
 

@@ -240,3 +240,29 @@ def test_a_name_is_claimed_while_its_node_lives_and_while_it_is_away(monkeypatch
         world.sim.run_for(10)
         assert world.sim.machines[name].running
     assert ran == {True, False}
+
+
+def test_no_other_fault_befalls_a_twin_for_it_may_be_gone_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(monkeypatch)
+    fault = world.begin("twin")
+    assert fault is not None
+    (twin,) = world.faults.twins
+    machines = world.machines
+    assert world.sim.machines[twin].running
+    assert twin not in machines.untroubled()
+    assert machines.begins["outage"]() is None
+    befallen = [one for _ in range(5) if (one := machines.begins["disk-readonly"]()) is not None]
+    assert befallen
+    fault.end()
+    for one in befallen:
+        one.end()
+
+
+def test_the_only_machine_is_not_damaged_for_nobody_could_make_up_for_it() -> None:
+    sim = Simulation(seed=1)
+    sim.add_cluster(1)
+    machines = MachineFaults(sim, Random(1))
+    faults = DamageFaults(sim, Random(1), machines=machines, calm=lambda: True, holders_max=1)
+    assert [faults.begins[kind]() for kind in KINDS] == [None] * len(KINDS)

@@ -10,8 +10,9 @@ import pytest
 from dyno.config import CHUNK_BYTES
 from dyno.simulator import network
 from dyno.simulator.cable import STALL_MAX_S, Quality
+from dyno.simulator.end import End
 from dyno.simulator.kernel import Kernel
-from dyno.simulator.network import CODEC_EVERY, UNREAD_DATAGRAMS_MAX, End, Network
+from dyno.simulator.network import CODEC_EVERY, UNREAD_DATAGRAMS_MAX, Network
 from dyno.simulator.trace import Trace
 from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import Ack, Datagram, Message, ReadAnswer, Stored

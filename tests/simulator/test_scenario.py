@@ -6,11 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dyno.causality.context import Context
+from dyno.causality.dots import Dot, actor
+from dyno.causality.record import Record
 from dyno.protocol.rows import HINTS
 from dyno.simulator import checkers
 from dyno.simulator.history import DELETE, GET, NOT_DONE, OK, PUT, UNKNOWN, UPDATE
-from dyno.simulator.scenario import KEYS, LEFT_MAX, Scenario, play
-from dyno.wire.messages import Store
+from dyno.simulator.scenario import KEYS, LEFT_MAX, SETTLE_WITHIN_S, Scenario, play
+from dyno.wire import values
+from dyno.wire.messages import Store, StoreHint
 from tests.simulator.mishaps import KINDS, Mishaps
 
 if TYPE_CHECKING:
@@ -127,3 +131,24 @@ def test_a_listener_hears_everything() -> None:
     play(9, faults=Mishaps, hours=0.0005, listener=lambda now, source, target, what: heard.append(what))
     assert any(isinstance(what, Store) for what in heard)
     assert any(isinstance(what, str) for what in heard)
+
+
+@pytest.mark.parametrize("nodes", [3, 5, 8])
+def test_every_node_compares_all_that_it_has_within_the_time_to_settle(nodes: int) -> None:
+    sim = Scenario(1, nodes=nodes).sim
+    sim.run_for(1.0)
+    for machine in sim.machines.values():
+        pairs = list(machine.node._recovery.pairs())
+        assert len(pairs) * sim.config.exchange_interval_s < SETTLE_WITHIN_S
+
+
+def test_a_write_that_left_its_coordinator_in_a_hint_alone_is_seen() -> None:
+    scenario = Scenario(8)
+    key = scenario.keys[0]
+    slot = scenario._plans[key].slot
+    dot = Dot(actor(b"start 77", 0), 1)
+    value = values.encode(4711, bytes_max=100)
+    record = Record.EMPTY.write(Context.EMPTY, dot, b"request.request.", value)
+    hint = StoreHint(1, 1, slot, key.key.encode(), record.pack(), "n3", 0, True)
+    scenario.sim.trace.note(1.0, "n1", "n2", hint)
+    assert scenario.history.sightings.dots_of(4711) == [dot]

@@ -35,3 +35,10 @@ def test_the_command_that_runs_it_again_says_what_is_not_usual() -> None:
     )
     assert Trial(faults=()).command(0) == "dyno simulate --seed 0 --faults none"
     assert Trial().faults == FAULTS
+
+
+def test_of_a_single_node_no_disk_is_destroyed() -> None:
+    outcome = Trial(nodes=1, hours=0.004, faults=("wipe",)).run(9000)
+    assert (outcome.violations, outcome.faults) == ((), {"wipe": 0})
+    assert [Trial(nodes=nodes).holders_lost for nodes in (1, 2, 5)] == [0, 1, 1]
+    assert Trial(faults=HARMLESS).holders_lost == 0

@@ -68,10 +68,10 @@ def test_a_key_that_was_never_written(simulate: Simulate) -> None:
 def test_a_replica_that_missed_a_delete_is_told_from_the_others(simulate: Simulate) -> None:
     sim = simulate(3)
     user = User(sim, "n1")
-    user.put(KEY, b"\x01", w=3)
+    context = user.put(KEY, b"\x01", w=3)
     slot, _ = slot_of(sim, KEY)
     sim.machines["n3"].kill()
-    user.delete(KEY)
+    user.delete(KEY, context)
     explanation = explain(user)
     assert states(explanation)["n3"] in (-UNREACHABLE, -SILENT)
     views = {report.node: report.views for report in explanation.reports if report.views}

@@ -270,7 +270,7 @@ def test_with_all_primaries_dead_writes_and_reads_go_on(simulate: Simulate) -> N
     assert {tuple(values(Record.unpack(on_disk(sim, KEY)[name]))) for name in primaries} == {(b"four",)}
 
 
-def test_a_delete_without_context_and_a_condition_work_at_a_fallback(simulate: Simulate) -> None:
+def test_deletes_and_a_condition_work_at_a_fallback(simulate: Simulate) -> None:
     sim = simulate(5)
     primaries, (one, other) = roles(sim)
     user = User(sim, one)
@@ -282,7 +282,10 @@ def test_a_delete_without_context_and_a_condition_work_at_a_fallback(simulate: S
     user.put(KEY, b"right", user.token(KEY, user.get(KEY).context), conditional=True)
     assert values(user.get(KEY)) == [b"right"]
     assert token
-    user.delete(KEY)
+    assert user.delete(KEY) == b""  # without a context it covers nothing
+    record = user.get(KEY)
+    assert values(record) == [b"right"]
+    user.delete(KEY, user.token(KEY, record.context))
     assert values(User(sim, other).get(KEY)) == []
 
 

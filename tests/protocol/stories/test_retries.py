@@ -158,12 +158,36 @@ def rejoin(sim: Simulation) -> None:
     assert sim.run_until(sim.agreed, limit_s=60)
 
 
-def test_a_write_that_was_done_twice_is_one_value(simulate: Simulate) -> None:
+def test_a_write_that_was_done_twice_is_one_write(simulate: Simulate) -> None:
     sim = simulate(3)
-    one, other, _, _ = done_twice(sim)
+    one, other, put, _ = done_twice(sim)
     rejoin(sim)
-    assert values(one.get(KEY, r=ALL)) == values(other.get(KEY, r=ALL)) == [b"value"]
-    assert len(settled(sim).siblings) == 1
+    for record in (one.get(KEY, r=ALL), other.get(KEY, r=ALL), settled(sim)):
+        assert {sibling.request for sibling in record.siblings} == {put.request}
+
+
+@pytest.mark.parametrize("writer", ["n1", "n2", "n3"])
+@pytest.mark.parametrize("deletes", [False, True])
+@pytest.mark.parametrize("away", [False, True])
+def test_whoever_has_read_it_as_it_was_done_first_replaces_both(
+    simulate: Simulate, writer: str, deletes: bool, away: bool
+) -> None:
+    """Be it where both are known by now, or where n1, which knows the first, is still away."""
+    sim = simulate(3)
+    one, _, _, _ = done_twice(sim)
+    token = one.token(KEY, one.get(KEY, r=1).context)
+    if not away:
+        rejoin(sim)
+        User(sim, writer).get(KEY, r=ALL)
+        sim.run_for(1)
+    user = one if away and writer == "n1" else User(sim, writer)
+    if deletes:
+        user.delete(KEY, token, w=1)
+    else:
+        user.put(KEY, b"next", token, w=1)
+    if away:
+        rejoin(sim)
+    assert values(settled(sim)) == ([] if deletes else [b"next"])
 
 
 @pytest.mark.parametrize("reader", ["n1", "n2", "n3"])

@@ -8,41 +8,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from dyno.causality.context import Context
 from dyno.causality.dots import Dot, actor
 from dyno.causality.mint import Minter, Note
 from dyno.causality.record import Record
-from dyno.protocol import writes
+from dyno.protocol import reaping, writes
+from dyno.protocol.commits import Commits
+from dyno.protocol.dead_entries import DeadEntries
+from dyno.protocol.exchange import Exchange
 from dyno.protocol.get import GetCoordinator
 from dyno.protocol.handoff import Handoff
 from dyno.protocol.hints import Hint, Hints
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peer_requests import PeerRequests
 from dyno.protocol.put import PutCoordinator
+from dyno.protocol.quarantine import Quarantine
 from dyno.protocol.quorum import Tally
+from dyno.protocol.recovery import Recovery
 from dyno.protocol.replica import Batch, Replica
+from dyno.protocol.requests_seen import RequestsSeen
 from dyno.protocol.roster import Roster
+from dyno.protocol.substitute import Substitute
 from dyno.protocol.writes import Writes
 from dyno.session.calls import Call
-from dyno.simulator.faults import FAULTS
-from dyno.simulator.trial import Trial
+from dyno.simulator.scenario import Outcome
 from dyno.storage.cell import unpack_cell
-from dyno.wire.messages import STATUS_OK, Delete, Put, Store, Stored
+from dyno.wire.messages import STATUS_OK, Delete, HandOver, Put, Store, Stored
 from tests.simulator.planted.handoff import HandoffTrial
+from tests.simulator.planted.reaped import ReapTrial
+from tests.simulator.planted.rough import Outages, Rough
+from tests.simulator.planted.setback import ProofTrial, SetbackTrial
 
-SECONDS = 30.0  # simulated, of load and faults: enough for most bugs
+BRIEF = Rough(seconds=5.0)  # for what goes wrong all the time
+LATE = Rough(("partition", "oneway", "flapping", "latency", "loss"))  # what is on its way stays so for long
+BROKEN = Rough(("reset", "oneway", "flapping", "crash", "pause"))  # what was asked is not answered
 
-# Commits fail, are late, and are lost with their process.
-DISKS = Trial(
-    hours=SECONDS / 3600,
-    faults=("crash", "power", "outage", "disk-full", "disk-readonly", "disk-slow", "disk-broken"),
-)
-# Repairs come late, after other writes.
-LATE = Trial(hours=2 * SECONDS / 3600, faults=("partition", "latency", "flapping", "bandwidth", "disk-slow"))
+MAX_NUMBER = (1 << 64) - 1
 
 Original = Callable[..., Any]
+
+
+class Runs(Protocol):
+    """A trial; one is equal to another with the same fields."""
+
+    def run(self, seed: int) -> Outcome: ...
 
 
 class Bug(NamedTuple):
@@ -53,7 +64,7 @@ class Bug(NamedTuple):
     what: str
     checkers: tuple[str, ...]
     places: tuple[tuple[Any, str, Callable[[Original], Any]], ...]
-    trial: Trial | HandoffTrial = Trial(hours=SECONDS / 3600, faults=FAULTS)
+    trial: Runs
 
     @contextmanager
     def planted(self) -> Iterator[None]:
@@ -65,6 +76,16 @@ class Bug(NamedTuple):
         finally:
             for owner, name, original in originals:
                 setattr(owner, name, original)
+
+
+def _always(result: Any) -> Callable[[Original], Any]:
+    def make(original: Original) -> Any:
+        def always(*args: Any, **options: Any) -> Any:
+            return result
+
+        return always
+
+    return make
 
 
 # ── acknowledgements ──
@@ -80,12 +101,13 @@ def _merge_and_say_it_is_there(original: Original) -> Any:
 
 def _count_own_copy_at_once(original: Original) -> Any:
     def copy(self: Writes, intent: Any, written: Any, *args: Any, **options: Any) -> None:
-        before = len(written.batch.waiters)
+        waiters = [] if written.batch is None else written.batch.waiters
+        before = len(waiters)
         original(self, intent, written, *args, **options)
         now, out = args[-2:]
-        for waiter in written.batch.waiters[before:]:
+        for waiter in waiters[before:]:
             waiter(STATUS_OK, now, out)
-        del written.batch.waiters[before:]
+        del waiters[before:]
 
     return copy
 
@@ -147,13 +169,6 @@ def _go_on_after_a_restart(original: Original) -> Any:
         return Dot(present, counter), Note(note.start, note.epoch, counter)
 
     return mint
-
-
-def _keep_the_start(original: Original) -> Any:
-    def restart(self: Minter, start: bytes) -> None:
-        pass
-
-    return restart
 
 
 def _hand_back_all(original: Original) -> Any:
@@ -230,18 +245,51 @@ def _send_again(original: Any) -> Any:
     return property(reads)
 
 
-def _say_nothing(original: Original) -> Any:
-    def refute(self: Roster, *args: Any) -> None:
-        pass
+# ── what disks lack, and what is reaped ──
 
-    return refute
+
+def _trust_whoever_was_not_greeted(original: Original) -> Any:
+    def is_weak(self: Recovery, slot: bytes) -> bool:
+        ungreeted, self._ungreeted = self._ungreeted, {}
+        weak: bool = original(self, slot)
+        self._ungreeted = ungreeted
+        return weak
+
+    return is_weak
+
+
+def _take_instead_of_merging(original: Original) -> Any:
+    def take(self: Exchange, run: Any, slot: bytes, key: bytes, record: bytes, *args: Any) -> None:
+        cell, _ = self._replica._newest(slot)
+        if cell is None:
+            original(self, run, slot, key, record, *args)
+        else:
+            self._replica._store(slot, key, unpack_cell(cell)[1], record)
+
+    return take
+
+
+def _reap_at_once(original: Original) -> Any:
+    def older(self: DeadEntries, groups: Any, least_ms: int) -> Context:
+        every: Context = original(self, groups, 0)
+        return every
+
+    return older
+
+
+def _take_hints_of_any_age(original: Original) -> Any:
+    def hand_over(self: PeerRequests, link: int, message: HandOver, now: float, out: Outbox) -> None:
+        original(self, link, message._replace(generation=MAX_NUMBER), now, out)
+
+    return hand_over
 
 
 # ── hints ──
 
 
-def _keep_nothing(original: Original) -> Any:
+def _keep_without_waiting(original: Original) -> Any:
     def keep(self: Hints, *args: Any, **options: Any) -> Batch | None:
+        original(self, *args, **options)
         return None
 
     return keep
@@ -265,101 +313,147 @@ def _delete_what_was_sent(original: Original) -> Any:
 
 
 BUGS = (
+    # acknowledgements
     Bug(
         "ack-before-fsync",
         "A write is acknowledged when it is on its way to the disk.",
         ("lost", "strict"),
         ((Replica, "merge", _merge_and_say_it_is_there), (Writes, "_copy", _count_own_copy_at_once)),
-        DISKS,
+        Outages(),
     ),
     Bug(
         "answer-counted-twice",
         "A quorum counts replies, and each comes twice.",
-        ("strict", "lost"),
+        ("strict", "lost", "returned"),
         ((Tally, "did", _count_replies), (Writes, "answer", _hear_twice)),
+        SetbackTrial(),
     ),
     Bug(
         "failed-commit-acknowledged",
         "Who waits for a commit that fails is told that it succeeded.",
         ("lost", "strict"),
         ((Replica, "commit_failed", _take_failure_for_success),),
-        DISKS,
+        Outages("disk-full"),
     ),
     Bug(
         "kept-write-called-undone",
         "A quorum that was missed is reported as if nothing had been written.",
         ("refused",),
         ((PutCoordinator, "_fail", _call_it_undone),),
+        BRIEF,
     ),
+    # dots and contexts
     Bug(
         "reissued-dot",
         "Minting goes on where the note of an earlier process ends.",
         ("dots", "lost"),
         ((Minter, "mint", _go_on_after_a_restart),),
-        DISKS,
+        Outages(),
     ),
     Bug(
         "failed-commit-forgotten",
         "After a failed commit minting goes on as if nothing had left the node.",
         ("dots", "lost"),
-        ((Minter, "restart", _keep_the_start),),
-        DISKS,
+        ((Minter, "restart", _always(None)),),
+        Outages("disk-full"),
     ),
     Bug(
         "context-covers-too-much",
         "A put hands back the record's whole context.",
         ("lost",),
         ((writes, "put_context", _hand_back_all),),
+        BRIEF,
     ),
+    # records
     Bug(
         "put-drops-siblings",
         "A put replaces what its author has not read.",
         ("lost",),
         ((Record, "write", _write_over_all),),
+        BRIEF,
     ),
     Bug(
         "delete-covers-unread",
         "A delete removes what its author has not read.",
         ("lost",),
         ((Record, "delete", _delete_all),),
+        BRIEF,
     ),
     Bug(
         "merge-drops-sibling",
         "Merging concurrent records keeps one sibling too few.",
         ("lost",),
         ((Record, "merge", _drop_a_sibling),),
+        BRIEF,
     ),
     Bug(
         "repair-overwrites",
         "Read repair puts its record in the place of what is there.",
         ("lost", "strict"),
         ((PeerRequests, "_store", _repair_by_overwriting),),
-        LATE,
+        Outages(),
     ),
+    Bug(
+        "exchange-overwrites",
+        "A node that compares its copies takes those of the other instead of merging them.",
+        ("lost", "strict", "returned"),
+        ((Exchange, "_take", _take_instead_of_merging),),
+        Outages(),
+    ),
+    # reads, retries, membership
     Bug(
         "first-answer-wins",
         "A read answers with the first copy that it gets.",
         ("strict",),
         ((GetCoordinator, "_merged", _take_the_first),),
+        SetbackTrial(),
     ),
     Bug(
         "absence-wins",
         "A read that meets an owner without the key finds nothing.",
         ("strict",),
         ((GetCoordinator, "_merged", _believe_absence),),
+        SetbackTrial(),
     ),
     Bug(
         "put-sent-twice",
         "A session sends a write again whose fate it does not know, and the node writes it once more.",
         ("once", "siblings", "returned"),
         ((Call, "reads", _send_again),),
+        BROKEN,
     ),
+    Bug(
+        "retry-done-again",
+        "A write that is sent again is done again, though it is known.",
+        ("once", "returned", "siblings"),
+        (
+            (Replica, "recall", _always(None)),
+            (Substitute, "recall", _always(None)),
+            (RequestsSeen, "dots", _always([])),
+        ),
+        BROKEN,
+    ),
+    Bug(
+        "missed-refutation",
+        "Who is suspected says nothing, and stays dead for the others.",
+        ("settled", "drained"),
+        ((Roster, "_refute", _always(None)),),
+        BROKEN,
+    ),
+    # hints
     Bug(
         "lost-hint",
         "A fallback says that it keeps a hint, and keeps none.",
         ("lost", "strict", "settled"),
-        ((Hints, "keep", _keep_nothing),),
+        ((Hints, "keep", _always(None)),),
         HandoffTrial(),
+    ),
+    Bug(
+        "hint-counted-early",
+        "A hint counts for a write before it is on the disk.",
+        ("lost",),
+        ((Hints, "keep", _keep_without_waiting),),
+        Outages(),
     ),
     Bug(
         "hint-deleted-after-change",
@@ -375,11 +469,52 @@ BUGS = (
         ((Handoff, "_send", _delete_what_was_sent),),
         HandoffTrial(dies=True),
     ),
+    # what disks lack
     Bug(
-        "missed-refutation",
-        "Who is suspected says nothing, and stays dead for the others.",
-        ("settled", "drained"),
-        ((Roster, "_refute", _say_nothing),),
+        "weak-copy-counted",
+        "A node that is not complete again yet is believed like any other.",
+        ("strict",),
+        ((Recovery, "is_weak", _always(False)),),
+        SetbackTrial(wiped=True),
+    ),
+    Bug(
+        "old-copy-not-told",
+        "A node whose disk was set back is not told that others know of later commits.",
+        ("strict", "returned", "lost"),
+        ((Commits, "from_before", _always(0)),),
+        SetbackTrial(),
+    ),
+    Bug(
+        "unproven-copy-counted",
+        "A node that has just started is believed before all others could tell it that its disk is old.",
+        ("strict",),
+        ((Recovery, "is_weak", _trust_whoever_was_not_greeted),),
+        ProofTrial(),
+    ),
+    # reaping
+    Bug(
+        "reaped-too-early",
+        "Dead entries of contexts go as soon as all owners have them, whatever is on its way.",
+        ("returned", "strict", "lost"),
+        ((DeadEntries, "_older", _reap_at_once),),
+        LATE,
+    ),
+    Bug(
+        "reaped-despite-hints",
+        "Nobody asks for hints when tombstones are reaped, nor for their age when they are handed over.",
+        ("returned",),
+        (
+            (reaping, "what_is_held", _always("")),
+            (PeerRequests, "_hand_over", _take_hints_of_any_age),
+        ),
+        ReapTrial(hints=True),
+    ),
+    Bug(
+        "no-quarantine",
+        "An old copy of a disk serves the values whose tombstones were reaped since.",
+        ("returned",),
+        ((Quarantine, "begin", _always(None)),),
+        ReapTrial(hints=False),
     ),
 )
 BY_NAME = {bug.name: bug for bug in BUGS}

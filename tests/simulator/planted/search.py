@@ -29,12 +29,18 @@ class Catch(TypedDict):
 
 
 def search(bug: Bug, seeds: int) -> tuple[Catch, str] | None:
-    """What caught it first, and its words; None if nothing did."""
-    with bug.planted():
-        for seed in range(1, seeds + 1):
-            for violation in bug.trial.run(seed).violations:
-                if violation.checker in bug.checkers:
+    """What caught it first, and its words; None if nothing did. A seed that the product itself does not pass
+    is no catch, but worth looking at."""
+    for seed in range(1, seeds + 1):
+        with bug.planted():
+            violations = bug.trial.run(seed).violations
+        for violation in violations:
+            if violation.checker in bug.checkers:
+                of_the_product = bug.trial.run(seed).violations
+                if not of_the_product:
                     return Catch(seed=seed, checker=violation.checker), str(violation)
+                print(f"{bug.name}: the product fails seed {seed}: {of_the_product[0]}", flush=True)
+                break
     return None
 
 
