@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 from dyno.config import COPIES_MAX
 from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition
 from dyno.protocol.background import ID_BITS
+from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.healing import Healing
 from dyno.protocol.replica import Refusal
@@ -286,7 +287,7 @@ class Exchange:
 
     def _compared(self, run: _Run, answer: Compared, now: float, out: Outbox) -> None:
         mine, head = run.mine, run.pair[0]
-        run.generation = max(run.generation, answer.generation)
+        run.generation = max(run.generation, min(answer.generation, NUMBER_MAX - 1))
         if answer.equal:
             end = mine.end
         else:

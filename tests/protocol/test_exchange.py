@@ -11,6 +11,7 @@ import pytest
 from dyno.config import COPIES, Config
 from dyno.placement.hashing import slot_partition
 from dyno.protocol import exchange
+from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.exchange import (
     ANSWER_TIMEOUT_S,
     FETCH_SLOTS_MAX,
@@ -563,6 +564,19 @@ def test_who_lost_something_learns_what_was_reaped_with_its_exchanges() -> None:
     sound.commit()
     sound.run(2 * ROUND_S)
     assert sound.n1.generations.of(head) == 0, "it was there, and the word to drop may be on its way"
+
+
+def test_a_number_that_leaves_no_room_for_the_next_is_not_learned() -> None:
+    owners = recovering("n1", "n2")
+    head = owners.n1.write(b"key")[:3]
+    owners.commit()
+    owners.n1.exchange.tick(0.0, owners.n1.out)
+    for name, message in owners.n1.taken():
+        nonsense = owners.n2.serve(message)._replace(generation=(1 << 64) - 1)
+        owners.n1.exchange.answer(name, nonsense, 0.0, owners.n1.out)
+    owners.n1.commit()
+    owners.run(ROUND_S)
+    assert 0 < owners.n1.generations.of(head) < NUMBER_MAX
 
 
 def test_an_exchange_whose_number_the_disk_refuses_is_not_finished() -> None:
