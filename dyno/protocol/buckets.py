@@ -154,9 +154,10 @@ class BucketKeeper:
         self._creations.tick(now, out)
 
     def deadline(self) -> float | None:
-        earliest = self._reservations.deadline()
-        at = self._creations.deadline()
-        return at if earliest is None or (at is not None and at < earliest) else earliest
+        earliest, at = self._reservations.deadline(), self._creations.deadline()
+        if at is None:
+            return earliest
+        return at if earliest is None or at < earliest else earliest
 
     # ── inside ──
 

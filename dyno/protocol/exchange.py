@@ -123,6 +123,8 @@ class Exchange:
 
     def answer(self, node: str, message: Compared | Fetched | Stored, now: float, out: Outbox) -> None:
         """Raises ValueError for what cannot be an answer to what was asked."""
+        if not isinstance(message, Compared | Fetched | Stored):
+            raise ValueError(f"a {type(message).__name__} is no answer in an exchange")
         run = self._asked.get(message.id)
         if run is None:
             if isinstance(message, Fetched):
@@ -130,6 +132,8 @@ class Exchange:
             return
         if run.peer != node:
             return
+        if type(message) is not run.expects(message.id):
+            raise ValueError(f"a {type(message).__name__} does not answer what was asked under its id")
         del self._asked[message.id]
         if isinstance(message, Stored):
             self._stored_there(run, message.status, now, out)
@@ -152,6 +156,8 @@ class Exchange:
         self._healing.link_down(node)
         for run in [run for run in self._runs.values() if run.peer == node]:
             self._forget(run)
+        if not self._may_ask_any():
+            self._next_at = math.inf
 
     def replan(self, now: float, out: Outbox) -> None:
         """The ring is another one, or buckets are."""
@@ -161,7 +167,7 @@ class Exchange:
         pairs = sorted((compared.get(pair, -math.inf), pair) for pair in self._recovery.pairs())
         self._queue = {pair: at for at, pair in pairs}
         self._others = tuple(dict.fromkeys(node for _, node in self._queue))
-        self._next_at = now + self._config.exchange_interval_s
+        self._plan_next(now)
         self._begin_some(now, out)
 
     def tick(self, now: float, out: Outbox) -> None:
@@ -183,7 +189,7 @@ class Exchange:
                     earliest = min(earliest, run.until)
                 if run.rests:
                     earliest = min(earliest, self._free_at)
-        elif self._next_at < earliest and any(map(self._peers.can_ask, self._others)):
+        elif self._next_at < earliest:
             earliest = self._next_at
         if self._paused:
             earliest = min(earliest, *self._paused.values())
@@ -201,11 +207,18 @@ class Exchange:
                     self._begin(pair, now, out)
         if self._runs or now < self._next_at:
             return
-        self._next_at = now + self._config.exchange_interval_s
+        self._plan_next(now)
         for pair in self._queue:
             if self._may_begin(pair):
                 self._begin(pair, now, out)
                 return
+
+    def _plan_next(self, now: float) -> None:
+        """Never, until a node can be asked, of those that there is anything to compare with."""
+        self._next_at = now + self._config.exchange_interval_s if self._may_ask_any() else math.inf
+
+    def _may_ask_any(self) -> bool:
+        return any(map(self._peers.can_ask, self._others))
 
     def _begin(self, pair: Pair, now: float, out: Outbox) -> None:
         run = self._runs[pair] = _Run(pair, now)
@@ -253,6 +266,7 @@ class Exchange:
     def _comparison(self, run: _Run, id: int, ring: int) -> Compare:
         head = run.pair[0]
         mine = run.mine
+        run.fetching = []
         digest = digest_of_stretch(mine.entries)
         return Compare(id, ring, slot_partition(head), slot_copies(head), run.after, mine.end, digest)
 
@@ -272,6 +286,7 @@ class Exchange:
 
     def _compared(self, run: _Run, answer: Compared, now: float, out: Outbox) -> None:
         mine, head = run.mine, run.pair[0]
+        run.generation = max(run.generation, answer.generation)
         if answer.equal:
             end = mine.end
         else:
@@ -380,6 +395,7 @@ class Exchange:
 
     def _finish(self, run: _Run, now: float, out: Outbox) -> None:
         self._forget(run)
+        self._learn_generation(run)
         self._queue.pop(run.pair, None)
         if run.flawed:
             self._queue[run.pair] = -math.inf
@@ -391,6 +407,15 @@ class Exchange:
             if lacking and not self._recovery.missing():
                 out.events.append(("info", "what this disk may have lacked is complete again"))
         self._begin_some(now, out)
+
+    def _learn_generation(self, run: _Run) -> None:
+        """A node that lost something does not know what was reaped, and would take hints that are older."""
+        head = run.pair[0]
+        if run.pair in self._recovery.missing() and run.generation > self._generations.of(head):
+            try:
+                self._generations.rise(head, run.generation)
+            except Refusal:
+                run.flawed = True
 
     def _break_off(self, run: _Run, now: float) -> None:
         """It begins anew after a moment."""
@@ -490,7 +515,7 @@ class _Run:
     here of the present stretch. wanted, fetching: slots to be fetched, and those asked for now. unwritten:
     commits here and answers from there that are waited for. waits_for: the id of the question that is not
     answered, or 0; until: how long an answer or a disk is waited for. rests: until it may go on. done: the
-    last stretch is at hand. flawed: not all could be brought up to date."""
+    last stretch is at hand. flawed: not all could be brought up to date. generation: of the other owner."""
 
     __slots__ = (
         "after",
@@ -499,6 +524,7 @@ class _Run:
         "done",
         "fetching",
         "flawed",
+        "generation",
         "mine",
         "over",
         "pair",
@@ -525,4 +551,11 @@ class _Run:
         self.rests = False
         self.done = False
         self.flawed = False
+        self.generation = 0
         self.over = False
+
+    def expects(self, id: int) -> type[Compared | Fetched | Stored]:
+        """The class of the answer to what was asked under an id that is waited for."""
+        if id != self.waits_for:
+            return Stored
+        return Fetched if self.fetching else Compared

@@ -179,8 +179,8 @@ class Explainer:
         self._advance(now, out)
 
     def deadline(self) -> float:
-        for question in self._under_way.values():
-            return question.survey.deadline
+        if self._under_way:
+            return next(iter(self._under_way.values())).survey.deadline
         return math.inf
 
     # ── inside ──

@@ -8,7 +8,12 @@ Every member, owner or not, also keeps the number of the last round that it agre
 hint of the (partition, n). A hint is stamped with that, for it came after; so what is kept for an owner while
 a round is under way, or by somebody whom the reaping itself never concerned, is not taken for an old one.
 
-In: the rows of the replica. Out: numbers for a slot, 0 where nothing was ever reaped.
+A new directory, or an old copy, has not heard of the rounds so far, and what it keeps from now on must not be
+taken for old either. So greetings tell the highest number that the speaker knows of, in any (partition, n);
+whoever hears it stamps no hint with less from then on, and agrees to no round below.
+
+In: the rows of the replica, and what is said in greetings. Out: numbers for a slot, 0 where nothing was ever
+reaped.
 """
 
 from __future__ import annotations
@@ -16,6 +21,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from dyno.protocol.candidates import NUMBER_MAX
+from dyno.protocol.identity import ROUNDS
 from dyno.protocol.rows import GENERATIONS, rows_of
 
 if TYPE_CHECKING:
@@ -25,6 +32,7 @@ HEAD_BYTES: Final = 3  # of a slot: partition and n
 
 _PAGE = 10_000
 _NUMBERS = struct.Struct(">QQ")
+_HIGHEST_BYTES = 8
 
 
 class _Numbers(NamedTuple):
@@ -36,10 +44,12 @@ _NONE: Final = _Numbers(0, 0)
 
 
 class Generations:
-    """Read whole at the start: there are at most as many rows as partitions, times the n in use."""
+    """Read whole at the start: there are at most as many rows as partitions, times the n in use. remembered:
+    what was heard in greetings, as it was kept. highest: of all numbers that are known."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, *, remembered: bytes = b"") -> None:
         self._replica = replica
+        self._heard = self.highest = int.from_bytes(remembered, "big")
         self._numbers: dict[bytes, _Numbers] = {}
         start: bytes | None
         start, end = rows_of(GENERATIONS)
@@ -47,7 +57,9 @@ class Generations:
             rows, start = replica.rows(start, end, limit=_PAGE)
             for key, numbers in rows:
                 if numbers is not None:
-                    self._numbers[key[len(GENERATIONS) :]] = _Numbers._make(_NUMBERS.unpack(numbers))
+                    known = _Numbers._make(_NUMBERS.unpack(numbers))
+                    self._numbers[key[len(GENERATIONS) :]] = known
+                    self.highest = max(self.highest, *known)
 
     def of(self, slot: bytes) -> int:
         """Of the last reaping here. slot: or whatever begins with partition and n."""
@@ -55,8 +67,18 @@ class Generations:
 
     def stamp(self, slot: bytes) -> int:
         """What a hint carries that is made, or arrives, now: of the last round that was reaped or agreed to
-        here. Whoever keeps a hint for a sender stamps it with the higher of both."""
-        return max(self._numbers.get(slot[:HEAD_BYTES], _NONE))
+        here, or what was heard in greetings. Whoever keeps a hint for a sender stamps it with the higher of
+        both."""
+        return max(self._heard, *self._numbers.get(slot[:HEAD_BYTES], _NONE))
+
+    def learn(self, number: int) -> None:
+        """The highest that another member knows of. It is on the disk no later than a hint that is stamped
+        with it."""
+        number = min(number, NUMBER_MAX - 1)
+        if number > self._heard:
+            self._heard = number
+            self.highest = max(self.highest, number)
+            self._replica.keep_facts({ROUNDS: number.to_bytes(_HIGHEST_BYTES, "big")})
 
     def rise(self, head: bytes, number: int) -> Batch:
         """A (partition, n), as slots begin, was reaped for the number-th time; the batch to wait for. A lower
@@ -65,11 +87,15 @@ class Generations:
         return self._write(head, known._replace(reaped=max(number, known.reaped)))
 
     def agree(self, head: bytes, number: int) -> Batch:
-        """This node agrees to the number-th reaping, whatever becomes of it; likewise."""
+        """This node agrees to the number-th reaping, whatever becomes of it; likewise. Others are told of
+        that commit: a disk that loses it must be found out."""
         known = self._numbers.get(head, _NONE)
-        return self._write(head, known._replace(agreed=max(number, known.agreed)))
+        batch = self._write(head, known._replace(agreed=max(number, known.agreed)))
+        batch.own = True
+        return batch
 
     def _write(self, head: bytes, numbers: _Numbers) -> Batch:
         batch = self._replica.write_row(GENERATIONS + head, _NUMBERS.pack(*numbers))
         self._numbers[head] = numbers
+        self.highest = max(self.highest, *numbers)
         return batch

@@ -90,6 +90,9 @@ class Handoff:
             batch.waiters.append(partial(self._committed, target))
 
     def answer(self, node: str, message: Stored, now: float, out: Outbox) -> None:
+        """Raises ValueError for what is no answer to a hint."""
+        if not isinstance(message, Stored):
+            raise ValueError(f"a {type(message).__name__} is no answer to a hint")
         walk = self._walks.get(node)
         hint = walk.under_way.pop(message.id, None) if walk is not None else None
         if walk is None or hint is None:

@@ -24,6 +24,7 @@ class Self(NamedTuple):
     cluster: bytes
     partitions: int
     commit: int = 0  # the number of its last
+    rounds: int = 0  # the highest number of a reaping that it knows of
 
 
 def hello_of(me: Self, *, seen: int = 0) -> Hello:
@@ -40,6 +41,7 @@ def hello_of(me: Self, *, seen: int = 0) -> Hello:
         "",
         me.commit,
         seen,
+        me.rounds,
     )
 
 

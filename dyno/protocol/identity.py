@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CLUSTER, PARTITIONS, STAMP, MEMBERS = "cluster", "partitions", "stamp", "members"
 DIRECTORY, FORMER, RECOVERING, COMMITS = "directory", "former", "recovering", "commits"
 CLOSING = "closing"
+ROUNDS = "rounds"
 LOST_ALL = b"\xf6"  # of RECOVERING: nothing is known to be complete; CBOR's null
 CLUSTER_ID_BYTES = 16
 RECORDS_PER_NAME = 2  # one seated, one that wants to be

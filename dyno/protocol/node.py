@@ -224,6 +224,7 @@ class Node:
             return
         self._refusals.pop(address, None)
         self._lineage.greeted(address, hello, now, out)
+        self.generations.learn(hello.rounds)
         self.membership.link_up(address, now, out)
         if self._peers.up(hello.name, address):
             self._found(hello.name, now, out)
@@ -285,11 +286,11 @@ class Node:
 
     def answer(self, address: str, message: Message, now: float, out: Outbox) -> None:
         """An answer on an outbound link. Raises ValueError as `receive` does."""
-        if isinstance(message, _ANSWERS):
+        if type(message) is Stored:  # as most are: to each write there are as many as copies
+            self._stored(address, message, now, out)
+        elif isinstance(message, _ANSWERS):
             name = self._peers.name_at(address)
             if name is not None:
-                if isinstance(message, Stored) and message.commit:
-                    self._lineage.commits.heard(address, message.commit, now)
                 if _is_about_the_ring(message):
                     self._exchange(name, address, now, out)
                 part = self._part.get(part_of(message.id))
@@ -307,6 +308,17 @@ class Node:
             self._settle(now, out)
         else:
             raise ValueError(f"a {type(message).__name__} is no answer")
+
+    def _stored(self, address: str, message: Stored, now: float, out: Outbox) -> None:
+        name = self._peers.name_at(address)
+        if name is None:
+            return
+        id, status, commit = message
+        if commit:
+            self._lineage.commits.heard(address, commit, now)
+        if status == STATUS_RING:
+            self._exchange(name, address, now, out)
+        (self._part.get(part_of(id)) or self._coordinator.writes).answer(name, message, now, out)
 
     def receive_datagram(self, source: str, datagram: Datagram, now: float, out: Outbox) -> None:
         if self._claim.free:
@@ -404,6 +416,7 @@ class Node:
             membership.cluster,
             membership.partitions,
             self._replica.commit_number,
+            self.generations.highest,
         )
 
     def _settle(self, now: float, out: Outbox) -> None:

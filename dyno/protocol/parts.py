@@ -25,7 +25,7 @@ from dyno.protocol.explain import Examiner, Explainer
 from dyno.protocol.generations import Generations
 from dyno.protocol.handoff import Handoff
 from dyno.protocol.hints import Hints
-from dyno.protocol.identity import CLOSING
+from dyno.protocol.identity import CLOSING, ROUNDS
 from dyno.protocol.lineage import Lineage
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.overview import Overview
@@ -92,7 +92,7 @@ class Parts:
             random=random,
         )
         self.hints = Hints(config=config, replica=self.replica)
-        self.generations = Generations(self.replica)
+        self.generations = Generations(self.replica, remembered=engine.get_meta(ROUNDS) or b"")
         self.handoff = Handoff(
             config=config,
             hints=self.hints,

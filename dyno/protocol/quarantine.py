@@ -138,7 +138,10 @@ class Quarantine:
         self._open_hearing(now, out)
 
     def _close_all(self) -> None:
+        ring = self._planner.ring
         for head in _heads(self._replica):
+            if ring is not None and ring.owners(head) == (self._me,):
+                continue  # nobody else could have reaped anything, nor tell what is missing
             if head not in self._cases:
                 self._close(head)
             self._unkept[head] = None
@@ -233,7 +236,10 @@ class Quarantine:
             self._settle(now)
 
     def deadline(self) -> float:
-        return min(self._verdict_at, self._ask_at, self._move_at, self._settle_at)
+        at = self._settle_at  # the others are seldom anything but infinite; no call, for every turn asks
+        at = self._move_at if self._move_at < at else at
+        at = self._ask_at if self._ask_at < at else at
+        return self._verdict_at if self._verdict_at < at else at
 
     # ── asking ──
 

@@ -31,7 +31,7 @@ from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
 from dyno.protocol.generations import HEAD_BYTES
-from dyno.protocol.identity import CLOSING, COMMITS, RECOVERING
+from dyno.protocol.identity import CLOSING, COMMITS, RECOVERING, ROUNDS
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
 from dyno.protocol.requests_seen import RequestsSeen
@@ -58,7 +58,7 @@ _CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a ba
 _DURABLE_MAX = 1024  # messages that wait for the facts they are about; who gets none asks again
 _ABOVE = b"\xff" * (HASH_BYTES + 1)  # what follows a prefix is below it
 _DAMAGED_MAX = 1000  # met again, they are noted again
-_NOTES = (CLOSING, COMMITS, RECOVERING)  # facts that nobody waits for
+_NOTES = (CLOSING, COMMITS, RECOVERING, ROUNDS)  # facts that nobody waits for
 NO_DOT = Dot(b"", 0)
 _REST_S = 1.0  # after a failed commit, until the disk is tried again
 

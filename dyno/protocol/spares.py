@@ -70,6 +70,7 @@ class Spares:
             return refusal.status
         if batch is None:
             return STATUS_OK
+        batch.own |= needed
         batch.waiters.append(ended)
         self._handoff.kept(target, batch)
         return None

@@ -134,7 +134,7 @@ class Writes:
 
     def answer(self, node: str, message: Stored, now: float, out: Outbox) -> None:
         """A replica's; one to a write that is over is late and means nothing."""
-        put = self._put_under(message.id)
+        put = self._puts.get(message.id) or self._trailing.get(message.id)
         if put is None or put.is_owner(node):  # what fallbacks have room for is another matter
             self._loads.answered(node, message.status, now)
         if put is not None:

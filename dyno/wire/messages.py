@@ -51,6 +51,7 @@ class Hello(NamedTuple):
     capabilities: str
     commit: int = 0  # the number of the speaker's last commit
     seen: int = 0  # by who answers: the highest one known of the other's directory from before its start
+    rounds: int = 0  # the highest number of a reaping that the speaker knows of
 
 
 class Refuse(NamedTuple):

@@ -57,6 +57,7 @@ class Owner:
             remembered=remembered,
         )
         self.recovery.replan()
+        self.generations = Generations(self.replica)
         self.exchange = Exchange(
             me=name,
             config=config,
@@ -64,7 +65,7 @@ class Owner:
             replica=self.replica,
             peers=self.peers,
             recovery=self.recovery,
-            generations=Generations(self.replica),
+            generations=self.generations,
         )
         self.exchange.replan(self.now, self.out)
 

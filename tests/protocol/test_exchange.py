@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from timeit import repeat
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,10 @@ from dyno.wire.messages import (
     STATUS_STORAGE,
     Compare,
     Compared,
+    Examined,
     Fetch,
     Fetched,
+    HintsHeld,
     Store,
     Stored,
 )
@@ -452,7 +455,7 @@ def test_nonsense_closes_the_link() -> None:
     def refused(answer: Compared, after: bytes = b"", end: bytes = b"") -> None:
         run = n1.exchange._runs[head, name]
         run.after, run.mine = after, run.mine._replace(end=end)
-        n1.exchange._asked[asked.id] = run
+        n1.exchange._asked[asked.id], run.waits_for = run, asked.id
         with pytest.raises(ValueError, match=r"comparison|entr"):
             n1.exchange.answer(name, answer, ROUND_S, n1.out)
 
@@ -544,6 +547,40 @@ def test_an_answer_to_nothing_is_dropped() -> None:
         n1.exchange.answer("n2", answer, 0.0, Outbox())
 
 
+# ── what was reaped ──
+
+
+def test_who_lost_something_learns_what_was_reaped_with_its_exchanges() -> None:
+    owners = recovering("n1", "n2")
+    head = owners.n1.write(b"key")[:3]
+    owners.n2.generations.rise(head, 3)
+    owners.commit()
+    owners.run(2 * ROUND_S)
+    assert owners.n1.generations.of(head) == 3
+    assert not owners.n1.recovery.missing()
+    sound = Owners("n1", "n2")
+    sound.n2.generations.rise(head, 3)
+    sound.commit()
+    sound.run(2 * ROUND_S)
+    assert sound.n1.generations.of(head) == 0, "it was there, and the word to drop may be on its way"
+
+
+def test_an_exchange_whose_number_the_disk_refuses_is_not_finished() -> None:
+    owners = recovering("n1", "n2")
+    head = owners.n1.write(b"key")[:3]
+    owners.n2.generations.rise(head, 3)
+    owners.commit()
+    owners.n1.write(b"never on the disk")
+    owners.n1.fail_commit()
+    owners.n1.exchange.tick(0.0, owners.n1.out)
+    while owners.deliver():
+        pass
+    assert any(pair[0] == head for pair in owners.n1.recovery.missing())
+    owners.run(3.0)
+    assert owners.n1.generations.of(head) == 3
+    assert not owners.n1.recovery.missing()
+
+
 # ── what is closed ──
 
 
@@ -581,3 +618,43 @@ def test_what_is_closed_in_the_middle_of_an_exchange_ends_it() -> None:
     assert len(owners.n2.records()) == 1, "nothing of it was sent"
     fetched = owners.n1.serve(Fetch(9, FINGERPRINT, slot))
     assert fetched == Fetched(9, STATUS_OVERLOADED, b"")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Stored(0, STATUS_OK),
+        Fetched(0, STATUS_OK, b""),
+        HintsHeld(0, b""),
+        Examined(0, STATUS_OK, b""),
+    ],
+)
+def test_an_answer_of_another_kind_than_what_was_asked_does_not_come_in(answer: Any) -> None:
+    owners = Owners("n1", "n2")
+    owners.n1.tick(ROUND_S)
+    ((_, question),) = owners.n1.taken()
+    assert isinstance(question, Compare)
+    with pytest.raises(ValueError, match="answer"):
+        owners.n1.exchange.answer("n2", answer._replace(id=question.id), ROUND_S, owners.n1.out)
+    owners.n1.exchange.answer("n2", owners.n2.serve(question), ROUND_S, owners.n1.out)
+    assert math.inf > max(owners.n1.exchange._queue.values()) > -math.inf, "the right one is still welcome"
+
+
+def test_what_was_to_be_fetched_is_not_compared() -> None:
+    owners = Owners("n1", "n2")
+    owners.n2.write(b"key")
+    owners.commit()
+    fetch: Any = None
+    while not isinstance(fetch, Fetch):
+        owners.now += ROUND_S
+        owners.n1.tick(owners.now)
+        for name, message in owners.n1.taken():
+            fetch = message
+            if isinstance(message, Compare):
+                owners.n1.exchange.answer(name, owners.n2.serve(message), owners.now, owners.n1.out)
+        for _, message in owners.n1.taken():
+            fetch = message
+    with pytest.raises(ValueError, match="does not answer"):
+        owners.n1.exchange.answer(
+            "n2", Compared(fetch.id, STATUS_OK, True, b"", b"", 0), owners.now, owners.n1.out
+        )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dyno.causality.mint import Minter
 from dyno.config import Config
 from dyno.placement.hashing import slot_prefix
+from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.generations import Generations
+from dyno.protocol.identity import ROUNDS
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.replica import Replica
 from dyno.protocol.rows import GENERATIONS
@@ -53,6 +55,26 @@ def test_a_damaged_number_is_none() -> None:
     assert Generations(a_replica(engine)).of(SLOT) == 0
 
 
+def test_a_stamp_is_no_less_than_what_was_heard_in_greetings() -> None:
+    engine = MemoryEngine()
+    replica = a_replica(engine)
+    generations = Generations(replica)
+    generations.agree(HEAD, 9)
+    for number in (5, 3):
+        generations.learn(number)
+        assert generations.stamp(slot_prefix(b"", 8, 3)) == 5
+    assert (generations.stamp(SLOT), generations.of(SLOT), generations.highest) == (9, 0, 9)
+    commit(replica, engine)
+    again = Generations(a_replica(engine), remembered=engine.get_meta(ROUNDS) or b"")
+    assert (again.stamp(slot_prefix(b"", 8, 3)), again.highest) == (5, 9)
+
+
+def test_nonsense_leaves_room_for_rounds() -> None:
+    generations = Generations(a_replica(MemoryEngine()))
+    generations.learn((1 << 64) - 1)
+    assert generations.stamp(SLOT) < NUMBER_MAX
+
+
 def test_a_stamp_is_of_the_last_round_reaped_or_agreed_to() -> None:
     engine = MemoryEngine()
     replica = a_replica(engine)
@@ -66,3 +88,9 @@ def test_a_stamp_is_of_the_last_round_reaped_or_agreed_to() -> None:
     commit(replica, engine)
     again = Generations(a_replica(engine))
     assert (again.of(SLOT), again.stamp(SLOT)) == (4, 4)
+
+
+def test_others_are_told_of_the_commit_with_a_promise() -> None:
+    replica = a_replica(MemoryEngine())
+    assert not Generations(replica).rise(HEAD, 1).own
+    assert Generations(replica).agree(HEAD, 2).own

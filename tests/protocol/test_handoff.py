@@ -20,6 +20,7 @@ from dyno.wire.messages import (
     STATUS_RING,
     STATUS_STORAGE,
     HandOver,
+    HintsHeld,
     Stored,
 )
 from tests.protocol.hints_harness import KEY, Kept, a_record, a_slot
@@ -439,3 +440,19 @@ def test_a_damaged_hint_stays_while_this_disk_takes_nothing() -> None:
 def test_slots_of_the_harness_are_as_real_ones() -> None:
     real = Keyspace(b"c" * 16, 16).slot(bucket_id("bucket"), KEY, 3)
     assert len(a_slot(1)) == len(real)
+
+
+def test_what_is_no_answer_to_a_hint_does_not_come_in() -> None:
+    handing = Handing()
+    handing.fill(1)
+    handing.link()
+    (message,) = handing.sent()
+    with pytest.raises(ValueError, match="no answer to a hint"):
+        handing.handoff.answer(
+            "b",
+            HintsHeld(message.id, b""),  # type: ignore[arg-type]
+            handing.kept.now,
+            handing.kept.out,
+        )
+    handing.answer(message)
+    assert handing.kept.hints.held() == {}

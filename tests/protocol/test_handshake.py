@@ -24,6 +24,10 @@ def test_a_node_says_what_it_is() -> None:
     )
 
 
+def test_a_node_says_of_which_rounds_it_knows() -> None:
+    assert hello_of(ME._replace(commit=7, rounds=9), seen=5)[-3:] == (7, 5, 9)
+
+
 def test_members_of_one_cluster_are_welcome_to_each_other() -> None:
     assert judge(ME, hello_of(ME._replace(name="n2"))) is None
 

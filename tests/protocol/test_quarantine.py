@@ -129,6 +129,16 @@ def test_what_is_closed_is_not_read_or_written_by_anybody() -> None:
         replica.delete(slot, key, context=Context.EMPTY)
 
 
+def test_what_nobody_else_has_a_copy_of_is_never_closed() -> None:
+    old = Old(a_value())
+    names = (b"key %d" % number for number in range(100))
+    key, slot = next((k, p.slot) for k in names if (p := old.ring.plan("alone", k, 1)).owners == ("n1",))
+    old.engine.write_batch({slot: pack_cell(key, b"", a_value().pack())}, {})
+    old.quarantine.begin(old.now, old.out)
+    assert list(old.node._replica.closed) == [old.slots[0][:3]]
+    assert old.node._replica.read(slot) == (a_value().pack(), None), "not as if it was never there"
+
+
 def test_of_what_is_closed_nobody_is_told_that_a_write_is_unknown_or_that_a_condition_does_not_hold() -> None:
     old = Old(a_value())
     (slot,) = old.slots

@@ -81,3 +81,14 @@ def test_what_cannot_be_kept_here_is_said_at_once() -> None:
     falling = Falling(hints_bytes_max=1)
     assert falling.keep(needed=False) == STATUS_OVERLOADED
     assert falling.told == []
+
+
+def test_others_are_told_of_the_commit_with_a_hint_here_that_a_write_counts_on() -> None:
+    falling = Falling()
+    falling.keep(needed=False)
+    batch = falling.at.replica._gathering
+    assert not batch.own
+    falling.spares.keep(
+        falling.store._replace(slot=falling.store.slot[:-1] + b"x"), "b", falling._tell, needed=True
+    )
+    assert batch.own

@@ -541,6 +541,17 @@ def test_an_answered_write_trails_until_all_owners_have_it() -> None:
     assert writes.deadline() == math.inf
 
 
+def test_an_owner_that_answers_after_a_first_look_leaves_nothing_to_look_after() -> None:
+    at = At(fallback_after_s=0.2, put_timeout_s=3.0)
+    id = met(at)
+    at.tick(0.5)
+    writes = at.coordinator.writes
+    assert writes._slow
+    assert writes.deadline() < math.inf
+    at.hear("c", Stored(id, STATUS_OK))
+    assert (writes.deadline(), writes._slow) == (math.inf, [])
+
+
 def test_an_owner_that_stays_silent_gets_a_hint_before_the_time_is_over() -> None:
     at = At(fallback_after_s=0.2, put_timeout_s=3.0)
     met(at)

@@ -325,6 +325,74 @@ def test_without_a_quarantine_an_old_copy_would_bring_the_value_back(simulate: S
     assert values(user.get(KEY, r=ALL)) == [b"value"]
 
 
+@pytest.mark.parametrize("loss", ["wipe", "old copy", "none"])
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_a_fallback_keeps_after_it_lost_its_numbers_is_taken(
+    simulate: Simulate, loss: str, restarts: bool
+) -> None:
+    """It takes a write while it is alone, in a part of the keys that was reaped before."""
+    sim = simulate(5, config=SOON)
+    _, owners = place(sim)
+    fallback = next(name for name in sim.machines if name not in owners)
+    old = sim.copy_disk(fallback)
+    deleted(sim, owners[0])
+    assert sim.run_until(lambda: is_gone(sim), limit_s=AFTER_S * 3)
+    sim.run_for(2)
+    sim.kill(fallback)
+    if loss == "wipe":
+        sim.wipe(fallback)
+    elif loss == "old copy":
+        sim.restore_disk(fallback, old)
+    node = sim.restart(fallback).node
+    assert sim.run_until(sim.agreed, limit_s=60)
+    assert sim.run_until(lambda: not node.recovering, limit_s=60)
+    assert bool(node.membership.me.directory == old.get_meta("directory")) is (loss == "none")
+    sim.isolate(fallback)
+    assert sim.run_until(lambda: not any(map(node.membership.is_alive, owners)), limit_s=60)
+    sim.run_for(20)  # no link to them is left
+    User(sim, fallback).put(KEY, b"stood in for", w=1)
+    sim.run_for(30)  # links break, and take along what they held
+    if restarts:
+        sim.kill(fallback)
+        sim.restart(fallback)
+    sim.heal_all()
+    assert sim.run_until(sim.agreed, limit_s=60)
+    sim.run_for(5)
+    assert values(User(sim, owners[0]).get(KEY, r=ALL)) == [b"stood in for"]
+    assert aside(sim, fallback) == 0
+    assert not sim.machines[fallback].node.hints.held()
+
+
+def test_an_owner_that_lost_its_numbers_takes_no_hint_from_before(simulate: Simulate) -> None:
+    """The owner is wiped and complete again; then a fallback is set back to when it kept the hint."""
+    sim = simulate(5, config=SOON)
+    _, owners = place(sim)
+    user = User(sim, owners[0])
+    sim.kill(owners[2])
+    sim.run_for(10)
+    token = user.put(KEY, b"value", w=3)
+    (fallback,) = [
+        name for name, m in sim.machines.items() if m.running and m.engine.scan(*rows_of(HINTS), limit=1)[0]
+    ]
+    old = sim.copy_disk(fallback)
+    sim.restart(owners[2])
+    assert sim.run_until(sim.agreed, limit_s=60)
+    sim.run_for(2)
+    user.delete(KEY, token, w=ALL)
+    assert sim.run_until(lambda: is_gone(sim), limit_s=AFTER_S * 4)
+    sim.run_for(2)
+    sim.kill(owners[2])
+    sim.wipe(owners[2])
+    wiped = sim.restart(owners[2]).node
+    assert sim.run_until(sim.agreed, limit_s=60)
+    assert sim.run_until(lambda: not wiped.recovering, limit_s=60)
+    assert generations(sim) == [1, 1, 1]
+    put_back(sim, fallback, old)
+    sim.run_for(AFTER_S * 3)
+    assert user.get(KEY, r=ALL).siblings == ()
+    assert aside(sim, fallback) == 1
+
+
 def test_what_is_known_elsewhere_leaves_the_quarantine(simulate: Simulate) -> None:
     """Two keys of one partition: of one the tombstone is reaped, the other is still there."""
     sim = simulate(3, config=SOON, partitions=1)
@@ -341,3 +409,33 @@ def test_what_is_known_elsewhere_leaves_the_quarantine(simulate: Simulate) -> No
     assert values(user.get(b"kept", r=ALL)) == [b"value"]
     assert user.get(KEY, r=ALL).siblings == ()
     assert on_disk(sim, b"kept")["n2"]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_a_wiped_fallback_keeps_is_not_taken_for_older_than_a_reaping(
+    simulate: Simulate, restarts: bool
+) -> None:
+    """It agreed to the round, and forgot that; the others tell it, and it remembers that in turn."""
+    sim = simulate(4, config=SOON)
+    deleted(sim)
+    assert sim.run_until(lambda: is_gone(sim), limit_s=AFTER_S * 3)
+    (away,) = [name for name in sim.machines if name not in place(sim)[1]]
+    sim.kill(away)
+    sim.wipe(away)
+    sim.restart(away)
+    assert sim.run_until(sim.agreed, limit_s=60)
+    sim.run_for(2)
+    user = User(sim, away)
+    sim.isolate(away)
+    sim.heal(away, user.link.machine)
+    if restarts:
+        sim.kill(away)
+        sim.restart(away)
+        user = User(sim, away)
+    sim.run_for(20)
+    user.put(KEY, b"kept", w=1)
+    sim.heal_all()
+    assert sim.run_until(sim.agreed, limit_s=60)
+    assert sim.run_until(lambda: all(on_disk(sim, KEY)[name] for name in place(sim)[1]), limit_s=20)
+    assert values(User(sim, "n1").get(KEY, r=ALL)) == [b"kept"]
+    assert aside(sim, away) == 0
