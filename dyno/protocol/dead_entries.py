@@ -84,7 +84,7 @@ class DeadEntries:
             row = known.pop(slot, None)
             if self._replica.waits(slot) or self._replica.waits(DEAD + slot):
                 continue  # another time: what is written now must fit the record that is written with it
-            head = b"" if cell is None else _head(record_of(cell))
+            head = b"" if cell is None else head_of(record_of(cell))
             before = self._sound.get(slot)
             if before is not None and before.row == row and before.head == head:
                 groups = self._joined(before.groups)
@@ -171,14 +171,6 @@ class DeadEntries:
             self._attended.write()
         for slot, row in changes.items():
             self._replica.write_row(DEAD + slot, row)
-
-
-def _head(record: bytes) -> bytes:
-    """b"" for a record that is not understood."""
-    try:
-        return head_of(record)
-    except Malformed:
-        return b""
 
 
 def _dead(record: bytes) -> Context:

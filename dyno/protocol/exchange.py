@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Final
 from dyno.config import COPIES_MAX
 from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition
 from dyno.protocol.background import ID_BITS
+from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.healing import Healing
 from dyno.protocol.replica import Refusal
@@ -221,7 +222,7 @@ class Exchange:
         return any(map(self._peers.can_ask, self._others))
 
     def _begin(self, pair: Pair, now: float, out: Outbox) -> None:
-        run = self._runs[pair] = _Run(pair, now)
+        run = self._runs[pair] = _Run(pair, now, losses=self._recovery.losses)
         self._go_on(run, now, out)
 
     def _may_begin(self, pair: Pair) -> bool:
@@ -286,7 +287,7 @@ class Exchange:
 
     def _compared(self, run: _Run, answer: Compared, now: float, out: Outbox) -> None:
         mine, head = run.mine, run.pair[0]
-        run.generation = max(run.generation, answer.generation)
+        run.generation = max(run.generation, min(answer.generation, NUMBER_MAX - 1))
         if answer.equal:
             end = mine.end
         else:
@@ -395,7 +396,10 @@ class Exchange:
 
     def _finish(self, run: _Run, now: float, out: Outbox) -> None:
         self._forget(run)
-        self._learn_generation(run)
+        if run.losses == self._recovery.losses:
+            self._learn_generation(run)
+        else:
+            run.flawed = True  # what was compared may be set aside since
         self._queue.pop(run.pair, None)
         if run.flawed:
             self._queue[run.pair] = -math.inf
@@ -515,7 +519,8 @@ class _Run:
     here of the present stretch. wanted, fetching: slots to be fetched, and those asked for now. unwritten:
     commits here and answers from there that are waited for. waits_for: the id of the question that is not
     answered, or 0; until: how long an answer or a disk is waited for. rests: until it may go on. done: the
-    last stretch is at hand. flawed: not all could be brought up to date. generation: of the other owner."""
+    last stretch is at hand. flawed: not all could be brought up to date. generation: of the other owner.
+    losses: how often this node had found out that it lacks something."""
 
     __slots__ = (
         "after",
@@ -525,6 +530,7 @@ class _Run:
         "fetching",
         "flawed",
         "generation",
+        "losses",
         "mine",
         "over",
         "pair",
@@ -536,8 +542,9 @@ class _Run:
         "wanted",
     )
 
-    def __init__(self, pair: Pair, now: float) -> None:
+    def __init__(self, pair: Pair, now: float, *, losses: int) -> None:
         self.pair = pair
+        self.losses = losses
         self.peer = pair[1]
         self.began = now
         self.after = b""

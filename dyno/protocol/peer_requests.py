@@ -159,8 +159,14 @@ class PeerRequests:
         if not self._planner.is_planned_with(message.ring) or not self._same_copies(message.slot):
             out.replies.append((link, Recalled(message.id, STATUS_RING, b"", 0, b"")))
             return
+        assert self._planner.ring is not None
+        owners = self._planner.ring.owners(message.slot)
         try:
-            known = self._replica.recall(message.slot, message.request)
+            if self._me in owners:
+                known = self._replica.recall(message.slot, message.request)
+            else:  # it may have stood in for them
+                record, batch = self._hints.read(message.slot, owners)
+                known = self._replica.recall_in(record, batch, message.slot, message.request)
         except Refusal as refusal:
             if refusal.is_news:
                 out.events.append(("error", str(refusal)))

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition, slot_range
 from dyno.protocol.aside import adds_nothing, row_aside
 from dyno.protocol.background import ID_BITS
+from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.identity import CLOSING
 from dyno.protocol.replica import Refusal
@@ -214,7 +215,7 @@ class Quarantine:
         if case is not None and case.phase is _Phase.ASKED:
             if isinstance(message, Compared) and message.status == STATUS_OK:
                 case.others.pop(node, None)
-                case.highest = max(case.highest, message.generation)
+                case.highest = max(case.highest, min(message.generation, NUMBER_MAX - 1))
                 self._judge(head, now)
             else:
                 self._queue.append((head, node))

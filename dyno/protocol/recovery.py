@@ -67,6 +67,7 @@ class Recovery(Weakness):
         self._greeted: dict[str, bool] = {}
         self._ungreeted: dict[str, bool] = {}
         self._lost = bool(remembered)
+        self.losses = 0  # since the start: an exchange that began before the last one counts for nothing
         self._whole: dict[int, bool] = {}  # n of which every (partition, n) is complete
         self._finished: dict[Pair, bool] = {}
         self._missing: dict[Pair, bool] | None = None  # None: to be found out
@@ -143,6 +144,7 @@ class Recovery(Weakness):
     def lose(self) -> None:
         """Nothing is known to be complete any more; whoever says so has it remembered."""
         self._lost = True
+        self.losses += 1
         self._whole.clear()
         self._finished.clear()
         self._changed_at = math.inf

@@ -388,6 +388,10 @@ class Replica:
         known goes by that."""
         self.check_open(slot)
         packed, batch = self.read(slot)
+        return self.recall_in(packed, batch, slot, request)
+
+    def recall_in(self, packed: bytes, batch: Batch | None, slot: bytes, request: bytes) -> Written | None:
+        """The same, of a record that is kept elsewhere, or for somebody else."""
         try:
             record = Record.unpack(packed) if packed else Record.EMPTY
         except OtherKind:

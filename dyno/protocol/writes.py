@@ -15,7 +15,7 @@ it now, and nothing was done then.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -53,6 +53,7 @@ Refused: TypeAlias = Callable[[Refusal, float, Outbox], None]
 _REQUEST_ID_BYTES = 16
 _OTHERS_TAKE = 2.0  # times as long as this node's own disk, as a rule, until W owners have a write
 _RECALL_SHARE = 0.25  # of the time that a write has, at most, for asking whether it was done before
+_RECALLED_MAX = 100  # nodes that are asked for one conditional write
 _MANY_PUTS = 64  # under way: with fewer nobody needs to ask whether peers keep up
 _TRAILING_MAX = 10_000  # writes that are answered, but that some owner does not have yet
 _TRAILING_BYTES_MAX = 64 << 20  # of their records
@@ -264,7 +265,7 @@ class Writes:
         elif request.again:
             recall = Recall(0, intent.ring, intent.slot, request.request)
             then = partial(self._recalled, request, context, intent, quorum, refused, sink, now)
-            self._recalls.begin(recall, self._planner.standing(intent.owners).others, then, now, out)
+            self._recalls.begin(recall, self._who_may_know(request, intent), then, now, out)
         elif seen.barred_at(request.request) is not None:
             self._superseded(quorum, sink, out)
         elif not request.conditional or self._meets_condition(request, context, intent):
@@ -295,6 +296,22 @@ class Writes:
         self._copy(intent, written, answer, quorum, sink, now, out)
 
     # ── puts that were sent before ──
+
+    def _who_may_know(self, request: Put, intent: Intent) -> Sequence[str]:
+        """The other owners. A conflict is to say that nobody did it, and any other node may have stood in."""
+        others = self._planner.standing(intent.owners).others
+        if request.conditional and self._few_members():
+            return [*others, *(name for name in self._members() if name not in intent.owners)]
+        return others
+
+    def _few_members(self) -> bool:
+        """Whether all can be asked for one write."""
+        return len(self._members()) <= _RECALLED_MAX
+
+    def _members(self) -> Sequence[str]:
+        """Without this node."""
+        assert self._planner.ring is not None
+        return [name for name in self._planner.ring.names if name != self._me]
 
     def _recalled(
         self,
@@ -357,12 +374,12 @@ class Writes:
         """Nobody who could be asked knows it."""
         if not request.conditional or self._meets_condition(request, context, intent):
             self._mint(request, context, intent, quorum, sink, now, out)
-        elif certain:
+        elif certain and self._few_members():
             self._refuse_condition(intent, sink, out)
         else:  # a conflict would say that it was not done
             text = (
-                "the record is not at the context that was given, and an owner of the key that cannot be "
-                "asked may have done the write before"
+                "the record is not at the context that was given, and a node that cannot be asked may have "
+                "done the write before"
             )
             sink.failed(Failure(Code.QUORUM, text, quorum.needed, indeterminate=True), out)
 
@@ -483,12 +500,10 @@ class Writes:
         self._file(put, out)
         if put.deadline <= now:
             self._forget(put, out)
-        elif put.settled:
-            self._settled(put)
-        elif put.patient:
+        elif put.patient and not put.settled:
             patient_until = put.deadline - self._patience_s
             heappush(self._slow, (patient_until if patient_until > now else put.deadline, put.id))
-        else:
+        elif not put.settled:
             self._silent.append((now + self._config.fallback_after_s, put))
 
     def _put_under(self, id: int) -> PutCoordinator | None:

@@ -11,6 +11,7 @@ import pytest
 from dyno.config import COPIES, Config
 from dyno.placement.hashing import slot_partition
 from dyno.protocol import exchange
+from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.exchange import (
     ANSWER_TIMEOUT_S,
     FETCH_SLOTS_MAX,
@@ -565,6 +566,19 @@ def test_who_lost_something_learns_what_was_reaped_with_its_exchanges() -> None:
     assert sound.n1.generations.of(head) == 0, "it was there, and the word to drop may be on its way"
 
 
+def test_a_number_that_leaves_no_room_for_the_next_is_not_learned() -> None:
+    owners = recovering("n1", "n2")
+    head = owners.n1.write(b"key")[:3]
+    owners.commit()
+    owners.n1.exchange.tick(0.0, owners.n1.out)
+    for name, message in owners.n1.taken():
+        nonsense = owners.n2.serve(message)._replace(generation=(1 << 64) - 1)
+        owners.n1.exchange.answer(name, nonsense, 0.0, owners.n1.out)
+    owners.n1.commit()
+    owners.run(ROUND_S)
+    assert 0 < owners.n1.generations.of(head) < NUMBER_MAX
+
+
 def test_an_exchange_whose_number_the_disk_refuses_is_not_finished() -> None:
     owners = recovering("n1", "n2")
     head = owners.n1.write(b"key")[:3]
@@ -658,3 +672,20 @@ def test_what_was_to_be_fetched_is_not_compared() -> None:
         owners.n1.exchange.answer(
             "n2", Compared(fetch.id, STATUS_OK, True, b"", b"", 0), owners.now, owners.n1.out
         )
+
+
+def test_what_was_compared_before_this_disk_was_found_to_be_an_old_copy_counts_for_nothing() -> None:
+    owners = Owners("n1", "n2")
+    owners.n1.write(b"key")
+    owners.n2.replica.merge(*owners.n1.replica_entry(b"key"))
+    owners.commit()
+    n1 = owners.n1
+    n1.tick(ROUND_S)
+    ((name, question),) = n1.taken()
+    n1.recovery.lose()  # all that it has may be set aside before the answer comes
+    lacking = len(n1.recovery.missing())
+    n1.exchange.answer(name, owners.n2.serve(question), ROUND_S, n1.out)
+    assert len(n1.recovery.missing()) == lacking > 0
+    owners.now = ROUND_S + RETRY_AFTER_S
+    owners.run(4 * ROUND_S)
+    assert not n1.recovery.missing()

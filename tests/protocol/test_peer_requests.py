@@ -551,3 +551,18 @@ def test_recalls_that_wait_for_a_commit_are_bounded() -> None:
         driven.node.receive(LINK, recall._replace(id=number), 0.0, driven.out)
     refused = [answer for _, answer in driven.out.replies if isinstance(answer, Recalled)]
     assert [answer.status for answer in refused] == [STATUS_OVERLOADED] * 4
+
+
+def test_a_fallback_recalls_what_it_keeps_for_others_once_that_is_on_its_disk() -> None:
+    driven = five()
+    hint = a_hint(driven)
+    (sibling,) = Record.unpack(hint.record).siblings
+    recall = Recall(2, hint.ring, hint.slot, sibling.request)
+    driven.node.receive(LINK, recall._replace(id=1), driven.now, driven.out)
+    driven.node.receive(LINK, hint, driven.now, driven.out)
+    driven.node.receive(LINK, recall, driven.now, driven.out)
+    unknown = Recalled(1, STATUS_OK, b"", 0, b"")
+    assert driven.out.replies == [(LINK, unknown)]
+    driven.commit()
+    known = Recalled(2, STATUS_OK, *sibling.dot, hint.record)
+    assert driven.out.replies[-1] == (LINK, known)

@@ -209,6 +209,20 @@ def test_every_partition_has_a_round_of_its_own() -> None:
     assert then.partition == slot_partition(late)
 
 
+def test_a_round_that_cannot_begin_does_not_hold_up_those_of_other_partitions() -> None:
+    """One survey of a page is enough for all of them."""
+    member = Member()
+    first = member.key(leads=True)
+    second = member.key(leads=True, but=first[1][:3])
+    member.store(*first)
+    member.store(*second)
+    early, late = sorted((first[1], second[1]))
+    member.engine.write_batch({HINTS + b"n2\0" + early: b"a hint"}, {})
+    member.wait(AFTER_S * 2, until=AskReap)
+    (asked, _) = member.asks()
+    assert asked.partition == slot_partition(late)
+
+
 def test_the_survey_yields_to_clients_and_waits_for_a_disk_that_rests() -> None:
     member = Member()
     key, slot = member.key(leads=True)

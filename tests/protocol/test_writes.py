@@ -565,6 +565,17 @@ def test_an_owner_that_stays_silent_gets_a_hint_before_the_time_is_over() -> Non
     assert (writes._trailing, writes.deadline()) == ({}, math.inf)
 
 
+def test_an_owner_that_is_late_is_looked_after_no_more_once_it_has_answered() -> None:
+    at = At(fallback_after_s=0.2, put_timeout_s=3.0)
+    id = met(at)
+    at.tick(0.3)
+    assert at.coordinator.writes.deadline() == 2.0, "not before its patience is over"
+    at.hear("c", Stored(id, STATUS_OK))
+    assert at.coordinator.writes.deadline() == math.inf
+    at.tick(2.3)
+    assert at.hints.held() == {}
+
+
 def test_a_silent_owner_whose_hint_is_never_answered_is_forgotten_in_the_end() -> None:
     at = At("d", "abcde")
     id = met(at)
@@ -830,6 +841,35 @@ def test_a_condition_that_does_not_hold_is_a_conflict_only_where_all_owners_were
             at.tick(at.now)
         failure = at.failure()
         assert (failure.code, failure.indeterminate) == (("conflict", False) if certain else ("quorum", True))
+
+
+def test_a_conditional_put_that_was_sent_before_asks_all_members() -> None:
+    """Any of them may have stood in for the owners."""
+    at = At(names="abcde")
+    keys = (b"key %d" % number for number in range(100))
+    key = next(key for key in keys if "a" in at.ring.plan("bucket", key).owners)
+    others = at.planner.standing(at.ring.plan("bucket", key).owners).others
+    put = a_put(2, again=True)._replace(key=key)
+    at.ask(put)
+    assert [name for name, _ in at.sent(Recall)] == list(others)
+    put = put._replace(id=3, conditional=True, request=b"r" * 16)
+    at.ask(put)
+    assert sorted(name for name, _ in at.sent(Recall)) == ["b", "c", "d", "e"]
+
+
+def test_where_members_are_too_many_to_be_asked_a_condition_that_does_not_hold_is_no_conflict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(writes_module, "_RECALLED_MAX", 1)
+    at = At(names="abc")
+    with_record(at)
+    at.ask(a_put(2, again=True, conditional=True))
+    recall = asked(at)
+    for name in "bc":
+        recalled(at, name, recall)
+    (failed,) = at.answers()
+    assert isinstance(failed, Failed)
+    assert failed.indeterminate
 
 
 def test_a_condition_that_holds_is_enough_for_a_put_that_nobody_knows() -> None:

@@ -261,6 +261,26 @@ def test_a_conditional_put_that_nobody_did_conflicts_when_all_were_asked(simulat
     assert failed(other.ask(put._replace(again=True))).code == "conflict"
 
 
+def test_a_conditional_put_that_a_fallback_may_have_done_is_no_conflict(simulate: Simulate) -> None:
+    """A node that owns nothing of the key, and was alone, keeps it as hints."""
+    sim = simulate(5)
+    _, owners = slot_of(sim, KEY)
+    fallback = next(name for name in sim.machines if name not in owners)
+    sim.isolate(fallback)
+    node = sim.machines[fallback].node
+    assert sim.run_until(lambda: not any(map(node.membership.is_alive, owners)), limit_s=60)
+    sim.run_for(20)  # no link is left
+    one = User(sim, fallback)
+    put = one.put_request(KEY, b"value", conditional=True, w=1)
+    assert isinstance(one.ask(put), Done)
+    other = User(sim, owners[0])
+    other.put(KEY, b"another", w=2)
+    sim.run_for(10)
+    answer = failed(other.ask(put._replace(id=other._next_id(), again=True, budget_ms=3000)))
+    assert answer.indeterminate
+    assert "may have done the write before" in answer.message
+
+
 def test_a_conditional_put_that_somebody_may_have_done_is_indeterminate(simulate: Simulate) -> None:
     sim = simulate(3)
     one, other = User(sim, "n1"), User(sim, "n2")
