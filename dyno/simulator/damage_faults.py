@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _ROTTEN_MAX = 8  # records
 _DOWN_S = (0.2, 8.0)
 _BEFORE_S = (3.0, 10.0)  # from a copy of the disk, or the first lie, to the damage
+_LOOK_EVERY_S = 1.0  # whether cables are whole again
 _CLOCK_ERROR = 0.02  # of the time since, for clocks that changed their rates
 
 
@@ -139,7 +140,7 @@ class DamageFaults:
                 self._machines.release(name)
             self._was_damaged(name)
 
-        return Fault(f"{name} is set back", self._random.uniform(*_BEFORE_S), end)
+        return Fault(f"{name} is set back", self._random.uniform(*_BEFORE_S), partial(self._once_calm, end))
 
     def _lying_disk(self) -> Fault | None:
         """It calls durable what a power cut takes."""
@@ -153,7 +154,9 @@ class DamageFaults:
             self._was_damaged(name)
             self._machines.bring_up(name)
 
-        return Fault(f"the disk of {name} lies", self._random.uniform(*_BEFORE_S), end)
+        return Fault(
+            f"the disk of {name} lies", self._random.uniform(*_BEFORE_S), partial(self._once_calm, end)
+        )
 
     def _twin(self) -> Fault | None:
         """Another machine claims a node's name, now and then while that node is away; what it was given is
@@ -175,7 +178,16 @@ class DamageFaults:
             self._was_damaged(name)
             self._machines.bring_up(name)
 
-        return Fault(f"{host} claims the name {name}", self._random.uniform(*_BEFORE_S), end)
+        how_long_s = self._random.uniform(*_BEFORE_S)
+        return Fault(f"{host} claims the name {name}", how_long_s, partial(self._once_calm, end))
+
+    def _once_calm(self, end: Callable[[], None]) -> None:
+        """Cables may have been cut since it began, and who comes back with less than others know of must
+        meet them."""
+        if self._calm():
+            end()
+        else:
+            self._sim.after(_LOOK_EVERY_S, self._once_calm, end)
 
     def _put_down(self, name: str) -> None:
         self._machines.down[name] = None

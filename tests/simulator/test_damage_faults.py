@@ -223,6 +223,27 @@ def test_an_old_copy_is_older_than_what_it_replaces(monkeypatch: pytest.MonkeyPa
     assert f"set back from commit {newest}" in world.sim.story()
 
 
+@pytest.mark.parametrize("kind", ["old-copy", "lying-disk", "twin"])
+def test_who_comes_back_with_less_meets_those_who_know_better(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    world = World(monkeypatch)
+    fault = world.begin(kind)
+    assert fault is not None
+    world.sim.run_for(fault.seconds)
+    world.client.put("bucket", "key", "since then")
+    world.calm = False  # a cable is cut meanwhile
+    starts = {name: machine.starts for name, machine in world.sim.machines.items()}
+    fault.end()
+    world.sim.run_for(5.0)
+    assert {name: machine.starts for name, machine in world.sim.machines.items()} == starts
+    assert len(world.machines.untroubled()) < len(world.sim.machines)
+    world.calm = True
+    world.sim.run_for(1.0)
+    assert {name: world.sim.machines[name].starts for name in world.machines.untroubled()} != starts
+    assert len(world.machines.untroubled()) == len(world.sim.machines) == 5
+
+
 def test_a_name_is_claimed_while_its_node_lives_and_while_it_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch)
     ran = set()
