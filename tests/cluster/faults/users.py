@@ -15,6 +15,7 @@ import trio
 
 import dyno
 from dyno.simulator.history import History, Key
+from dyno.wire import values
 
 PAUSE_MAX_S = 0.2  # of an update that met another one
 
@@ -82,18 +83,12 @@ class Shell:
         while True:
             record = await bucket.get(key.key)
             value = change(record.siblings)
+            self._history.passed(values.encode(value, bytes_max=100), record.context)
             try:
                 stored = await bucket.put(key.key, value, if_context=record.context, **options)
             except dyno.ConflictError:
                 await trio.sleep(self._random.uniform(0.0, PAUSE_MAX_S))
                 continue
-            history = self._history
-            operation = history.of_value(value)
-            assert operation is not None
-            operation.answered, operation.ended = stored.replicas.answered, self.now
-            history.sightings.acknowledged(
-                operation, history.context(key, record.context), history.context(key, stored.context)
-            )
             return stored
 
     def _begin(self, call: Callable[[], Awaitable[Any]]) -> Pending:
