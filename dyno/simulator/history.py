@@ -150,14 +150,12 @@ class Clash(NamedTuple):
 
 
 class Sightings:
-    """Dots with the values that they were seen under. again: how many of a key are those of a request: writes
-    that were done again."""
+    """Dots with the values that they were seen under."""
 
-    __slots__ = ("_by_dot", "_last", "_of_value", "again", "clashes", "largest")
+    __slots__ = ("_by_dot", "_last", "_of_value", "clashes", "largest")
 
     def __init__(self) -> None:
         self.clashes: list[Clash] = []
-        self.again: dict[Key, int] = {}
         self.largest: dict[Key, tuple[int, str, float]] = {}  # the longest packed record: bytes, where, when
         self._by_dot: dict[Key, dict[Dot, tuple[bytes, int, str, float]]] = {}
         self._of_value: dict[int, list[Dot]] = {}
@@ -178,10 +176,8 @@ class Sightings:
 
     def unpacked(self, key: Key, record: Record, *, where: str, now: float) -> None:
         known = self._by_dot.setdefault(key, {})
-        for dot, request, value in record.siblings:
+        for dot, _, value in record.siblings:
             first = known.get(dot)
-            if first is None and dot[0] == request:
-                self.again[key] = self.again.get(key, 0) + 1
             if first is None or first[0] != value:
                 self._new(key, dot, value, values.decode(value), where, now)
 
