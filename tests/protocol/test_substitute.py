@@ -141,6 +141,6 @@ def test_what_is_kept_and_cannot_be_read_is_not_written_over(record: bytes, erro
     at.kept.commit()
     (row,) = at.kept.rows()
     assert row.startswith(HINTS)
-    at.kept.replica.write_row(row, bytes(16) + pack_cell(KEY, b"", record))
+    at.kept.replica.write_row(row, bytes(8) + pack_cell(KEY, b"", record))
     with pytest.raises(error):
         at.put(b"value")
