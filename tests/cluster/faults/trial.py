@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -113,8 +113,28 @@ def run(options: Options, *, say: Callable[[str], object] = lambda text: None) -
         # What is taken down is taken down whole, however often somebody types Ctrl-C.
         stack.callback(signal.signal, signal.SIGINT, signal.SIG_IGN)
         trial = _Trial(options, grounds, nodes, kinds, say)
-        trio.run(trial.play)
+        trio.run(_until_interrupted, trial.play)
         return trial.judge(left_out)
+
+
+async def _until_interrupted(play: Callable[[], Awaitable[None]]) -> None:
+    """Ctrl-C and SIGTERM end it in order, wherever they meet it: an exception that a signal raises in
+    the middle of a client's or Trio's own steps would leave them half done. Raises KeyboardInterrupt then."""
+    interrupted = False
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def stop() -> None:
+                nonlocal interrupted
+                await anext(aiter(signals))
+                interrupted = True
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop)
+            await play()
+            nursery.cancel_scope.cancel()
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 class _Trial:
