@@ -61,7 +61,6 @@ AGREE_WITHIN_S: Final = 60.0  # of the end of all faults: one ring, all links
 SETTLE_WITHIN_S: Final = 120.0
 LOOK_EVERY_S: Final = 1.0
 HINTS_SHOWN_MAX: Final = 100
-REPAIR_S: Final = 2.0  # for what the last reads repair
 READ_LIMIT_S: Final = 60.0  # more than any session takes
 CALLS_SHOWN: Final = 6  # of an error's traceback
 LEFT_MAX: Final = 64  # items of a container in a node that nobody wants anything of
@@ -143,10 +142,7 @@ def _where(error: Exception) -> str:
 
 
 class Scenario:
-    """A cluster with its users. history: what these saw. keys: the popular ones first. heals_by_reads:
-    whether it takes reads of all owners to make copies equal; if not, they have to be before those."""
-
-    heals_by_reads: bool = False
+    """A cluster with its users. history: what these saw. keys: the popular ones first."""
 
     def __init__(
         self,
@@ -203,21 +199,17 @@ class Scenario:
             self._random.choice(self.users).act()
 
     def settle(self, *, holders_lost: int = 0) -> Ending:
-        """Wait until the cluster is at rest, read every key from all owners, and look at the disks. Nothing
+        """Wait until the cluster is at rest, look at the disks, and read every key from all owners. Nothing
         may fail any more."""
         sim = self.sim
         left = []
         if not sim.run_until(sim.agreed, limit_s=AGREE_WITHIN_S):
             left.append(f"the nodes do not agree on the ring {AGREE_WITHIN_S:.0f} s after the faults ended")
         sim.run_until(self._is_silent, limit_s=SETTLE_WITHIN_S)
-        if self.heals_by_reads:
-            reads = self._read_all()
-            sim.run_for(REPAIR_S)
         self._await_settled()
         copies = {key: self.copies(key) for key in self._plans}
         left += self._left()
-        if not self.heals_by_reads:
-            reads = self._read_all()
+        reads = self._read_all()
         self.history.note_acknowledged()
         return Ending(
             reads=reads,
