@@ -66,8 +66,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     hints_bytes_max: Bytes = 1 << 30  # hints beyond those that writes counted on
     handoff_rate_bytes_max: Bytes = 16 << 20  # per second, of hints handed over by one node
     handoff_retry_s: Seconds = 1.0  # after a target refused
-    exchange_interval_s: Seconds = 0.25  # between two comparisons of a node that lacks nothing
-    exchange_rate_bytes_max: Bytes = 4 << 20  # per second, of records fetched and sent by them
+    exchange_interval_s: Seconds = 1.0  # between two comparisons with another node, of one that lacks nothing
+    exchange_rate_bytes_max: Bytes = 4 << 20  # per second, of what one node fetches and sends in them
+    scrub_s: Annotated[float, msgspec.Meta(ge=0.001, le=10**8)] = 86_400.0  # all of the disk is read in it
     retry_window_s: Seconds = 300.0  # how long a write is known by its request id
     requests_seen_max: Count = (
         200_000  # writes so known, about 300 bytes each; the oldest are forgotten first

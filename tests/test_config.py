@@ -9,7 +9,11 @@ import pytest
 
 from dyno.config import Config
 
-TIMES = [name for name in Config.__struct_fields__ if name.endswith("_s") and name != "reap_after_s"]
+TIMES = [
+    name
+    for name in Config.__struct_fields__
+    if name.endswith("_s") and name not in ("reap_after_s", "scrub_s")
+]
 LEAST_S = 0.001
 CENTURY_S = 100 * 365 * 86_400.0
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dyno.buckets.properties import DEFAULTS
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import SLOT_BYTES
-from dyno.protocol.exchange import slots_fetched, span_compared
+from dyno.protocol.comparisons import slots_fetched, span_compared
 from dyno.protocol.peer_requests import is_scan, slots_of
 from dyno.protocol.replica import listing_span
 from dyno.wire.messages import (

@@ -65,6 +65,10 @@ class Generations:
         """Of the last reaping here. slot: or whatever begins with partition and n."""
         return self._numbers.get(slot[:HEAD_BYTES], _NONE).reaped
 
+    def reaped(self) -> dict[bytes, int]:
+        """The last reaping of each (partition, n) that had one, in their order."""
+        return {head: numbers.reaped for head, numbers in sorted(self._numbers.items()) if numbers.reaped}
+
     def stamp(self, slot: bytes) -> int:
         """What a hint carries that is made, or arrives, now: of the last round that was reaped or agreed to
         here, or what was heard in greetings. Whoever keeps a hint for a sender stamps it with the higher of

@@ -34,6 +34,7 @@ from dyno.protocol.peers import Peers
 from dyno.protocol.planner import Planner
 from dyno.protocol.quarantine import Quarantine
 from dyno.protocol.reaping import Reaping
+from dyno.protocol.recount import Recount
 from dyno.protocol.replica import Replica
 from dyno.protocol.spares import Spares
 
@@ -112,10 +113,12 @@ class Parts:
             recovery=self.lineage.recovery,
             generations=self.generations,
         )
+        self.recount = Recount(me=self._me, config=config, replica=self.replica)
         self.reaping = self._build_reaping()
         self.quarantine = self._build_quarantine(engine.get_meta(CLOSING) or b"")
         self.background: list[Background] = [
             self.handoff,
+            self.recount,
             self.exchanges,
             self.reaping,
             self.quarantine,

@@ -36,6 +36,7 @@ from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
 from dyno.protocol.requests_seen import RequestsSeen
 from dyno.protocol.rows import is_row, rows_of
+from dyno.protocol.trees import Trees
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.engine import CorruptRecord, Engine, Scanned, Span
 from dyno.wire.messages import (
@@ -74,14 +75,27 @@ class Refusal(Exception):
 
 
 class Batch:
-    """Cells and small facts that are committed together, and who waits for that. seen: packed, which writes
-    are among them. taken_at: when the disk got it, None before that or where nobody measures. own: whether a
-    write of this node's own is in it, of which no answer tells other nodes."""
+    """Cells and small facts that are committed together, and who waits for that. before: the packed records
+    that are replaced, b"" for none, as far as they were read. seen: packed, which writes are among
+    them. taken_at: when the disk got it, None before that or where nobody measures. own: whether a write of
+    this node's own is in it, of which no answer tells other nodes."""
 
-    __slots__ = ("bytes", "meta", "own", "replies", "seen", "sends", "taken_at", "waiters", "writes")
+    __slots__ = (
+        "before",
+        "bytes",
+        "meta",
+        "own",
+        "replies",
+        "seen",
+        "sends",
+        "taken_at",
+        "waiters",
+        "writes",
+    )
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes | None] = {}  # cells by slot, and rows; None deletes
+        self.before: dict[bytes, bytes] = {}
         self.meta: dict[str, bytes] = {}
         self.bytes = 0
         self.seen: list[bytes] = []
@@ -130,6 +144,7 @@ class Replica:
         # What nobody may read or write now, by (partition, n) as slots begin (`quarantine`).
         self.closed: dict[bytes, None] = {}
         self.damaged: dict[bytes, bool] = {}  # slots of which a corrupt record was met
+        self.trees = Trees(empty=not self._holds_data)
         self.seen = RequestsSeen(engine, window_s=config.retry_window_s, count_max=config.requests_seen_max)
 
     @property
@@ -332,7 +347,7 @@ class Replica:
         packed, dot, note = self.compose(
             record, note, context=context, request=request, value=value, again=again
         )
-        self._store(slot, key, note.pack() if note else b"", packed)
+        self._store(slot, key, note.pack() if note else b"", packed, before=record)
         self.seen.note(self._gathering.seen, slot, request, dot)
         self._gathering.own = True
         return Written(packed, record.context, dot, self._gathering)
@@ -376,7 +391,7 @@ class Replica:
         """Drop what `context` covers. Raises InvalidRequest where the record is of another kind."""
         record, note = self._own(slot)
         packed = record.delete(self._with_doubles(slot, record, context)).pack()
-        self._store(slot, key, note.pack() if note else b"", packed)
+        self._store(slot, key, note.pack() if note else b"", packed, before=record)
         self._gathering.own = True
         return Written(packed, record.context, NO_DOT, self._gathering)
 
@@ -424,9 +439,11 @@ class Replica:
         if left is record:
             return None
         if left.siblings or left.context:
-            self._store(slot, key, note, left.pack())
+            self._store(slot, key, note, left.pack(), before=record)
         else:
             self._admit(len(key))
+            if slot not in self._gathering.writes:
+                self._gathering.before[slot] = packed
             self._gathering.writes[slot] = None
         return self._gathering
 
@@ -439,7 +456,7 @@ class Replica:
                 self._committing is None or slot not in self._committing.writes
             ):
                 _unpack(record)
-                self._store(slot, key, b"", record)
+                self._store(slot, key, b"", record, before=None)
                 return self._gathering
         return self.merge(slot, key, record)
 
@@ -468,6 +485,29 @@ class Replica:
     def rows(self, start: bytes, end: bytes, *, limit: int) -> Scanned:
         """A page of what is on the disk, as `Engine.scan` gives it."""
         return self._engine.scan(start, end, limit=limit)
+
+    def settled(
+        self, start: bytes, end: bytes, *, limit: int
+    ) -> tuple[list[tuple[bytes, bytes | None]], bytes | None] | None:
+        """A page of packed records (None: corrupt) as the last commit left them that this node was told of,
+        which is what the trees know, and where the next page starts. Of a commit that is under way it is not
+        known what of it the engine shows already. None: ask again after that commit."""
+        cells, onward = self._engine.scan(start, end, limit=limit)
+        records = {slot: None if cell is None else record_of(cell) for slot, cell in cells}
+        batch, stop = self._committing, end if onward is None else onward
+        if batch is not None:
+            flying = [slot for slot in batch.writes if start <= slot < stop]
+            for slot in flying:
+                before = batch.before.get(slot)
+                if before is None:
+                    return None
+                if before:
+                    records[slot] = before
+                else:
+                    records.pop(slot, None)
+            if flying:
+                return sorted(records.items()), onward
+        return list(records.items()), onward
 
     def write_row(self, key: bytes, value: bytes | None) -> Batch:
         """Write a row (`rows`), or delete it, with the next commit: the batch to wait for. A commit that
@@ -531,6 +571,7 @@ class Replica:
             at_once = max(self._pace.pages_in(self._commit_max_s), ALWAYS_PAGES)
             self._gathers_max = int(min(at_once, self._batch_count_max))
         self._holds_data = self._holds_data or bool(batch.writes)
+        self.trees.committed(batch.writes, batch.before, now)
         out.sends += batch.sends
         out.replies += batch.replies
         for waiter in batch.waiters:
@@ -611,7 +652,7 @@ class Replica:
         self, slot: bytes, key: bytes, note: bytes, *, before: Record, theirs: Record, merged: Record
     ) -> None:
         """Store what the record of another replica comes to here, and remember the writes that are new."""
-        self._store(slot, key, note, merged.pack())
+        self._store(slot, key, note, merged.pack(), before=before)
         seen, covers, entries = self.seen, before.context.covers, self._gathering.seen
         for dot, request, _ in theirs.siblings:
             if not covers(dot):
@@ -643,9 +684,13 @@ class Replica:
         ]
         return any(merged.context.covers(dot) and dot not in live for dot in known)
 
-    def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes) -> None:
+    def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes, *, before: Record | None) -> None:
+        """before: what it replaces; None where that could not be read."""
         self._admit(len(record) + len(key))
-        self._gathering.writes[slot] = pack_cell(key, note, record)
+        batch = self._gathering
+        if before is not None and slot not in batch.writes:  # else it is not what the commit replaces
+            batch.before[slot] = b"" if before is Record.EMPTY else before.pack()
+        batch.writes[slot] = pack_cell(key, note, record)
 
     def _admit(self, size: int) -> None:
         """Make room for so many bytes in the gathering batch. Raises Refusal."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 _PREFIX: Final = b"\xff\xff\xff"
+RECORDS_END: Final = _PREFIX  # all slots are below
 
 HINTS: Final = _PREFIX + b"\x01"
 SEEN: Final = _PREFIX + b"\x02"

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dyno.simulator.trace import What
 
 # Of every node, unless somebody asks for others: what takes minutes or days in the field takes seconds.
-CONFIG: Final = Config(reap_after_s=20.0)
+CONFIG: Final = Config(reap_after_s=20.0, scrub_s=20.0)
 
 NODES: Final = 5
 NODES_MAX: Final = 100
@@ -57,7 +57,7 @@ KEY_NAMES: Final = tuple(
 LOAD_AFTER_S: Final = 5.0  # goes on so long after the faults have ended
 AGREE_WITHIN_S: Final = 60.0  # of the end of all faults: one ring, all links
 # Of that: owners equal, nothing left. A corrupt record that nobody reads is met when its turn comes to be
-# compared, and a node of five goes through all that it shares with others in 84 s.
+# read (`scrub_s`).
 SETTLE_WITHIN_S: Final = 120.0
 LOOK_EVERY_S: Final = 1.0
 HINTS_SHOWN_MAX: Final = 100
@@ -66,7 +66,7 @@ CALLS_SHOWN: Final = 6  # of an error's traceback
 LEFT_MAX: Final = 64  # items of a container in a node that nobody wants anything of
 # Caches with a bound of their own, what a node remembers on purpose (writes that it saw, until the next ones
 # come), and what it compares by turns.
-_KEPT: Final = ("_planner.ring", "_engine", "membership", "_patience", "_exchanges._queue", "_replica.seen")
+_KEPT: Final = ("_planner.ring", "_engine", "membership", "_patience", "_exchanges._times", "_replica.seen")
 
 
 class Plan(Protocol):

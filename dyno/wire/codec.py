@@ -97,6 +97,12 @@ LINK: Final[Registry[Message]] = Registry(
         60: messages.Examined,
         61: messages.Committed,
         68: messages.AskStatus,
+        70: messages.CompareRoots,
+        71: messages.RootsCompared,
+        72: messages.AskBranches,
+        73: messages.Branches,
+        74: messages.CompareLeaves,
+        75: messages.LeavesCompared,
     }
 )
 

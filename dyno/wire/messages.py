@@ -424,6 +424,65 @@ class Fetched(NamedTuple):
     entries: bytes
 
 
+class CompareRoots(NamedTuple):
+    """Compare all that two nodes own both, by one sum. node: who asks. total: of all records there, 16 bytes.
+    lost: the asker may lack what was acknowledged in its name, and wants to know what was reaped."""
+
+    id: int
+    ring: int
+    node: str
+    total: bytes
+    lost: bool
+
+
+class RootsCompared(NamedTuple):
+    """groups: b"" when the totals are equal, else the sums of all groups of partitions, 16 bytes each.
+    generations: packed (wire.trees) how often each (partition, n) of both was reaped here; b"" unless asked
+    for. STATUS_WEAK: the trees here are not complete yet."""
+
+    id: int
+    status: int
+    equal: bool
+    groups: bytes
+    generations: bytes
+
+
+class AskBranches(NamedTuple):
+    """nodes: a row (wire.rows) of groups of partitions (2 bytes), or of nodes of trees (wire.trees)."""
+
+    id: int
+    ring: int
+    node: str
+    nodes: bytes
+
+
+class Branches(NamedTuple):
+    """sums: a row with an item for each node: of a group the totals of its (partition, n), of a node in a
+    tree the sums of those below it, b"" where there are none (wire.trees)."""
+
+    id: int
+    status: int
+    sums: bytes
+
+
+class CompareLeaves(NamedTuple):
+    """leaves: a row of two items for each: the node, and the first 8 bytes of all elements that the asker has
+    there."""
+
+    id: int
+    ring: int
+    leaves: bytes
+
+
+class LeavesCompared(NamedTuple):
+    """differences: a row with an item for each leaf (wire.trees): which slots the answering node has that the
+    asker has not so, and which of the asker's elements it has not; null where that is too many to be told."""
+
+    id: int
+    status: int
+    differences: bytes
+
+
 class Committed(NamedTuple):
     """The speaker's disk has a commit of this number: said to two of the others, each in its turn, for what a
     node acknowledges to clients by itself no answer tells. directory, start: as in its Hello."""
@@ -683,6 +742,12 @@ PeerMessage: TypeAlias = (
     | Compared
     | Fetch
     | Fetched
+    | CompareRoots
+    | RootsCompared
+    | AskBranches
+    | Branches
+    | CompareLeaves
+    | LeavesCompared
     | Committed
     | AskReap
     | Reapable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from dyno.protocol.exchange import Exchange
 from dyno.protocol.generations import Generations
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
+from dyno.protocol.recount import Recount
 from dyno.protocol.recovery import Recovery
 from dyno.protocol.replica import Refusal, Replica
 from dyno.protocol.ring import Ring
@@ -26,7 +28,8 @@ NAMES = ("n1", "n2", "n3")
 
 
 class Owner:
-    """One of the nodes that own everything. asked: what it wants to ask of whom; events: its log."""
+    """One of the nodes that own everything, whose disk is counted whenever time passes. asked:
+    what it wants to ask of whom; events: its log."""
 
     def __init__(
         self,
@@ -36,8 +39,10 @@ class Owner:
         remembered: bytes = b"",
         names: tuple[str, ...],
         partitions: int = 2,
+        treeless: bool = False,
     ) -> None:
         self.name = name
+        self.treeless = treeless
         self.engine = MemoryEngine()
         self.out = Outbox()
         self.now = 0.0
@@ -47,6 +52,8 @@ class Owner:
         self.copies: dict[bytes, int] = {}
         membership: Any = SimpleNamespace(is_live=lambda name: False)
         self.replica = Replica(engine=self.engine, minter=Minter(name.encode().ljust(8)), config=config)
+        if treeless:
+            self.replica.trees.edge = b""
         self.peers = Peers()
         self.peers.place({n: f"{n}:1" for n in names if n != name})
         self.recovery = Recovery(
@@ -58,6 +65,7 @@ class Owner:
         )
         self.recovery.replan()
         self.generations = Generations(self.replica)
+        self.recount = Recount(me=name, config=config, replica=self.replica)
         self.exchange = Exchange(
             me=name,
             config=config,
@@ -99,7 +107,15 @@ class Owner:
     def tick(self, now: float) -> None:
         self.now = now
         self.replica.tick(now)
+        self.count(now)
         self.exchange.tick(now, self.out)
+
+    def due(self) -> float:
+        return math.inf if self.treeless else self.recount.deadline()
+
+    def count(self, now: float) -> None:
+        if self.due() <= now:
+            self.recount.tick(now, self.out)
 
     def taken(self) -> list[tuple[str, Any]]:
         """What was sent since the last time: (node, message)."""
@@ -132,12 +148,20 @@ class Owners:
         *names: str,
         config: Config | None = None,
         remembered: bytes = b"",
+        treeless: bool = False,
+        partitions: int = 2,
     ) -> None:
+        """treeless: nobody has counted what is on its disk."""
         names = names or NAMES
         self.now = 0.0
         self.by_name = {
             name: Owner(
-                name, config=config or Config(), names=names, remembered=remembered if name == "n1" else b""
+                name,
+                config=config or Config(),
+                names=names,
+                remembered=remembered if name == "n1" else b"",
+                treeless=treeless,
+                partitions=partitions,
             )
             for name in names
         }
@@ -177,9 +201,11 @@ class Owners:
         while True:
             while self.deliver():
                 pass
-            at = max(self.n1.exchange.deadline(), self.now)
+            at = max(min(self.n1.exchange.deadline(), self.n1.due()), self.now)
             if at > until:
                 break
             self.now = at
+            for owner in self.by_name.values():
+                owner.count(self.now)
             self.n1.tick(self.now)
         self.now = self.n1.now = until

@@ -10,18 +10,19 @@ import pytest
 
 from dyno.config import COPIES, Config
 from dyno.placement.hashing import slot_partition
-from dyno.protocol import exchange
+from dyno.protocol import walks
 from dyno.protocol.candidates import NUMBER_MAX
+from dyno.protocol.comparisons import FETCH_SLOTS_MAX
 from dyno.protocol.exchange import (
     ANSWER_TIMEOUT_S,
-    FETCH_SLOTS_MAX,
     PARALLEL_MAX,
     RETRY_AFTER_S,
+    RETURNED_SHARE,
     YIELD_S,
 )
 from dyno.protocol.identity import LOST_ALL
 from dyno.protocol.outbox import Outbox
-from dyno.wire.entries import DAMAGED, digest_of, pack_slots
+from dyno.wire.entries import DAMAGED, pack_slots
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
@@ -30,14 +31,17 @@ from dyno.wire.messages import (
     STATUS_STORAGE,
     Compare,
     Compared,
+    CompareRoots,
     Examined,
     Fetch,
     Fetched,
     HintsHeld,
+    RootsCompared,
     Store,
     Stored,
 )
 from dyno.wire.rows import pack_row
+from dyno.wire.trees import pack_totals
 from tests.protocol.exchange_harness import FINGERPRINT, Owner, Owners
 
 ROUND_S = Config().exchange_interval_s
@@ -45,6 +49,18 @@ ROUND_S = Config().exchange_interval_s
 
 def recovering(*names: str, **options: object) -> Owners:
     return Owners(*names, remembered=LOST_ALL, **options)  # type: ignore[arg-type]
+
+
+def treeless(*names: str, **options: object) -> Owners:
+    """Likewise, and all go by stretches."""
+    return recovering(*names, treeless=True, **options)
+
+
+def apart(owners: Owners) -> Owners:
+    """Before they have met."""
+    owners.unlink(owners.n1, "n2")
+    owners.n1.taken()
+    return owners
 
 
 def equal(owners: Owners) -> bool:
@@ -56,14 +72,16 @@ def equal(owners: Owners) -> bool:
 
 def test_equal_copies_cost_one_question_each() -> None:
     owners = Owners("n1", "n2")
+    owners.run(0.0)
     for owner in owners.by_name.values():
         owner.write(b"key")
     owners.n2.replica.merge(*owners.n1.replica_entry(b"key"))
     owners.n1.replica.merge(*owners.n2.replica_entry(b"key"))
     owners.commit()
     owners.run(2 * ROUND_S)
-    assert [type(answer) for answer in owners.answers] == [Compared, Compared]
-    assert all(answer.equal and not answer.entries for answer in owners.answers)
+    assert [type(answer) for answer in owners.answers] == [RootsCompared] * 2
+    assert all(answer.equal and not answer.groups for answer in owners.answers)
+    assert owners.n1.replica.trees.by_head
 
 
 def test_what_either_lacks_or_has_of_its_own_both_have_afterwards() -> None:
@@ -79,18 +97,19 @@ def test_what_either_lacks_or_has_of_its_own_both_have_afterwards() -> None:
     assert len(owners.n1.records()) == 30
     before = len(owners.answers)
     owners.run(2 * ROUND_S)
-    assert all(answer.equal for answer in owners.answers[before:])
+    assert [answer.equal for answer in owners.answers[before:]] == [True, True]
 
 
 @pytest.mark.parametrize(("mine", "yours"), [(0, 120), (120, 0), (120, 120), (100, 1), (1, 101)])
 def test_many_records_go_in_stretches(mine: int, yours: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "KEYS_MAX", 25)
-    owners = recovering("n1", "n2")
+    monkeypatch.setattr(walks, "KEYS_MAX", 25)
+    owners = apart(treeless("n1", "n2"))
     for number in range(mine):
         owners.n1.write(b"mine %d" % number)
     for number in range(yours):
         owners.n2.write(b"yours %d" % number)
     owners.commit()
+    owners.link(owners.n1, "n2")
     owners.run(60.0)
     assert equal(owners)
     assert len(owners.n1.records()) == mine + yours
@@ -109,14 +128,17 @@ def test_large_records_go_a_few_at_a_time() -> None:
     assert all(len(answer.entries) < 500_000 for answer in fetched)
 
 
-def test_a_recovering_node_compares_everything_with_everybody_at_once() -> None:
-    owners = recovering()
+@pytest.mark.parametrize(("by_stretches", "at_once"), [(True, PARALLEL_MAX), (False, 1)])
+def test_a_recovering_node_compares_everything_with_everybody_at_once(
+    by_stretches: bool, at_once: int
+) -> None:
+    owners = recovering(treeless=by_stretches)
     for name in ("n2", "n3"):
         owners.by_name[name].write(name.encode())
     owners.commit()
     assert owners.n1.recovery.recovering
     owners.n1.tick(0.0)
-    assert len(owners.n1.out.sends) == PARALLEL_MAX
+    assert len(owners.n1.out.sends) == at_once, "what one brings, the next need not"
     owners.run(0.01)
     assert not owners.n1.recovery.recovering
     assert owners.n1.events().count("complete again") == 1
@@ -154,26 +176,42 @@ def test_what_was_merged_counts_once_it_is_on_both_disks() -> None:
 
 def test_a_node_that_lacks_nothing_compares_one_at_a_time_least_recent_first() -> None:
     owners = Owners()
+    owners.run(0.0)
     asked = []
-    for _ in range(8):
+    for _ in range(4):
         owners.now += ROUND_S
         owners.n1.tick(owners.now)
         ((name, message),) = owners.n1.taken()
-        assert isinstance(message, Compare)
-        asked.append((name, message.partition))
+        assert isinstance(message, CompareRoots)
+        asked.append(name)
         owners.n1.exchange.answer(name, owners.by_name[name].serve(message), owners.now, owners.n1.out)
-    assert len(set(asked[:4])) == 4
-    assert asked[4:] == asked[:4]
-    assert owners.n1.exchange.compared_since == 5 * ROUND_S
+    assert asked == ["n3", "n2"] * 2 or asked == ["n2", "n3"] * 2
+    assert owners.n1.exchange.compared_since == 3 * ROUND_S
+
+
+def test_who_is_back_is_compared_with_at_once_by_one_of_the_two() -> None:
+    owners = Owners("n1", "n2")
+    owners.run(0.5 * ROUND_S)
+    owners.unlink(owners.n1, "n2")
+    owners.unlink(owners.n2, "n1")
+    owners.n1.taken(), owners.n2.taken()
+    owners.link(owners.n1, "n2")
+    owners.link(owners.n2, "n1")
+    owners.n1.tick(0.6 * ROUND_S + 0.001)
+    owners.n2.tick(0.6 * ROUND_S + 0.001)
+    assert [type(message) for _, message in owners.n1.taken()] == [CompareRoots]
+    assert owners.n2.taken() == []
+    owners.n2.tick(2 * ROUND_S)
+    assert [type(message) for _, message in owners.n2.taken()] == [CompareRoots]
 
 
 def test_since_when_everything_was_compared() -> None:
     owners = Owners("n1", "n2")
     assert owners.n1.exchange.compared_since == -math.inf
-    owners.run(ROUND_S)
-    assert owners.n1.exchange.compared_since == -math.inf
-    owners.run(ROUND_S)
-    assert owners.n1.exchange.compared_since == ROUND_S
+    assert owners.n1.exchange.compared_with("n2") is None
+    owners.run(1.5 * ROUND_S)
+    assert owners.n1.exchange.compared_since == RETURNED_SHARE * ROUND_S + ROUND_S
+    assert owners.n1.exchange.compared_with("n2") == owners.n1.exchange.compared_since
     assert Owner("n1", config=Config(), names=("n1",)).exchange.compared_since == math.inf
 
 
@@ -235,25 +273,26 @@ def test_it_yields_to_clients() -> None:
 # ── what goes wrong ──
 
 
-def begun() -> tuple[Owners, str, Compare]:
+def begun() -> tuple[Owners, str, CompareRoots]:
     """n1 has asked its first question of n2."""
-    owners = Owners("n1", "n2")
+    owners = apart(Owners("n1", "n2"))
+    owners.link(owners.n1, "n2")
     owners.now = ROUND_S
     owners.n1.tick(ROUND_S)
     ((name, message),) = owners.n1.taken()
-    assert isinstance(message, Compare)
+    assert isinstance(message, CompareRoots)
     return owners, name, message
 
 
 @pytest.mark.parametrize("status", [STATUS_RING, STATUS_OVERLOADED])
 def test_a_refusal_is_followed_by_a_pause(status: int) -> None:
     owners, name, asked = begun()
-    answer = Compared(asked.id, status, False, b"", b"", 0)
+    answer = RootsCompared(asked.id, status, False, b"", b"")
     owners.n1.exchange.answer(name, answer, ROUND_S, owners.n1.out)
     owners.n1.tick(ROUND_S * 1.5)
     assert owners.n1.taken() == []
     assert owners.n1.exchange.compared_since == -math.inf
-    owners.n1.tick(ROUND_S + RETRY_AFTER_S)
+    owners.n1.tick(2 * ROUND_S)
     assert owners.n1.taken()
 
 
@@ -265,7 +304,7 @@ def test_a_link_that_breaks_ends_it_and_it_begins_anew() -> None:
     owners.link(owners.n1, name)
     assert owners.n1.exchange.compared_since == -math.inf
     owners.run(3 * ROUND_S)
-    assert owners.n1.exchange.compared_since > ROUND_S
+    assert owners.n1.exchange.compared_since >= ROUND_S
 
 
 def test_an_answer_counts_once_and_only_from_whom_was_asked() -> None:
@@ -282,7 +321,7 @@ def test_an_answer_that_never_comes_is_waited_for_so_long() -> None:
     owners, _, _ = begun()
     owners.n1.tick(ROUND_S + ANSWER_TIMEOUT_S)
     assert owners.n1.taken() == []
-    owners.n1.tick(ROUND_S + ANSWER_TIMEOUT_S + RETRY_AFTER_S)
+    owners.n1.tick(2 * ROUND_S + ANSWER_TIMEOUT_S)
     assert len(owners.n1.taken()) == 1
 
 
@@ -295,9 +334,10 @@ def test_another_ring_begins_anew() -> None:
 
 def fetching(config: Config | None = None) -> tuple[Owners, Fetch]:
     """n1 has compared one partition with n2 and asks for a record of it."""
-    owners = recovering("n1", "n2", config=config)
+    owners = apart(treeless("n1", "n2", config=config))
     slot = owners.n2.write(b"key")
     owners.commit()
+    owners.link(owners.n1, "n2")
     for name, message in owners.n1.taken():
         if message.partition == slot_partition(slot):
             owners.n1.exchange.answer(name, owners.n2.serve(message), 0.0, owners.n1.out)
@@ -390,12 +430,13 @@ def test_another_disk_that_refuses_leaves_it_unfinished(status: int) -> None:
 
 
 def test_a_record_that_is_corrupt_there_leaves_it_unfinished_until_it_is_healed() -> None:
-    owners = recovering("n1", "n2")
+    owners = apart(treeless("n1", "n2"))
     slot = owners.n2.write(b"key")
     other = owners.n2.write(b"another key")
     owners.commit()
     cell = owners.n2.engine.get(slot)
     owners.n2.engine.corrupt(slot)
+    owners.link(owners.n1, "n2")
     owners.run(1.0)
     assert owners.n1.recovery.recovering
     assert list(owners.n1.records()) == [other]
@@ -421,12 +462,13 @@ def test_a_record_that_is_gone_when_it_is_fetched() -> None:
 
 
 def test_a_record_of_one_s_own_that_is_corrupt_is_healed() -> None:
-    owners = Owners("n1", "n2")
+    owners = Owners("n1", "n2", config=Config(scrub_s=1.0))
     slot = owners.n1.write(b"key")
     owners.n2.replica.merge(*owners.n1.replica_entry(b"key"))
     owners.commit()
-    owners.n1.engine.corrupt(slot)
     owners.run(1.0)
+    owners.n1.engine.corrupt(slot)
+    owners.run(3.0)
     assert equal(owners)
     assert "is healed" in owners.n1.events()
     owners.run(3.0)
@@ -434,37 +476,18 @@ def test_a_record_of_one_s_own_that_is_corrupt_is_healed() -> None:
 
 
 def test_a_corrupt_record_that_only_this_node_has_is_nobody_s() -> None:
-    owners = Owners("n1", "n2")
+    owners = apart(Owners("n1", "n2"))
     slot = owners.n1.write(b"key")
     owners.commit()
     owners.n1.engine.corrupt(slot)
+    owners.n1.replica.trees.edge = b""
+    owners.link(owners.n1, "n2")
     owners.run(30.0)
     assert owners.n2.records() == {}
     assert owners.n1.exchange.compared_since == -math.inf
 
 
 # ── what others may not say ──
-
-
-def test_nonsense_closes_the_link() -> None:
-    owners, name, asked = begun()
-    head = bytes((0, asked.partition, 3))
-    low, high = head + bytes(24), head + b"\1" * 24
-    n1 = owners.n1
-    slots = {high: digest_of(b"record")}
-
-    def refused(answer: Compared, after: bytes = b"", end: bytes = b"") -> None:
-        run = n1.exchange._runs[head, name]
-        run.after, run.mine = after, run.mine._replace(end=end)
-        n1.exchange._asked[asked.id], run.waits_for = run, asked.id
-        with pytest.raises(ValueError, match=r"comparison|entr"):
-            n1.exchange.answer(name, answer, ROUND_S, n1.out)
-
-    refused(Compared(asked.id, STATUS_OK, False, b"junk", b"", 0))
-    refused(Compared(asked.id, STATUS_OK, False, pack_slots(slots), low, 0))
-    refused(Compared(asked.id, STATUS_OK, False, b"", low, 0), after=high)
-    refused(Compared(asked.id, STATUS_OK, False, b"", b"", 0), end=low)
-    refused(Compared(asked.id, STATUS_OK, False, b"", high, 0), end=low)
 
 
 @pytest.mark.parametrize(
@@ -527,15 +550,17 @@ def test_damage_is_never_equal() -> None:
     owners.commit()
     for owner in owners.by_name.values():
         owner.engine.corrupt(slot)
-    owners.n1.tick(ROUND_S)
-    questions = [message for _, message in owners.n1.taken() if isinstance(message, Compare)]
-    owners.n1.tick(2 * ROUND_S + ANSWER_TIMEOUT_S)
-    for question in questions:
-        answer = asked_of(owners.n2, question)
-        assert isinstance(answer, Compared)
-        if question.partition == slot_partition(slot):
-            assert answer.entries == pack_slots({slot: DAMAGED})
-            assert not answer.equal
+    question = Compare(1, FINGERPRINT, slot_partition(slot), COPIES, b"", b"", b"")
+    answer = asked_of(owners.n2, question)
+    assert isinstance(answer, Compared)
+    assert answer.entries == pack_slots({slot: DAMAGED})
+    assert not answer.equal
+    for owner in owners.by_name.values():
+        owner.replica.trees.edge = b""
+        owner.count(0.0)
+    total = pack_totals([owners.n1.exchange.shared.root("n2")])
+    roots = owners.n2.serve(CompareRoots(2, FINGERPRINT, "n1", total, False))
+    assert not roots.equal
 
 
 def test_an_answer_to_nothing_is_dropped() -> None:
@@ -567,9 +592,10 @@ def test_who_lost_something_learns_what_was_reaped_with_its_exchanges() -> None:
 
 
 def test_a_number_that_leaves_no_room_for_the_next_is_not_learned() -> None:
-    owners = recovering("n1", "n2")
+    owners = apart(treeless("n1", "n2"))
     head = owners.n1.write(b"key")[:3]
     owners.commit()
+    owners.link(owners.n1, "n2")
     owners.n1.exchange.tick(0.0, owners.n1.out)
     for name, message in owners.n1.taken():
         nonsense = owners.n2.serve(message)._replace(generation=(1 << 64) - 1)
@@ -644,34 +670,17 @@ def test_what_is_closed_in_the_middle_of_an_exchange_ends_it() -> None:
     ],
 )
 def test_an_answer_of_another_kind_than_what_was_asked_does_not_come_in(answer: Any) -> None:
-    owners = Owners("n1", "n2")
-    owners.n1.tick(ROUND_S)
-    ((_, question),) = owners.n1.taken()
-    assert isinstance(question, Compare)
+    owners, _, question = begun()
     with pytest.raises(ValueError, match="answer"):
         owners.n1.exchange.answer("n2", answer._replace(id=question.id), ROUND_S, owners.n1.out)
     owners.n1.exchange.answer("n2", owners.n2.serve(question), ROUND_S, owners.n1.out)
-    assert math.inf > max(owners.n1.exchange._queue.values()) > -math.inf, "the right one is still welcome"
+    assert owners.n1.exchange.compared_since == ROUND_S, "the right one is still welcome"
 
 
 def test_what_was_to_be_fetched_is_not_compared() -> None:
-    owners = Owners("n1", "n2")
-    owners.n2.write(b"key")
-    owners.commit()
-    fetch: Any = None
-    while not isinstance(fetch, Fetch):
-        owners.now += ROUND_S
-        owners.n1.tick(owners.now)
-        for name, message in owners.n1.taken():
-            fetch = message
-            if isinstance(message, Compare):
-                owners.n1.exchange.answer(name, owners.n2.serve(message), owners.now, owners.n1.out)
-        for _, message in owners.n1.taken():
-            fetch = message
+    owners, fetch = fetching()
     with pytest.raises(ValueError, match="does not answer"):
-        owners.n1.exchange.answer(
-            "n2", Compared(fetch.id, STATUS_OK, True, b"", b"", 0), owners.now, owners.n1.out
-        )
+        owners.n1.exchange.answer("n2", Compared(fetch.id, STATUS_OK, True, b"", b"", 0), 0.0, owners.n1.out)
 
 
 def test_what_was_compared_before_this_disk_was_found_to_be_an_old_copy_counts_for_nothing() -> None:
@@ -680,6 +689,7 @@ def test_what_was_compared_before_this_disk_was_found_to_be_an_old_copy_counts_f
     owners.n2.replica.merge(*owners.n1.replica_entry(b"key"))
     owners.commit()
     n1 = owners.n1
+    owners.run(0.0)
     n1.tick(ROUND_S)
     ((name, question),) = n1.taken()
     n1.recovery.lose()  # all that it has may be set aside before the answer comes

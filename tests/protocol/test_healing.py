@@ -39,7 +39,7 @@ class Ward:
         """The questions that are due."""
         while self.healing.deadline() <= self.now:
             self.healing.tick(self.now, self.n1.out)
-        return self.n1.taken()
+        return [(name, message) for name, message in self.n1.taken() if isinstance(message, Fetch)]
 
     def answer(self, name: str, message: Fetch, answer: Any = None) -> None:
         answer = answer or self.owners.by_name[name].serve(message)

@@ -35,8 +35,7 @@ from dyno.wire.messages import (
     AskStatus,
     Assent,
     Buckets,
-    Compare,
-    Compared,
+    CompareRoots,
     Delete,
     Done,
     Failed,
@@ -58,6 +57,7 @@ from dyno.wire.messages import (
     ReadManyAnswer,
     Refuse,
     Reject,
+    RootsCompared,
     Scan,
     ScanAnswer,
     Store,
@@ -704,10 +704,12 @@ def test_a_creation_under_way_is_awaited_before_the_end() -> None:
 
 
 def test_an_answer_to_a_part_of_the_background_finds_its_way_to_it() -> None:
-    driven = three()
+    driven = Driven()
+    driven.learn("n2")
+    driven.link("n2")
     driven.now = 1.0
     driven.node.tick(driven.now, driven.out)
-    ((address, asked),) = driven.sent(Compare)
-    assert isinstance(asked, Compare)
-    driven.node.answer(address, Compared(asked.id, STATUS_OK, True, b"", b"", 0), driven.now, driven.out)
-    assert max(driven.node._exchanges._queue.values()) == 1.0
+    ((address, asked),) = driven.sent(CompareRoots)
+    assert isinstance(asked, CompareRoots)
+    driven.node.answer(address, RootsCompared(asked.id, STATUS_OK, True, b"", b""), driven.now, driven.out)
+    assert driven.node._exchanges.compared_with(address.partition(":")[0]) is not None

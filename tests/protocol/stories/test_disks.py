@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from dyno.causality.record import Record
+from dyno.config import Config
 from dyno.errors import StorageFailed
 from dyno.protocol.identity import remembered
 from dyno.simulator.simulation import Simulation
@@ -122,7 +123,7 @@ def test_a_full_disk_fails_exactly_the_writes_that_waited_for_it(simulate: Simul
 
 
 def test_nothing_minted_for_a_failed_commit_is_minted_again(simulate: Simulate) -> None:
-    sim = simulate(3)
+    sim = simulate(3, config=Config(exchange_interval_s=86_400.0))
     user = User(sim, "n1")
     user.put(KEY, b"one", w=ALL)
     sim.machines["n1"].engine.full = True

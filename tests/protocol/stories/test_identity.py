@@ -24,7 +24,7 @@ Simulate = Callable[..., Simulation]
 Off = pytest.MonkeyPatch
 KEY = b"key"
 KEYS = [b"key %d" % number for number in range(20)]
-SLOW = Config(exchange_rate_bytes_max=1000)  # so that recovering takes a while
+SLOW = Config(exchange_rate_bytes_max=50)  # so that recovering takes a while
 
 
 def wipe(sim: Simulation, name: str) -> Machine:
@@ -475,7 +475,7 @@ def test_a_corrupt_record_is_healed_once_somebody_reads_it(simulate: Simulate) -
 
 
 def test_a_corrupt_record_that_nobody_reads_is_found_and_healed(simulate: Simulate) -> None:
-    sim = simulate(3)
+    sim = simulate(3, config=Config(scrub_s=100.0))
     User(sim, "n1").put(KEY, b"value", w=ALL)
     damage(sim, "n2", KEY)
     sim.run_for(120)

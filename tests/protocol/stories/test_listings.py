@@ -18,7 +18,8 @@ from tests.protocol.stories.cluster_harness import User, failed, on_disk, slot_o
 
 Simulate = Callable[..., Simulation]
 SEEDS = range(12)
-NO_HINTS = Config(hints_bytes_max=1)  # so that who missed something has missed it for good
+# So that who missed something has missed it for good.
+NO_HINTS = Config(hints_bytes_max=1, exchange_interval_s=86_400.0)
 
 
 def page(user: User, partition: int, after: bytes = b"", *, r: int = DEFAULT, limit: int = 256) -> Message:

@@ -14,7 +14,8 @@ from tests.protocol.stories.cluster_harness import User, failed, on_disk, slot_o
 
 Simulate = Callable[..., Simulation]
 KEY = b"key"
-NO_HINTS = Config(hints_bytes_max=1)  # so that who missed something has missed it for good
+# So that who missed something has missed it for good.
+NO_HINTS = Config(hints_bytes_max=1, exchange_interval_s=86_400.0)
 
 
 def behind(sim: Simulation, node: str) -> None:
