@@ -258,7 +258,7 @@ def _difference(here: Leaf | None, theirs: list[bytes]) -> bytes | None:
         Difference(
             [slot for slot, element in here.elements.items() if element not in known],
             [number for number, element in enumerate(theirs) if element not in mine],
-            here.damaged,
+            bool(here.damaged),
         )
     )
 

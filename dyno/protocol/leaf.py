@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from dyno.merkle.places import element_of, span_of
 from dyno.placement.hashing import PREFIX_BYTES, slot_range
 from dyno.storage.cell import record_of
-from dyno.wire.trees import SUM_BYTES
+from dyno.wire.trees import SUM_BYTES, TOTAL_BYTES
 
 if TYPE_CHECKING:
     from dyno.protocol.replica import Replica
@@ -22,34 +22,42 @@ BUCKETS_MAX: Final = 128  # likewise, for each is a place of its own on the disk
 
 
 class Leaf(NamedTuple):
-    """elements: the first 8 bytes of each, by slot, in the order of the slots. damaged: whether any record is
-    corrupt."""
+    """elements: the first 8 bytes of each, by slot, in the order of the slots. damaged: slots of corrupt
+    records."""
 
     elements: dict[bytes, bytes]
-    damaged: bool
+    damaged: list[bytes]
 
 
 def read_leaf(replica: Replica, node: Node) -> Leaf | None:
     """None: too much for one answer."""
-    elements: dict[bytes, bytes] = {}
-    damaged = False
+    leaf = Leaf({}, [])
     start, end = slot_range(node.head)
+    if node.depth == 0:
+        return _told(leaf, replica, start, end)
     for _ in range(BUCKETS_MAX):
         first, _ = replica.rows(start, end, limit=1)
         if not first:
-            return Leaf(elements, damaged)
+            return leaf
         prefix = first[0][0][:PREFIX_BYTES]
-        at: bytes | None
-        at, stop = span_of(prefix, node.depth, node.number)
-        while at is not None:
-            cells, at = replica.rows(at, stop, limit=KEYS_MAX)
-            for slot, cell in cells:
-                if cell is None:
-                    damaged = True
-                    replica.note_damage(slot)
-                else:
-                    elements[slot] = element_of(slot, record_of(cell)).to_bytes(16, "little")[:SUM_BYTES]
-            if len(elements) > KEYS_MAX:
-                return None
+        if _told(leaf, replica, *span_of(prefix, node.depth, node.number)) is None:
+            return None
         start = slot_range(prefix)[1]
     return None
+
+
+def _told(leaf: Leaf, replica: Replica, start: bytes, end: bytes) -> Leaf | None:
+    """With what lies between two slots."""
+    at: bytes | None = start
+    while at is not None:
+        cells, at = replica.rows(at, end, limit=KEYS_MAX)
+        for slot, cell in cells:
+            if cell is None:
+                leaf.damaged.append(slot)
+                replica.note_damage(slot)
+            else:
+                element = element_of(slot, record_of(cell))
+                leaf.elements[slot] = element.to_bytes(TOTAL_BYTES, "little")[:SUM_BYTES]
+        if len(leaf.elements) > KEYS_MAX:
+            return None
+    return leaf

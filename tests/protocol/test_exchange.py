@@ -18,6 +18,7 @@ from dyno.protocol.exchange import (
     PARALLEL_MAX,
     RETRY_AFTER_S,
     RETURNED_SHARE,
+    TREELESS_S,
     YIELD_S,
 )
 from dyno.protocol.identity import LOST_ALL
@@ -699,3 +700,48 @@ def test_what_was_compared_before_this_disk_was_found_to_be_an_old_copy_counts_f
     owners.now = ROUND_S + RETRY_AFTER_S
     owners.run(4 * ROUND_S)
     assert not n1.recovery.missing()
+
+
+# ── trees that are not there ──
+
+
+def test_who_has_no_trees_yet_is_asked_again_in_a_moment() -> None:
+    owners = apart(Owners("n1", "n2"))
+    owners.n2.write(b"key")
+    owners.commit()
+    owners.n2.replica.trees.edge = b""
+    owners.n2.treeless = True
+    owners.link(owners.n1, "n2")
+    owners.run(3 * ROUND_S)
+    assert owners.n1.records() == {}
+    assert 2 <= len(owners.answers) <= 4, "not all the time"
+    owners.n2.treeless = False
+    owners.n2.count(owners.now)
+    owners.run(2 * ROUND_S + TREELESS_S)
+    assert equal(owners)
+
+
+def test_who_lacks_something_does_not_wait_for_the_trees_of_others() -> None:
+    owners = apart(recovering("n1", "n2"))
+    slot = owners.n2.write(b"key")
+    owners.commit()
+    owners.n2.replica.trees.edge = b""
+    owners.n2.treeless = True
+    owners.link(owners.n1, "n2")
+    owners.run(0.5)
+    assert list(owners.n1.records()) == [slot]
+    assert not owners.n1.recovery.recovering
+
+
+def test_what_was_closed_while_it_was_compared_is_not_given() -> None:
+    owners = apart(treeless("n1", "n2"))
+    slots = [owners.n1.write(b"mine %d" % number) for number in range(9)]
+    owners.commit()
+    owners.link(owners.n1, "n2")
+    asked = [message for _, message in owners.n1.taken()]
+    for slot in slots:
+        owners.n1.replica.closed[slot[:3]] = None
+    for message in asked:
+        owners.n1.exchange.answer("n2", owners.n2.serve(message), 0.0, owners.n1.out)
+    assert owners.n1.taken() == []
+    assert owners.n1.exchange.deadline() <= RETRY_AFTER_S

@@ -54,4 +54,8 @@ def test_too_much_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_leaf(disk.replica, Node(HEAD, 0, 0)) is None
     monkeypatch.setattr(leaf, "KEYS_MAX", 100)
     monkeypatch.setattr(leaf, "BUCKETS_MAX", 2)
-    assert read_leaf(disk.replica, Node(HEAD, 0, 0)) is None
+    assert read_leaf(disk.replica, Node(HEAD, 1, 0)) is None
+    monkeypatch.setattr(leaf, "BUCKETS_MAX", 100)
+    assert all(read_leaf(disk.replica, Node(HEAD, 1, number)) is not None for number in (0, 1))
+    monkeypatch.setattr(leaf, "KEYS_MAX", 7)
+    assert any(read_leaf(disk.replica, Node(HEAD, 1, number)) is None for number in (0, 1))

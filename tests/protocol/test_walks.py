@@ -190,7 +190,10 @@ def test_a_tree_that_is_gone_meanwhile_is_listed() -> None:
     walk.answer(pair.yours.serve(question))
     assert isinstance(walk.question(1, FINGERPRINT), Compare)
     pair.mine.replica.trees.by_head.clear()
-    walk._go_below(walks.Node(b"\0\0\3", 0, 0))
+    other = pair.walk()
+    for _ in range(2):
+        other._go_below(walks.Node(b"\0\0\3", 0, 0))
+    assert list(other._heads) == [b"\0\0\3"]
     assert pair.go(walk) == pair.differences()
 
 

@@ -213,7 +213,10 @@ def _repair_by_overwriting(original: Original) -> Any:
         if message.id or cell is None:
             original(self, link, message, now, out)
         else:
-            self._replica._store(message.slot, message.key, unpack_cell(cell)[1], message.record)
+            _, note, before = unpack_cell(cell)
+            self._replica._store(
+                message.slot, message.key, note, message.record, before=Record.unpack(before)
+            )
 
     return store
 
@@ -264,7 +267,8 @@ def _take_instead_of_merging(original: Original) -> Any:
         if cell is None:
             original(self, run, slot, key, record, *args)
         else:
-            self._replica._store(slot, key, unpack_cell(cell)[1], record)
+            _, note, before = unpack_cell(cell)
+            self._replica._store(slot, key, note, record, before=Record.unpack(before))
 
     return take
 
