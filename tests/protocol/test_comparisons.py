@@ -1,4 +1,4 @@
-"""What others ask of a node's trees, sense and nonsense. Of stretches and records: test_exchange."""
+"""What others ask of a node that compare copies with it, sense and nonsense."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Any
 
 import pytest
 
-from dyno.protocol.comparisons import slots_fetched, span_compared
+from dyno.config import COPIES
+from dyno.placement.hashing import slot_partition
+from dyno.protocol import comparisons
+from dyno.protocol.comparisons import FETCH_SLOTS_MAX, slots_fetched, span_compared
 from dyno.protocol.identity import LOST_ALL
 from dyno.protocol.walks import LEAVES_MAX, NODES_MAX
+from dyno.wire.entries import DAMAGED, pack_slots
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
@@ -16,12 +20,14 @@ from dyno.wire.messages import (
     STATUS_WEAK,
     AskBranches,
     Compare,
+    Compared,
     CompareLeaves,
     CompareRoots,
     Fetch,
+    Fetched,
 )
 from dyno.wire.rows import pack_row, unpack_row
-from dyno.wire.trees import Node, pack_node
+from dyno.wire.trees import Node, pack_node, pack_totals, unpack_generations
 from tests.protocol.exchange_harness import FINGERPRINT, Owner, Owners
 
 ROOTS = CompareRoots(1, FINGERPRINT, "n2", bytes(16), False)
@@ -119,3 +125,94 @@ def test_what_will_be_read_is_checked_as_well() -> None:
         span_compared(Compare(1, 7, 0, 3, b"short", b"", b""))
     with pytest.raises(ValueError, match="slots"):
         slots_fetched(Fetch(1, 7, b"short"))
+
+
+# ── of stretches and records ──
+
+
+def asked_of(owner: Owner, message: Compare | Fetch) -> Compared | Fetched:
+    answer = owner.serve(message)
+    assert isinstance(answer, Compared | Fetched)
+    return answer
+
+
+def test_a_comparison_is_checked() -> None:
+    n1 = Owners("n1", "n2").n1
+    fine = Compare(1, FINGERPRINT, 0, 3, b"", b"", b"")
+    head = bytes((0, 0, 3))
+    assert asked_of(n1, fine).status == STATUS_OK
+    for other in ({"ring": 8}, {"partition": 2}, {"copies": 5}):
+        assert asked_of(n1, fine._replace(**other)).status == STATUS_RING
+    n1.copies[b"bucket's"] = 5
+    assert asked_of(n1, fine._replace(copies=5)).status == STATUS_OK
+    for wrong in (
+        {"copies": 0},
+        {"copies": 10},
+        {"partition": 1 << 16},
+        {"after": b"short"},
+        {"end": bytes((0, 1, 3)) + bytes(24)},
+        {"after": head + bytes(25)},
+    ):
+        with pytest.raises(ValueError, match=r"comparison|stretch"):
+            asked_of(n1, fine._replace(**wrong))  # type: ignore[arg-type]
+    n1.planner.ring = None
+    assert asked_of(n1, fine).status == STATUS_RING
+
+
+def test_a_fetch_is_checked() -> None:
+    n1 = Owners("n1", "n2").n1
+    slot = n1.write(b"key")
+    n1.commit()
+    fine = Fetch(1, FINGERPRINT, slot)
+    assert asked_of(n1, fine) == Fetched(1, STATUS_OK, pack_row([b"key", n1.records()[slot]]))
+    assert asked_of(n1, fine._replace(slots=slot[:-1] + b"?")).entries == pack_row([b"", b""])
+    assert asked_of(n1, fine._replace(ring=8)).status == STATUS_RING
+    assert asked_of(n1, fine._replace(slots=bytes((0, 9, 3)) + slot[3:])).status == STATUS_RING
+    for wrong in (b"", slot[:-1], slot * (FETCH_SLOTS_MAX + 1)):
+        with pytest.raises(ValueError, match="slots"):
+            asked_of(n1, fine._replace(slots=wrong))
+
+
+def test_damage_is_never_equal() -> None:
+    owners = Owners("n1", "n2")
+    slot = owners.n1.write(b"key")
+    owners.n2.replica.merge(*owners.n1.replica_entry(b"key"))
+    owners.commit()
+    for owner in owners.by_name.values():
+        owner.engine.corrupt(slot)
+    question = Compare(1, FINGERPRINT, slot_partition(slot), COPIES, b"", b"", b"")
+    answer = asked_of(owners.n2, question)
+    assert isinstance(answer, Compared)
+    assert answer.entries == pack_slots({slot: DAMAGED})
+    assert not answer.equal
+    for owner in owners.by_name.values():
+        owner.replica.trees.edge = b""
+        owner.count(0.0)
+    total = pack_totals([owners.n1.exchange.shared.root("n2")])
+    roots = owners.n2.serve(CompareRoots(2, FINGERPRINT, "n1", total, False))
+    assert not roots.equal
+
+
+def test_what_is_closed_is_not_compared_either() -> None:
+    owner = n1()
+    slot = next(iter(owner.records()))
+    owner.replica.closed[slot[:3]] = None
+    assert (
+        owner.serve(Compare(1, FINGERPRINT, slot_partition(slot), 3, b"", b"", b"")).status
+        == STATUS_OVERLOADED
+    )
+    assert owner.serve(Fetch(1, FINGERPRINT, slot)) == Fetched(1, STATUS_OVERLOADED, b"")
+
+
+def test_who_lost_something_is_told_what_was_reaped() -> None:
+    owner = n1()
+    head = next(iter(owner.records()))[:3]
+    owner.generations.rise(head, 3)
+    owner.commit()
+    assert owner.serve(ROOTS).generations == b""
+    assert unpack_generations(owner.serve(ROOTS._replace(lost=True)).generations) == {head: 3}
+
+
+def test_a_leaf_that_is_too_full_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparisons, "read_leaf", lambda replica, node: None)
+    assert unpack_row(n1().serve(LEAVES).differences, items_max=1) == [None]

@@ -12,7 +12,6 @@ from dyno.config import COPIES, Config
 from dyno.placement.hashing import slot_partition
 from dyno.protocol import walks
 from dyno.protocol.candidates import NUMBER_MAX
-from dyno.protocol.comparisons import FETCH_SLOTS_MAX
 from dyno.protocol.exchange import (
     ANSWER_TIMEOUT_S,
     PARALLEL_MAX,
@@ -23,7 +22,6 @@ from dyno.protocol.exchange import (
 )
 from dyno.protocol.identity import LOST_ALL
 from dyno.protocol.outbox import Outbox
-from dyno.wire.entries import DAMAGED, pack_slots
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
@@ -42,7 +40,6 @@ from dyno.wire.messages import (
     Stored,
 )
 from dyno.wire.rows import pack_row
-from dyno.wire.trees import pack_totals
 from tests.protocol.exchange_harness import FINGERPRINT, Owner, Owners
 
 ROUND_S = Config().exchange_interval_s
@@ -499,69 +496,6 @@ def test_what_cannot_have_been_fetched_closes_the_link(entries: bytes) -> None:
     owners, fetch = fetching()
     with pytest.raises(ValueError, match=r"malformed|items|fields|belong|bytes|array"):
         owners.n1.exchange.answer("n2", Fetched(fetch.id, STATUS_OK, entries), 0.0, owners.n1.out)
-
-
-def asked_of(owner: Owner, message: Compare | Fetch) -> Compared | Fetched:
-    answer = owner.serve(message)
-    assert isinstance(answer, Compared | Fetched)
-    return answer
-
-
-def test_a_comparison_is_checked() -> None:
-    n1 = Owners("n1", "n2").n1
-    fine = Compare(1, FINGERPRINT, 0, 3, b"", b"", b"")
-    head = bytes((0, 0, 3))
-    assert asked_of(n1, fine).status == STATUS_OK
-    for other in ({"ring": 8}, {"partition": 2}, {"copies": 5}):
-        assert asked_of(n1, fine._replace(**other)).status == STATUS_RING
-    n1.copies[b"bucket's"] = 5
-    assert asked_of(n1, fine._replace(copies=5)).status == STATUS_OK
-    for wrong in (
-        {"copies": 0},
-        {"copies": 10},
-        {"partition": 1 << 16},
-        {"after": b"short"},
-        {"end": bytes((0, 1, 3)) + bytes(24)},
-        {"after": head + bytes(25)},
-    ):
-        with pytest.raises(ValueError, match=r"comparison|stretch"):
-            asked_of(n1, fine._replace(**wrong))  # type: ignore[arg-type]
-    n1.planner.ring = None
-    assert asked_of(n1, fine).status == STATUS_RING
-
-
-def test_a_fetch_is_checked() -> None:
-    n1 = Owners("n1", "n2").n1
-    slot = n1.write(b"key")
-    n1.commit()
-    fine = Fetch(1, FINGERPRINT, slot)
-    assert asked_of(n1, fine) == Fetched(1, STATUS_OK, pack_row([b"key", n1.records()[slot]]))
-    assert asked_of(n1, fine._replace(slots=slot[:-1] + b"?")).entries == pack_row([b"", b""])
-    assert asked_of(n1, fine._replace(ring=8)).status == STATUS_RING
-    assert asked_of(n1, fine._replace(slots=bytes((0, 9, 3)) + slot[3:])).status == STATUS_RING
-    for wrong in (b"", slot[:-1], slot * (FETCH_SLOTS_MAX + 1)):
-        with pytest.raises(ValueError, match="slots"):
-            asked_of(n1, fine._replace(slots=wrong))
-
-
-def test_damage_is_never_equal() -> None:
-    owners = Owners("n1", "n2")
-    slot = owners.n1.write(b"key")
-    owners.n2.replica.merge(*owners.n1.replica_entry(b"key"))
-    owners.commit()
-    for owner in owners.by_name.values():
-        owner.engine.corrupt(slot)
-    question = Compare(1, FINGERPRINT, slot_partition(slot), COPIES, b"", b"", b"")
-    answer = asked_of(owners.n2, question)
-    assert isinstance(answer, Compared)
-    assert answer.entries == pack_slots({slot: DAMAGED})
-    assert not answer.equal
-    for owner in owners.by_name.values():
-        owner.replica.trees.edge = b""
-        owner.count(0.0)
-    total = pack_totals([owners.n1.exchange.shared.root("n2")])
-    roots = owners.n2.serve(CompareRoots(2, FINGERPRINT, "n1", total, False))
-    assert not roots.equal
 
 
 def test_an_answer_to_nothing_is_dropped() -> None:

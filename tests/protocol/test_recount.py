@@ -62,6 +62,48 @@ def test_it_waits_for_a_commit_that_does_not_say_what_it_replaces() -> None:
     disk.check()
 
 
+@pytest.mark.parametrize("key", [b"key %d" % number for number in range(20)])
+def test_wherever_that_is(key: bytes) -> None:
+    disk = used()
+    disk.replica.write_rows({slot_of(key): None})
+    batch = disk.replica.take_batch(0.0)
+    assert batch is not None
+    disk.engine.write_batch(batch.writes, batch.meta)  # the disk shows it, and nobody was told
+    disk.step()
+    assert not disk.trees.ready
+    disk.finish(batch, written=True)
+    disk.count()
+    disk.check()
+
+
+def test_a_scrub_waits_as_well() -> None:
+    disk = used(config=Config(scrub_s=60.0))
+    disk.count()
+    disk.step()
+    disk.replica.write_rows({slot_of(b"key 1"): None})
+    batch = disk.replica.take_batch(0.0)
+    assert batch is not None
+    disk.step()
+    assert disk.recount.deadline() == disk.now + YIELD_S
+    disk.finish(batch)
+    disk.count()
+    disk.check()
+
+
+def test_what_is_crowded_or_unsure_is_counted_at_once() -> None:
+    disk = Disk()
+    for number in range(30):
+        disk.put(b"key %d" % number)
+    disk.commit()
+    disk.step()
+    assert not disk.trees.crowded
+    disk.replica.write_rows({slot_of(b"key 1"): None})
+    disk.commit()
+    assert disk.recount.deadline() < disk.now + 1.0
+    disk.step()
+    disk.check()
+
+
 def test_clients_go_first() -> None:
     disk = used(config=Config(batch_waiters_max=1))
     disk.put(b"a")

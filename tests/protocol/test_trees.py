@@ -9,6 +9,7 @@ import pytest
 from dyno.causality.context import Context
 from dyno.merkle.tree import CROWDED
 from dyno.placement.hashing import slot_prefix
+from dyno.protocol import recount
 from dyno.protocol.trees import RECENT_S
 from dyno.storage.cell import pack_cell
 from tests.protocol.trees_harness import Disk, slot_of
@@ -118,9 +119,10 @@ def test_what_was_committed_just_now_is_recent() -> None:
     assert not disk.trees.is_recent(slot)
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_whatever_is_written_while_it_is_counted(seed: int) -> None:
-    """Puts, deletions and damage, commits that end early or late or fail, pages of a count between."""
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_is_written_while_it_is_counted(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts and removals, commits that are there before they are known, pages of a count between."""
+    monkeypatch.setattr(recount, "PAGE_RECORDS", 6)
     random = Random(seed)
     disk = Disk(random=random)
     for number in range(random.choice((0, 3, 40))):
@@ -152,6 +154,20 @@ def test_whatever_is_written_while_it_is_counted(seed: int) -> None:
     disk.commit()
     disk.count()
     disk.check()
+
+
+def test_a_corrupt_record_counts_as_something_that_nobody_else_has() -> None:
+    disk = Disk()
+    slot = disk.put(b"a")
+    disk.commit()
+    (sound,) = disk.on_disk().values()
+    disk.engine.corrupt(slot)
+    disk.restart()
+    disk.count()
+    disk.check()
+    (tree,) = disk.trees.by_head.values()
+    assert tree.count == sound.count
+    assert tree.total != sound.total
 
 
 def test_other_heads_are_apart() -> None:

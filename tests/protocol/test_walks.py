@@ -267,6 +267,16 @@ def test_a_stretch_that_nobody_would_list() -> None:
     refused(Compared(1, STATUS_OK, False, b"", high, 0), end=low)
 
 
+@pytest.mark.parametrize("whose", ["mine", "yours"])
+def test_a_stretch_with_a_corrupt_record_is_unfinished(whose: str) -> None:
+    pair = Pair(common=9, partitions=1)
+    owner: Owner = getattr(pair, whose)
+    owner.engine.corrupt(next(iter(owner.records())))
+    walk = StretchWalk(b"\0\0\3", replica=pair.mine.replica)
+    pair.go(walk)
+    assert list(walk.unfinished) == [b"\0\0\3"]
+
+
 def test_differences_of_other_leaves_than_were_asked_for() -> None:
     pair = Pair(common=50, yours=1, partitions=1)
     walk = pair.walk()
