@@ -11,6 +11,7 @@ word to every sink.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
@@ -135,11 +136,11 @@ class Reads:
 
     def deadline(self) -> float:
         """Infinity for none. Reads that only trail wait for whichever tick comes next."""
-        earliest = self._hedges.deadline()
-        if self._retries and self._retries[0][0] < earliest:
-            earliest = self._retries[0][0]
+        earliest = self._retries[0][0] if self._retries else math.inf
         for get in self._gets.values():  # the first one
-            return get.deadline if get.deadline < earliest else earliest
+            hedge = self._hedges.deadline()
+            earliest = min(earliest, hedge, get.deadline)
+            break
         return earliest
 
     # ── one key ──

@@ -176,7 +176,8 @@ class Reaping:
             return  # clients first
         try:
             ripe, onward = self._dead.survey(self._page, limit=PAGE_RECORDS)
-        except Refusal:
+        except Refusal:  # rows cannot be written now; looking again at once would not help the disk
+            self._page_at = now + self._round_s
             return
         for found in ripe:
             if self._gather(found):

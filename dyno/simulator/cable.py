@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 LATENCY_S: Final = (0.0002, 0.001)
 BYTES_PER_S: Final = 125_000_000.0
-STALL_MAX_S: Final = 15.0  # after which a connection gives up what nobody acknowledges
+STALL_MAX_S: Final = (
+    6.0  # after which a connection gives up what nobody acknowledges; see CONFIG of `scenario`
+)
 STRAY_S: Final = 1.0  # at most; longer than an exchange of datagrams takes, so that later ones overtake it
 
 _RETRANSMIT_S: Final = 0.2  # TCP's least on Linux

@@ -30,14 +30,15 @@ from dyno.storage.engine import CorruptRecord
 from dyno.wire.messages import HandOver, Put, Store, StoreHint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from dyno.simulator.client import Pending
     from dyno.simulator.machine import Machine
     from dyno.simulator.trace import What
 
-# Of every node, unless somebody asks for others: what takes minutes or days in the field takes seconds.
-CONFIG: Final = Config(reap_after_s=20.0)
+# Of every node, unless somebody asks for others: what takes minutes or days in the field takes seconds. Members
+# have to be steady for half of `reap_after_s`, three times as long as a link may stand still (STALL_MAX_S).
+CONFIG: Final = Config(reap_after_s=40.0)
 
 NODES: Final = 5
 NODES_MAX: Final = 100
@@ -302,10 +303,14 @@ class Scenario:
             hints, _ = machine.engine.scan(*rows_of(HINTS), limit=HINTS_SHOWN_MAX)
             if hints:
                 left.append(f"{name} still keeps hints, {len(hints)} or more")
+        return left or [*self._kept_too_long()]
+
+    def _kept_too_long(self) -> Iterator[str]:
+        """What is found by looking through whole nodes, which takes a while."""
+        for name, machine in self._running().items():
             for path, length in census(machine.node).items():
                 if length > LEFT_MAX and not any(kept in path for kept in _KEPT):
-                    left.append(f"{name} still has {length} items in {path}")
-        return left
+                    yield f"{name} still has {length} items in {path}"
 
 
 def _is_done(pending: Pending) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -50,7 +51,7 @@ from tests.protocol.coordinator_harness import (
 
 def test_nothing_is_due_when_nothing_is_under_way() -> None:
     at = At()
-    assert at.coordinator.deadline() is None
+    assert at.coordinator.deadline() == math.inf
     at.coordinator.tick(100.0, at.out)
 
 
