@@ -135,6 +135,8 @@ class Record:
         if self is other or (packed is not None and packed == other._packed):
             return self
         mine, theirs = self.context, other.context
+        if theirs.includes(mine) and not any(map(mine.covers, [sibling[0] for sibling in other.siblings])):
+            return other  # it was written over all that is here, as nearly always
         kept, shared = _still_live(self.siblings, other)
         # A sibling of theirs that our context covers is either shared or overwritten here.
         new = [sibling for sibling in other.siblings if not mine.covers(sibling[0])]
@@ -169,8 +171,17 @@ class Record:
         if values > len(data):
             raise Malformed("a packed record was cut short")
         context = Context.unpack(data[_HEADER_BYTES:table])
-        siblings = _unpack_siblings(data, context, table, values)
-        return Record(siblings, context, data)
+        if count == 1:  # as nearly always; what is wrong with it is found, and named, by the general way
+            actor, counter, request, length = _SIBLING.unpack_from(data, table)
+            dot = _new(Dot, (actor, counter))
+            if (
+                counter
+                and context.covers(dot)
+                and not context.knows(request)
+                and values + length == len(data)
+            ):
+                return Record((_new(Sibling, (dot, request, data[values:])),), context, data)
+        return Record(_unpack_siblings(data, context, table, values), context, data)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
