@@ -16,9 +16,10 @@ from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX, Config
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import bucket_id, slot_prefix
+from dyno.protocol.group_commit import Batch, Refusal
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import PEERS_ROOM
-from dyno.protocol.replica import NO_DOT, Batch, Refusal, Replica, Written, listing_span
+from dyno.protocol.replica import NO_DOT, Replica, Written, listing_span
 from dyno.protocol.rows import is_row
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.storage.memory import MemoryEngine
