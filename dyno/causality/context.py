@@ -65,7 +65,7 @@ class Context:
 
     def includes(self, other: Context) -> bool:
         """Whether every dot of the other context is in this one."""
-        if other is self:
+        if other is self or (not other._cloud and other._vector == self._vector):
             return True
         # Comparing vector with vector is enough: the dot that follows our entry is not in our cloud, for we
         # are compact, but it is in theirs when their entry is higher.

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from dyno.buckets.properties import DEFAULTS
 from dyno.errors import Code, InvalidRequest
 from dyno.protocol.forward import Forwarding
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.planner import Intent
 from dyno.protocol.reads import Reads
 from dyno.protocol.recovery import SOUND
-from dyno.protocol.replica import Refusal
 from dyno.protocol.sink import Failure, LinkSink, invalid, overloaded
 from dyno.protocol.substitute import Substitute
 from dyno.protocol.writes import Writes

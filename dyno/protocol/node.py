@@ -27,10 +27,10 @@ from dyno.protocol.background import part_of
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import COORDINATED
 from dyno.protocol.foresight import Foresight
+from dyno.protocol.group_commit import Batch
 from dyno.protocol.overload import answer_to
 from dyno.protocol.overview import members_of
 from dyno.protocol.parts import Parts
-from dyno.protocol.replica import Batch
 from dyno.protocol.ring import Ring
 from dyno.wire.messages import (
     STATUS_OK,

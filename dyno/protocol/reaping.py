@@ -27,8 +27,8 @@ from dyno.protocol.attended import Attended
 from dyno.protocol.background import ID_BITS
 from dyno.protocol.candidates import NUMBER_MAX, SLOTS_MAX, pack_candidates, unpack_candidates
 from dyno.protocol.dead_entries import STEPS, DeadEntries
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.holdings import what_is_held
-from dyno.protocol.replica import Refusal
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_REAPED,

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from random import Random
 
+    from dyno.protocol.group_commit import Batch
     from dyno.protocol.node import Node
-    from dyno.protocol.replica import Batch
     from dyno.simulator.end import End
     from dyno.simulator.kernel import Kernel
     from dyno.simulator.machine import Machine
