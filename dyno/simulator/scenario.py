@@ -11,6 +11,7 @@ A scenario of one's own needs none of this: see docs/simulator.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from random import Random
 from traceback import extract_tb
@@ -30,7 +31,7 @@ from dyno.storage.engine import CorruptRecord
 from dyno.wire.messages import HandOver, Put, Store, StoreHint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from dyno.simulator.client import Pending
     from dyno.simulator.machine import Machine
