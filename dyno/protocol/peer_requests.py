@@ -104,7 +104,7 @@ class PeerRequests:
     def _read_many(self, link: int, message: ReadMany, now: float, out: Outbox) -> None:
         """Answer with the records as they are stored, undecoded."""
         slots = slots_of(message)
-        one_of_each = {slot[COPIES_IN_SLOT : BUCKET_IN_SLOT.stop]: slot for slot in slots}.values()
+        one_of_each = {slot[COPIES_IN_SLOT:PREFIX_BYTES]: slot for slot in slots}.values()
         if not self._planner.is_planned_with(message.ring) or not all(map(self._same_copies, one_of_each)):
             out.replies.append((link, ReadManyAnswer(message.id, STATUS_RING, b"")))
             return
@@ -117,7 +117,7 @@ class PeerRequests:
     def _same_copies(self, slot: bytes) -> bool:
         """Whether whoever planned for this slot, or for all that begin so, knows of its bucket what is known
         here."""
-        return self._copies.get(slot[BUCKET_IN_SLOT], COPIES) == slot[COPIES_IN_SLOT]
+        return self._copies.get(slot[BUCKET_IN_SLOT:PREFIX_BYTES], COPIES) == slot[COPIES_IN_SLOT]
 
     def _read(self, link: int, message: Read, now: float, out: Outbox) -> None:
         """Answer with the record as it is stored, undecoded."""

@@ -11,6 +11,7 @@ A scenario of one's own needs none of this: see docs/simulator.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from random import Random
 from traceback import extract_tb
@@ -30,15 +31,14 @@ from dyno.storage.engine import CorruptRecord
 from dyno.wire.messages import HandOver, Put, Store, StoreHint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from dyno.simulator.client import Pending
     from dyno.simulator.machine import Machine
     from dyno.simulator.trace import What
 
-# Of every node, unless somebody asks for others: what takes minutes or days in the field takes seconds. Members
-# have to be steady for half of `reap_after_s`, three times as long as a link may stand still (STALL_MAX_S).
-CONFIG: Final = Config(reap_after_s=40.0)
+# Of every node, unless somebody asks for others: what takes minutes or days in the field takes seconds.
+CONFIG: Final = Config(reap_after_s=20.0)
 
 NODES: Final = 5
 NODES_MAX: Final = 100
