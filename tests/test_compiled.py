@@ -1,4 +1,4 @@
-"""What the compiled build (hatch_build.py) is told to compile, and what mypyc would trip over there."""
+"""What the compiled build (.build/compile.py) is told to compile, and what mypyc would trip over there."""
 
 import ast
 import tomllib
