@@ -204,11 +204,14 @@ class Node:
         seen = 0 if to is None else self._lineage.commits.from_before(to)
         return handshake.hello_of(self._self(), seen=seen)
 
-    def accept(self, hello: Hello) -> Refuse | None:
+    def accept(self, hello: Hello, now: float) -> Refuse | None:
         """An inbound link begins. None: answer with `hello(hello)`, and its messages are welcome."""
         if not self._claim.free:
             return Refuse("joining", f"{self.name} is looking whether its name is free")
-        return handshake.judge(self._self(), hello)
+        refuse = handshake.judge(self._self(), hello)
+        if refuse is None and hello.role == handshake.PEER:
+            self._lineage.met(hello, now)
+        return refuse
 
     def link_up(self, address: str, hello: Hello, now: float, out: Outbox) -> None:
         """An outbound link's handshake is done; hello is what the other side said of itself."""

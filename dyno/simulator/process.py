@@ -191,7 +191,7 @@ class Process:
         if not isinstance(hello, Hello) or len(messages) > 1:
             self._hang_up(end, "the first message was no hello")
             return
-        refuse = self.node.accept(hello)
+        refuse = self.node.accept(hello, self._clock.now)
         if refuse is not None:
             end.queue.append(refuse)
             self._network.flush(end)

@@ -189,7 +189,7 @@ class Cluster:
 
     def _dial(self, machine: Machine, other: Machine) -> None:
         hello = machine.node.hello()
-        if other.node.accept(hello) is not None:
+        if other.node.accept(hello, self.now) is not None:
             return
         self._links += 1
         one, two = Side(other.address, self._wire), Side(self._links, self._wire)
