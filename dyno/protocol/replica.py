@@ -306,9 +306,7 @@ class Replica(GroupCommit):
         try:
             self._engine.get(slot)
         except CorruptRecord:
-            if slot not in self._gathering.writes and (
-                self._committing is None or slot not in self._committing.writes
-            ):
+            if not self.waits(slot):
                 _unpack(record)
                 self._store(slot, key, b"", record)
                 return self._gathering
