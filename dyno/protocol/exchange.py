@@ -35,8 +35,8 @@ from dyno.protocol.compared_times import ComparedTimes
 from dyno.protocol.comparisons import FETCH_SLOTS_MAX, Comparisons
 from dyno.protocol.exchange_run import Run, size_of
 from dyno.protocol.generations import HEAD_BYTES
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.healing import Healing
-from dyno.protocol.replica import Refusal
 from dyno.protocol.shared import Shared
 from dyno.protocol.walks import ANSWERS, Answer, StretchWalk, TreeWalk
 from dyno.wire.messages import (

@@ -13,8 +13,8 @@ from dyno.protocol.walks import Answer, StretchWalk, TreeWalk
 from dyno.wire.messages import Fetched, Stored
 
 if TYPE_CHECKING:
+    from dyno.protocol.group_commit import Batch
     from dyno.protocol.recovery import Pair
-    from dyno.protocol.replica import Batch
 
 
 class Run:
