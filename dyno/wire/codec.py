@@ -97,6 +97,8 @@ LINK: Final[Registry[Message]] = Registry(
         60: messages.Examined,
         61: messages.Committed,
         68: messages.AskStatus,
+        80: messages.Ping,
+        81: messages.Ack,
     }
 )
 
@@ -108,6 +110,8 @@ DATAGRAMS: Final[Registry[Datagram]] = Registry(
         65: messages.Ack,
         66: messages.PingRequest,
         67: messages.Gossip,
+        82: messages.Nack,
+        83: messages.Doubts,
     }
 )
 
