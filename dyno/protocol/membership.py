@@ -354,7 +354,8 @@ class Membership:
         seat = None
         for record in known:
             if record.name != roster.me.name:
-                self.table.merge(record._replace(liveness=ALIVE), admitted=True)
+                alive = record if record.liveness == ALIVE else record._replace(liveness=ALIVE)
+                self.table.merge(alive, admitted=True)
                 continue
             roster.claimed_stamp = max(roster.claimed_stamp, record.stamp)
             if record.directory in directories and record.state not in (JOINING, LEFT):

@@ -4,19 +4,19 @@ What a whole simulated node has besides (a disk, requests, links that break) doe
 detection and would take most of the time, so it is left out: messages cross as values, on a network without
 loss and with LATENCY_S, and all links are up. All members know each other from the start.
 
-Some of them can be *frozen*, in one of two ways:
+Some of them can be *frozen*, in one of three ways. What they are sent waits until the end of the freeze.
 
-    stopped   the process does not run: nothing is read, nothing sent, no timer rings. What came meanwhile is
-              read when it goes on.
-    cut_off   the process runs, and its timers ring, but what it sends and what it is sent waits until the
-              end of the freeze. It cannot see that anything is wrong with itself.
+    blocked   as in the paper: whatever wants to send or has received something stops there. So timers ring
+              until a probe begins; its ping waits, and by the end of the freeze its time is over.
+    stopped   the process does not run: no timer rings.
+    cut_off   the process runs, and all its timers ring, but what it sends waits. It cannot see that anything
+              is wrong with itself.
 
 In which order a process finds its timers and its mail when it goes on is for the `Detector` to say: its
-timers first, as where each has a thread of its own that was not stopped (memberlist, of which the experiment
-of the paper stopped only what sends and receives); or as dyno's runner does it, up to MAIL_PER_TURN messages
-before the timers.
+timers first, as where each has a thread of its own (memberlist, which the paper measured); or as dyno's
+runner does it, up to MAIL_PER_TURN messages before the timers.
 
-In: a seed. Out: a `Notes` of all failures that anybody declared, and of what that cost in messages.
+In: a seed. Out: all failures that anybody declared, and what that cost in messages.
 """
 
 from __future__ import annotations
@@ -34,22 +34,21 @@ from dyno.wire import datagram
 from dyno.wire.codec import append as append_message
 from dyno.wire.codec import encode_frame
 from dyno.wire.members import ALIVE, NORMAL, Member
-from dyno.wire.messages import Ack, Doubts, Gossip, Nack, Ping, PingRequest
+from dyno.wire.messages import Ping
 
+BLOCKED, STOPPED, CUT_OFF = KINDS = ("blocked", "stopped", "cut_off")
 CLUSTER: Final = b"a cluster's id.."
 LATENCY_S: Final = (0.0002, 0.001)  # least and most
 MAIL_PER_TURN: Final = 128  # datagrams that a node reads before it looks at its timers (server.gossip)
 SIZES_EVERY: Final = 16  # of so many messages of a class one is encoded, to know their sizes
-_DATAGRAMS: Final = (Ping, Ack, PingRequest, Gossip, Nack, Doubts)
 _IS_DEAD: Final = " is dead"
 _STAMP: Final = 2
 
 
 class Detector(NamedTuple):
-    """A way to detect failures: what it is called, the configuration of all members, and what else a
-    Membership is to be like. timers_first: see above."""
+    """A way to detect failures: the configuration of all members, and what else a Membership is to be like.
+    timers_first: see above."""
 
-    name: str
     config: Config
     nacks: bool
     buddy: bool
@@ -96,9 +95,9 @@ class Cluster:
         self._count += 1
         heappush(self._heap, (when, self._count, what, arg))
 
-    def freeze(self, members: Sequence[int], *, cut_off: bool = False) -> None:
+    def freeze(self, members: Sequence[int], kind: str) -> None:
         for number in members:
-            self.members[number].freeze(cut_off=cut_off)
+            self.members[number].freeze(kind)
 
     def thaw(self, members: Sequence[int]) -> None:
         """In lock-step: nobody hears of what another one sent before all have read what waited for them."""
@@ -148,8 +147,7 @@ class _Process:
         )
         self._out = Outbox()
         self._wake_at: float | None = None
-        self._frozen = False
-        self._cut_off = False
+        self._frozen = ""  # or the kind
         self._mail: deque[tuple[str, Any, Any]] = deque()
         self._unsent: list[tuple[int, Any, Any, Any]] = []
 
@@ -163,15 +161,15 @@ class _Process:
 
     # ── freezing ──
 
-    def freeze(self, *, cut_off: bool) -> None:
-        self._frozen, self._cut_off = True, cut_off
+    def freeze(self, kind: str) -> None:
+        self._frozen = kind
 
     def thaw(self) -> None:
-        self._frozen = False
+        frozen, self._frozen = self._frozen, ""
         unsent, self._unsent = self._unsent, []
         for target, what, message, size_of in unsent:
             self._cluster.send(target, what, message, size_of)
-        if self._timers_first and not self._cut_off:
+        if self._timers_first and frozen != CUT_OFF:
             self._tick()
         turn = len(self._mail) if self._timers_first else MAIL_PER_TURN
         while self._mail:
@@ -196,7 +194,14 @@ class _Process:
     def _ring(self, due: float) -> None:
         if due == self._wake_at:
             self._wake_at = None
-            if not self._frozen or self._cut_off:
+            if (
+                not self._frozen
+                or self._frozen == CUT_OFF
+                or (
+                    self._frozen == BLOCKED
+                    and not any(type(message) is Ping for _, _, message, _ in self._unsent)
+                )
+            ):
                 self._tick()
 
     def _tick(self) -> None:
