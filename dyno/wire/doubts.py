@@ -11,10 +11,12 @@ length, more than ACCUSERS_MAX accusers or one of them twice.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cbor2 import dumps
 
+from dyno.config import NODE_NAME_BYTES_MAX
 from dyno.wire.flat import FlatDecoder, ProtocolError
 from dyno.wire.members import valid_name
 
@@ -65,6 +67,8 @@ _FIELDS = len(Doubt._fields)
 _TYPES = (str, bytes, int, str)
 _START_BYTES = 8
 _FIXED_BYTES = 3 + 9 + 9 + 3
+_ACCUSER = rf"[A-Za-z0-9._-]{{1,{NODE_NAME_BYTES_MAX}}}"
+_ACCUSERS = re.compile(rf"({_ACCUSER}(,{_ACCUSER}){{0,{ACCUSERS_MAX - 1}}})?")
 
 
 def _doubt(fields: list[object]) -> Doubt:
@@ -75,9 +79,9 @@ def _doubt(fields: list[object]) -> Doubt:
         raise ProtocolError(f"a doubt with the name {doubt.name!r:.80}")
     if len(doubt.start) != _START_BYTES or not 0 <= doubt.incarnation < 1 << 63:
         raise ProtocolError("a doubt with a start or an incarnation that nobody has")
-    accusers = doubt.by()
-    if len(accusers) > ACCUSERS_MAX or len(set(accusers)) < len(accusers):
-        raise ProtocolError("a doubt of too many, or of one twice")
-    if not all(map(valid_name, accusers)):
+    if _ACCUSERS.fullmatch(doubt.accusers) is None:
         raise ProtocolError(f"a doubt by {doubt.accusers!r:.80}")
+    accusers = doubt.by()
+    if len(set(accusers)) < len(accusers):
+        raise ProtocolError("a doubt by one twice")
     return doubt

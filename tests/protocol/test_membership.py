@@ -53,6 +53,7 @@ class Alone:
         cluster: bytes = b"",
         seeds: tuple[str, ...] = (),
         me: Member = N1._replace(stamp=0),  # noqa: B008
+        careful: bool = True,
     ) -> None:
         self.machine = Membership(
             me=me,
@@ -63,6 +64,7 @@ class Alone:
             config=Config(),
             random=Random(1),
             holds_data=lambda: False,
+            careful=careful,
         )
         self.started = Outbox()
         self.machine.start(0.0, self.started)
@@ -128,6 +130,7 @@ def test_a_node_without_seeds_and_memory_founds_a_cluster():
     assert alone.started.connect == []
     assert machine.is_live("n1")
     assert machine.is_alive("n1")
+    assert not machine.letting_in
 
 
 def test_a_node_that_remembers_its_seat_returns_to_it_under_a_higher_stamp():
@@ -359,6 +362,15 @@ def test_a_process_that_slept_suspects_nobody_for_it():
     alone.tick(now)
     alone.tick(now + 60.0)
     assert alone.machine.is_alive("n2")
+
+
+def test_without_that_care_a_process_that_slept_suspects_whom_it_pinged_last():
+    alone = Alone(a_member("n1", stamp=3), N2, cluster=CLUSTER, careful=False)
+    now = alone.machine.deadline()
+    assert now is not None
+    alone.tick(now)
+    alone.tick(now + 60.0)
+    assert not alone.machine.is_alive("n2")
 
 
 def test_the_recently_dead_are_gossiped_with_too_and_others_that_died_are_not():
