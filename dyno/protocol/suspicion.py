@@ -49,13 +49,12 @@ def patience(
 ) -> Patience:
     """How long a suspect may stay silent in a cluster of so many members. Two intervals of the minimum are
     the time to confirm; where there are too few to do so, nobody is waited for. careful: with an answer_s
-    that gossip takes for its way."""
-    spread_s = max(1.0, log10(max(1, members))) * probe_interval_s
-    min_s = mult * spread_s
+    in which gossip goes there and back."""
+    min_s = mult * max(1.0, log10(max(1, members))) * probe_interval_s
     confirmations = min(int(mult) - 2, ACCUSERS_MAX - 1)
     if confirmations < 1 or members - _NOT_ASKED < confirmations or max_mult <= 1:
         return Patience(min_s, min_s, 0)
-    return Patience(min_s, max_mult * min_s, confirmations, spread_s if careful else 0.0)
+    return Patience(min_s, max_mult * min_s, confirmations, probe_interval_s if careful else 0.0)
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ def raised(*suspects: tuple[str, float], patience: Patience = TWO) -> Suspicions
 
 def test_the_time_to_refute_grows_with_the_logarithm_of_the_cluster():
     assert [patience_for(members).min_s for members in (0, 1, 10, 100, 1000)] == [2.0, 2.0, 2.0, 4.0, 6.0]
-    assert patience_for(100) == Patience(4.0, 24.0, 2, answer_s=1.0)
+    assert patience_for(100) == Patience(4.0, 24.0, 2, answer_s=0.5)
     assert patience_for(100, careful=False).answer_s == 0.0
 
 
