@@ -1,19 +1,34 @@
-"""Coverage is demanded of every module's own tests, so it is measured in those alone.
+"""How the tests are run: what is measured, and which go together where several processes share them.
 
-What runs whole clusters, virtual or real, takes minutes as it is; to count statements there would double
-that, and could only hide that a module's own tests leave something out.
+Coverage is demanded of every module's own tests, so it is measured in those alone. What runs whole clusters,
+virtual or real, takes minutes as it is; to count statements there would double that, and could only hide that
+a module's own tests leave something out.
+
+`-n auto` is one process more than there are cores, for the one with the real clusters mostly waits.
+
+What the tests start may keep its bytecode in any case: to compile all of dyno takes longer than most of what
+a test wants of a process.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from coverage import Coverage
 
+from tests.distribution import Scheduling, longest_first
+
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+
 UNMEASURED: Final = ("stories", "simulator", "cluster", "examples")
+PROCESSES_MAX: Final = 8  # each imports and collects all that there is
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -30,3 +45,20 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 def is_unmeasured(path: Path) -> bool:
     return any(part in UNMEASURED for part in path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores + 1, PROCESSES_MAX)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    config.option.loadscopereorder = False  # the order is that of longest_first
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        longest_first(items)

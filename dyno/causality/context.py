@@ -14,6 +14,7 @@ to add return an operand itself, so callers may compare by identity.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, final
 
 from dyno.causality.dots import DOT_BYTES, Dot
@@ -64,7 +65,7 @@ class Context:
 
     def includes(self, other: Context) -> bool:
         """Whether every dot of the other context is in this one."""
-        if other is self:
+        if other is self or (not other._cloud and other._vector == self._vector):
             return True
         # Comparing vector with vector is enough: the dot that follows our entry is not in our cloud, for we
         # are compact, but it is in theirs when their entry is higher.
@@ -169,7 +170,7 @@ class Context:
             dots, actor, counter, second, its_counter = _TWO.unpack(data)
             if actor < second and counter and its_counter and not dots:
                 return Context({actor: counter, second: its_counter}, _NO_CLOUD, data)
-        return _unpacked(data)
+        return _remembered(data) if len(data) <= _REMEMBERED_BYTES_MAX else _unpacked(data)
 
     def __bool__(self) -> bool:
         # A compact context without a vector can still hold a cloud.
@@ -247,3 +248,9 @@ def _unpacked(data: bytes) -> Context:
         if counter <= vector.get(actor, 0) + 1:
             raise Malformed("a packed context is not compact")
     return Context(vector, cloud, data)
+
+
+# A context passes through one process several times: with a client's token, with the records before and after
+# its write, with those of other copies. They are immutable, so one object may serve all.
+_REMEMBERED_BYTES_MAX = 1024
+_remembered = lru_cache(maxsize=256)(_unpacked)

@@ -135,6 +135,8 @@ class Record:
         if self is other or (packed is not None and packed == other._packed):
             return self
         mine, theirs = self.context, other.context
+        if len(other.siblings) == 1 and not mine.covers(other.siblings[0][0]) and theirs.includes(mine):
+            return other  # it was written over all that is here, as nearly always
         kept, shared = _still_live(self.siblings, other)
         # A sibling of theirs that our context covers is either shared or overwritten here.
         new = [sibling for sibling in other.siblings if not mine.covers(sibling[0])]
@@ -169,8 +171,17 @@ class Record:
         if values > len(data):
             raise Malformed("a packed record was cut short")
         context = Context.unpack(data[_HEADER_BYTES:table])
-        siblings = _unpack_siblings(data, context, table, values)
-        return Record(siblings, context, data)
+        if count == 1:  # as nearly always; what is wrong with it is found, and named, by the general way
+            actor, counter, request, length = _SIBLING.unpack_from(data, table)
+            dot = _new(Dot, (actor, counter))
+            if (
+                counter
+                and context.covers(dot)
+                and not context.knows(request)
+                and values + length == len(data)
+            ):
+                return Record((_new(Sibling, (dot, request, data[values:])),), context, data)
+        return Record(_unpack_siblings(data, context, table, values), context, data)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
@@ -196,11 +207,15 @@ class Record:
         return left
 
     def _encode(self) -> bytes:
-        context = self.context.pack()
-        parts = [_HEADER.pack(FORMAT, KIND_SIBLINGS, len(context), len(self.siblings)), context]
-        for (actor, counter), request, value in self.siblings:
+        context, siblings = self.context.pack(), self.siblings
+        if len(siblings) == 1:
+            (((actor, counter), request, value),) = siblings
+            head = _HEADER.pack(FORMAT, KIND_SIBLINGS, len(context), 1)
+            return b"".join((head, context, _SIBLING.pack(actor, counter, request, len(value)), value))
+        parts = [_HEADER.pack(FORMAT, KIND_SIBLINGS, len(context), len(siblings)), context]
+        for (actor, counter), request, value in siblings:
             parts.append(_SIBLING.pack(actor, counter, request, len(value)))
-        parts += [sibling[2] for sibling in self.siblings]
+        parts += [sibling[2] for sibling in siblings]
         return b"".join(parts)
 
 

@@ -20,9 +20,10 @@ from mmh3 import mmh3_32_uintdigest
 
 SLOT_BYTES: Final = 27
 PREFIX_BYTES: Final = 11  # of a slot, without the hash of the key
-# Where n stands in a slot, and the bucket's id: to be used without a call, for every replica read.
+# Where n stands in a slot, and where the bucket's id begins, which ends the prefix: to be used without a
+# call, for every replica read.
 COPIES_IN_SLOT: Final = 2
-BUCKET_IN_SLOT: Final = slice(3, 11)
+BUCKET_IN_SLOT: Final = 3
 
 
 def bucket_id(name: str) -> bytes:
@@ -69,7 +70,7 @@ def slot_partition(slot: bytes) -> int:
 
 def slot_bucket(slot: bytes) -> bytes:
     """The id of the bucket that a slot belongs to."""
-    return slot[BUCKET_IN_SLOT]
+    return slot[BUCKET_IN_SLOT:PREFIX_BYTES]
 
 
 def slot_copies(slot: bytes) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from dyno.causality.context import Malformed
 from dyno.causality.record import DotConflict, Record
-from dyno.protocol.replica import Refusal
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.rows import ASIDE
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from dyno.protocol.replica import Refusal
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.rows import DEAD
 
 if TYPE_CHECKING:

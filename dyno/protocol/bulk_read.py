@@ -179,6 +179,8 @@ class BulkReads:
     def deadline(self) -> float | None:
         if self._gathered:
             return self._gathered_at
+        if not self._late:
+            return None
         round = self._next_late()
         return None if round is None else round.late_at
 

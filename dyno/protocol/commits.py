@@ -5,10 +5,10 @@ greeting of every link; this node keeps the highest of each directory and tells 
 process, which knows by it whether its disk was set back. What a process is told is what was known of its
 directory *from before it started*: what it has committed itself since then says nothing.
 
-In: greetings on links that this node dialled, numbers of answers on them, and what others say of themselves
-(`Committed`). Out: what to tell somebody who
-greets us, and one small fact, "commits", at most once a second: with whatever commit comes next, or with one
-of its own. Bounded by the members that the facts are about.
+In: greetings, whoever dialled, numbers of answers on links that this node dialled, and what others say of
+themselves (`Committed`). Out: what to tell somebody who greets us, and one small fact, "commits", at most
+once a second: with whatever commit comes next, or with one of its own. Bounded by the members that the facts
+are about.
 """
 
 from __future__ import annotations
@@ -58,15 +58,20 @@ class Commits:
         for other in [at for at, directory in self._at.items() if directory == hello.directory]:
             del self._at[other]  # it has moved
         self._at[address] = hello.directory
+        self.met(hello, now)
+
+    def met(self, hello: Hello, now: float) -> None:
+        """A process says hello, whoever dialled."""
         entry = self._entries.get(hello.directory)
         if entry is None:
             self._entries[hello.directory] = _Entry(hello.start, hello.commit, 0)
-        elif entry.start == hello.start:
-            self.heard(address, hello.commit, now)
-            return
-        else:
+        elif entry.start != hello.start:
             entry.before = max(entry.before, entry.number)
             entry.start, entry.number = hello.start, hello.commit
+        elif hello.commit > entry.number:
+            entry.number = hello.commit
+        else:
+            return
         self._changed_at = min(self._changed_at, now)
 
     def heard(self, address: str, number: int, now: float) -> None:
@@ -79,7 +84,7 @@ class Commits:
                 self._changed_at = min(self._changed_at, now)
 
     def said(self, message: Committed, now: float) -> None:
-        """A node tells of its last commit; one that never greeted this node is not believed."""
+        """A node tells of its last commit; one of whom no hello came is not believed."""
         entry = self._entries.get(message.directory)
         if entry is not None and entry.start == message.start and message.commit > entry.number:
             entry.number = message.commit

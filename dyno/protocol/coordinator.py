@@ -7,7 +7,6 @@ reached this node stands in for them.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from dyno.buckets.properties import DEFAULTS
 from dyno.errors import Code, InvalidRequest
 from dyno.protocol.forward import Forwarding
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.planner import Intent
 from dyno.protocol.reads import Reads
 from dyno.protocol.recovery import SOUND
-from dyno.protocol.replica import Refusal
 from dyno.protocol.sink import Failure, LinkSink, invalid, overloaded
 from dyno.protocol.substitute import Substitute
 from dyno.protocol.writes import Writes
@@ -184,16 +183,18 @@ class Coordinator:
             del self._forwardings[first.id]
             first.expire(out)
 
-    def deadline(self) -> float | None:
-        while self._passed_on and self._passed_on[0][1].finished:
-            self._passed_on.popleft()
+    def deadline(self) -> float:
+        """Infinity for none."""
         reads, writes = self.reads.deadline(), self.writes.deadline()
         earliest = reads if reads < writes else writes
         if self._passed_on:
-            earliest = min(earliest, self._passed_on[0][0])
+            while self._passed_on and self._passed_on[0][1].finished:
+                self._passed_on.popleft()
+            if self._passed_on:
+                earliest = min(earliest, self._passed_on[0][0])
         if self._forwardings:
             earliest = min(earliest, next(iter(self._forwardings.values())).deadline)
-        return None if earliest == math.inf else earliest
+        return earliest
 
     # ── planning ──
 

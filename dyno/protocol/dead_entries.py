@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from dyno.causality.context import Context, Malformed
 from dyno.causality.record import Record, head_of, surely_all_live
-from dyno.protocol.replica import Refusal
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.rows import DEAD, rows_of
 from dyno.storage.cell import record_of
 

@@ -32,8 +32,8 @@ from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition
 from dyno.protocol.background import ID_BITS
 from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.generations import HEAD_BYTES
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.healing import Healing
-from dyno.protocol.replica import Refusal
 from dyno.protocol.stretch import KEYS_MAX, Stretch, bounds, read_stretch
 from dyno.storage.engine import Span
 from dyno.wire.entries import DAMAGED, digest_of_stretch, pack_slots, unpack_slots
@@ -54,11 +54,12 @@ from dyno.wire.rows import pack_row, unpack_row
 if TYPE_CHECKING:
     from dyno.config import Config
     from dyno.protocol.generations import Generations
+    from dyno.protocol.group_commit import Batch
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.peers import Peers
     from dyno.protocol.planner import Planner
     from dyno.protocol.recovery import Pair, Recovery
-    from dyno.protocol.replica import Batch, Replica
+    from dyno.protocol.replica import Replica
 
 FETCH_SLOTS_MAX: Final = 256  # of one Fetch
 FETCH_BYTES_MAX: Final = 256 << 10  # of records in one answer, but for the first

@@ -26,7 +26,8 @@ from dyno.protocol.identity import ROUNDS
 from dyno.protocol.rows import GENERATIONS, rows_of
 
 if TYPE_CHECKING:
-    from dyno.protocol.replica import Batch, Replica
+    from dyno.protocol.group_commit import Batch
+    from dyno.protocol.replica import Replica
 
 HEAD_BYTES: Final = 3  # of a slot: partition and n
 

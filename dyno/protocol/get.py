@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from dyno.causality.context import Malformed
 from dyno.causality.record import DotConflict, Record
 from dyno.errors import Code
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
 from dyno.protocol.quorum import Tally, Verdict
-from dyno.protocol.replica import Refusal, Replica
+from dyno.protocol.replica import Replica
 from dyno.protocol.sink import Failure, ReadSink
 from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, STATUS_RING, STATUS_WEAK, Read, Scan, Store
 

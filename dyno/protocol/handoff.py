@@ -19,18 +19,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from dyno.protocol.background import ID_BITS
-from dyno.protocol.replica import Refusal
+from dyno.protocol.group_commit import Refusal
 from dyno.wire.messages import STATUS_OK, STATUS_REAPED, STATUS_REFUSED, HandOver, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from dyno.config import Config
+    from dyno.protocol.group_commit import Batch
     from dyno.protocol.hints import Hint, Hints
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.peers import Peers
     from dyno.protocol.planner import Planner
-    from dyno.protocol.replica import Batch, Replica
+    from dyno.protocol.replica import Replica
 
 _UNDER_WAY_MAX: Final = 64  # hints sent to one target and not answered
 _BYTES_UNDER_WAY_MAX: Final = 1 << 20  # of those; a larger one goes alone

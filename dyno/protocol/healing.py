@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from dyno.causality.context import Malformed
 from dyno.causality.record import DotConflict, Record
-from dyno.protocol.replica import Refusal
+from dyno.protocol.group_commit import Refusal
 from dyno.wire.messages import STATUS_OK, Fetch, Fetched
 from dyno.wire.rows import unpack_row
 

@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from dyno.causality.context import Malformed
 from dyno.causality.record import DotConflict, Record
 from dyno.protocol.aside import row_aside
-from dyno.protocol.replica import Refusal
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.rows import HELD, HINTS, rows_of
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
 from dyno.wire.messages import STATUS_OK, STATUS_OVERLOADED, STATUS_REFUSED
 
 if TYPE_CHECKING:
     from dyno.config import Config
+    from dyno.protocol.group_commit import Batch
     from dyno.protocol.outbox import Outbox
-    from dyno.protocol.replica import Batch, Replica
+    from dyno.protocol.replica import Replica
 
 _GENERATION_BYTES = 8
 _COUNT_BYTES = 8

@@ -81,6 +81,13 @@ class Lineage:
             text = f"{hello.name} knows of commit {hello.seen}, and this disk had {self._number_at_start}"
             self._renew(text, now, out)
 
+    def met(self, hello: Hello, now: float) -> None:
+        """A node dialled this one. What it commits is known from now on, for its process may end before this
+        node's own link to it is up. Only members are remembered: anybody can say hello."""
+        member = self._membership.table.seated(hello.name)
+        if member is not None and member.directory == hello.directory:
+            self.commits.met(hello, now)
+
     def settle(self, now: float, out: Outbox) -> None:
         """After anything that may have changed the membership."""
         membership = self._membership

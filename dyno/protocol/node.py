@@ -27,10 +27,10 @@ from dyno.protocol.background import part_of
 from dyno.protocol.claim import Claim
 from dyno.protocol.coordinator import COORDINATED
 from dyno.protocol.foresight import Foresight
+from dyno.protocol.group_commit import Batch
 from dyno.protocol.overload import answer_to
 from dyno.protocol.overview import members_of
 from dyno.protocol.parts import Parts
-from dyno.protocol.replica import Batch
 from dyno.protocol.ring import Ring
 from dyno.wire.messages import (
     STATUS_OK,
@@ -206,11 +206,14 @@ class Node:
         seen = 0 if to is None else self._lineage.commits.from_before(to)
         return handshake.hello_of(self._self(), seen=seen)
 
-    def accept(self, hello: Hello) -> Refuse | None:
+    def accept(self, hello: Hello, now: float) -> Refuse | None:
         """An inbound link begins. None: answer with `hello(hello)`, and its messages are welcome."""
         if not self._claim.free:
             return Refuse("joining", f"{self.name} is looking whether its name is free")
-        return handshake.judge(self._self(), hello)
+        refuse = handshake.judge(self._self(), hello)
+        if refuse is None and hello.role == handshake.PEER:
+            self._lineage.met(hello, now)
+        return refuse
 
     def link_up(self, address: str, hello: Hello, now: float, out: Outbox) -> None:
         """An outbound link's handshake is done; hello is what the other side said of itself."""

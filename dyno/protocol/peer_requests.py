@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from dyno.causality.record import REQUEST_BYTES
 from dyno.config import COPIES, KEY_BYTES_MAX
 from dyno.placement.hashing import BUCKET_IN_SLOT, COPIES_IN_SLOT, PREFIX_BYTES, SLOT_BYTES
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.overload import HINTS_ROOM, PEERS_ROOM
 from dyno.protocol.recovery import SOUND
-from dyno.protocol.replica import Refusal
 from dyno.wire.messages import (
     READ_MANY_BYTES_MAX,
     READ_MANY_SLOTS_MAX,
@@ -104,7 +104,7 @@ class PeerRequests:
     def _read_many(self, link: int, message: ReadMany, now: float, out: Outbox) -> None:
         """Answer with the records as they are stored, undecoded."""
         slots = slots_of(message)
-        one_of_each = {slot[COPIES_IN_SLOT : BUCKET_IN_SLOT.stop]: slot for slot in slots}.values()
+        one_of_each = {slot[COPIES_IN_SLOT:PREFIX_BYTES]: slot for slot in slots}.values()
         if not self._planner.is_planned_with(message.ring) or not all(map(self._same_copies, one_of_each)):
             out.replies.append((link, ReadManyAnswer(message.id, STATUS_RING, b"")))
             return
@@ -117,7 +117,7 @@ class PeerRequests:
     def _same_copies(self, slot: bytes) -> bool:
         """Whether whoever planned for this slot, or for all that begin so, knows of its bucket what is known
         here."""
-        return self._copies.get(slot[BUCKET_IN_SLOT], COPIES) == slot[COPIES_IN_SLOT]
+        return self._copies.get(slot[BUCKET_IN_SLOT:PREFIX_BYTES], COPIES) == slot[COPIES_IN_SLOT]
 
     def _read(self, link: int, message: Read, now: float, out: Outbox) -> None:
         """Answer with the record as it is stored, undecoded."""
@@ -217,7 +217,7 @@ class PeerRequests:
             raise ValueError("a hint that is handed over without asking for an answer")
         _check_slot(message.slot)
         if message.generation < self._generations.of(message.slot):
-            self._answer_store(link, message.id, STATUS_REAPED, now, out)
+            self._answer_store(link, message.id, STATUS_REAPED, out)
         else:
             self._merge(link, message, HINTS_ROOM, now, out)
 
@@ -228,12 +228,12 @@ class PeerRequests:
         try:
             batch = self._replica.merge(message.slot, message.key, message.record)
         except Refusal as refusal:
-            self._refuse_store(link, message.id, refusal, now, out)
+            self._refuse_store(link, message.id, refusal, out)
             return
         if batch is None:
-            self._answer_store(link, message.id, STATUS_OK, now, out)
+            self._answer_store(link, message.id, STATUS_OK, out)
         elif message.id:
-            batch.waiters.append(partial(self._answer_store, link, message.id))
+            batch.copies.append((link, message.id))
 
     def _store_hint(self, link: int, message: StoreHint, now: float, out: Outbox) -> None:
         """Keep a record for somebody else."""
@@ -252,12 +252,12 @@ class PeerRequests:
                 needed=message.needed,
             )
         except Refusal as refusal:
-            self._refuse_store(link, message.id, refusal, now, out)
+            self._refuse_store(link, message.id, refusal, out)
             return
         if batch is None:
-            self._answer_store(link, message.id, STATUS_OK, now, out)
+            self._answer_store(link, message.id, STATUS_OK, out)
         else:
-            batch.waiters.append(partial(self._answer_store, link, message.id))
+            batch.copies.append((link, message.id))
             self._handoff.kept(message.target, batch)
 
     def _is_welcome(
@@ -270,32 +270,33 @@ class PeerRequests:
         out: Outbox,
     ) -> bool:
         """Whether a record may be stored here, for an owner of its key; if not, that is answered."""
-        _check_slot(message.slot)
-        if not 1 <= len(message.key) <= KEY_BYTES_MAX:
-            raise ValueError(f"a key of {len(message.key)} bytes")
+        slot, key, ring = message.slot, message.key, self._planner.ring
+        _check_slot(slot)
+        if not 1 <= len(key) <= KEY_BYTES_MAX:
+            raise ValueError(f"a key of {len(key)} bytes")
         if (
-            not self._planner.is_planned_with(message.ring)
-            or not self._same_copies(message.slot)
+            ring is None
+            or ring.fingerprint != message.ring
+            or not self._same_copies(slot)
             or self._membership.admitting
         ):
-            self._answer_store(link, message.id, STATUS_RING, now, out)
+            self._answer_store(link, message.id, STATUS_RING, out)
             return False
-        assert self._planner.ring is not None
-        if not self._planner.ring.places(message.slot, message.key, owner):
-            out.events.append(("error", f"a peer sent key {message.key!r} to where it does not belong"))
-            self._answer_store(link, message.id, STATUS_REFUSED, now, out)
+        if not ring.places(slot, key, owner):
+            out.events.append(("error", f"a peer sent key {key!r} to where it does not belong"))
+            self._answer_store(link, message.id, STATUS_REFUSED, out)
             return False
         if self._replica.crowded or self._replica.delay_s(now) > self._config.write_delay_max_s * room:
-            self._answer_store(link, message.id, STATUS_OVERLOADED, now, out)
+            self._answer_store(link, message.id, STATUS_OVERLOADED, out)
             return False
         return True
 
-    def _refuse_store(self, link: int, id: int, refusal: Refusal, now: float, out: Outbox) -> None:
+    def _refuse_store(self, link: int, id: int, refusal: Refusal, out: Outbox) -> None:
         if refusal.is_news:
             out.events.append(("error", f"a record from a peer was refused: {refusal}"))
-        self._answer_store(link, id, refusal.status, now, out)
+        self._answer_store(link, id, refusal.status, out)
 
-    def _answer_store(self, link: int, id: int, status: int, now: float, out: Outbox) -> None:
+    def _answer_store(self, link: int, id: int, status: int, out: Outbox) -> None:
         if id:
             commit = self._replica.commit_number if status == STATUS_OK else 0
             out.replies.append((link, Stored(id, status, commit)))

@@ -29,8 +29,8 @@ from dyno.protocol.aside import adds_nothing, row_aside
 from dyno.protocol.background import ID_BITS
 from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.generations import HEAD_BYTES
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.identity import CLOSING
-from dyno.protocol.replica import Refusal
 from dyno.protocol.rows import ASIDE, DEAD, rows_of
 from dyno.storage.cell import record_of
 from dyno.wire.messages import STATUS_OK, Compare, Compared

@@ -11,6 +11,7 @@ word to every sink.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,11 +19,11 @@ from typing import TYPE_CHECKING
 from dyno.errors import Code, InvalidRequest
 from dyno.placement.hashing import slot_bucket
 from dyno.protocol.get import GetCoordinator
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.hedges import Hedges
 from dyno.protocol.listing import ListingCoordinator
 from dyno.protocol.planner import Intent
 from dyno.protocol.recovery import SOUND
-from dyno.protocol.replica import Refusal
 from dyno.protocol.sink import Ending, Failure, overloaded
 from dyno.wire.messages import STATUS_OK, STATUS_WEAK, ReadAnswer, ScanAnswer
 from dyno.wire.pages import is_page
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dyno.config import Config
+    from dyno.protocol.group_commit import Batch
     from dyno.protocol.hints import Hints
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.overload import ReadLine
     from dyno.protocol.peers import Peers
     from dyno.protocol.planner import Planner
     from dyno.protocol.recovery import Weakness
-    from dyno.protocol.replica import Batch, Replica
+    from dyno.protocol.replica import Replica
     from dyno.protocol.ring import Plan, Ring
     from dyno.protocol.sink import ListSink, ReadSink
     from dyno.wire.messages import ListKeys
@@ -135,11 +137,11 @@ class Reads:
 
     def deadline(self) -> float:
         """Infinity for none. Reads that only trail wait for whichever tick comes next."""
-        earliest = self._hedges.deadline()
-        if self._retries and self._retries[0][0] < earliest:
-            earliest = self._retries[0][0]
+        earliest = self._retries[0][0] if self._retries else math.inf
         for get in self._gets.values():  # the first one
-            return get.deadline if get.deadline < earliest else earliest
+            hedge = self._hedges.deadline()
+            earliest = min(earliest, hedge, get.deadline)
+            break
         return earliest
 
     # ── one key ──

@@ -27,8 +27,8 @@ from dyno.protocol.attended import Attended
 from dyno.protocol.background import ID_BITS
 from dyno.protocol.candidates import NUMBER_MAX, SLOTS_MAX, pack_candidates, unpack_candidates
 from dyno.protocol.dead_entries import STEPS, DeadEntries
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.holdings import what_is_held
-from dyno.protocol.replica import Refusal
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_REAPED,
@@ -176,7 +176,8 @@ class Reaping:
             return  # clients first
         try:
             ripe, onward = self._dead.survey(self._page, limit=PAGE_RECORDS)
-        except Refusal:
+        except Refusal:  # rows cannot be written now; looking again at once would not help the disk
+            self._page_at = now + self._round_s
             return
         for found in ripe:
             if self._gather(found):

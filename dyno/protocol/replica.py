@@ -1,27 +1,21 @@
-"""This node's own copies: what is on the disk, and what is on its way there.
+"""This node's own copies: what a record becomes when it is written, merged, deleted, recalled or healed here.
 
-Writes gather in a *batch*; the runner commits one batch at a time while the next one gathers, so a commit
-is shared by everybody who came in the meantime (group commit) without any artificial delay. Only the write
-path sees what is not committed yet; a read that meets such a record is answered after its commit, and
-every acknowledgement is a *waiter* that runs when the disk has spoken.
-
-A failed commit fails all that was built on it: the batch itself and the one that gathers. Dots that were
-minted for it may have left this node already, so minting goes on under a new start id (DESIGN, Identity).
-Then the disk rests for a second, in which writes are refused, and until it has taken a batch without records:
-a disk may stay full for days, and every attempt with records would cost these a new actor.
+Copies are cells of the engine, and gather for it in batches (`group_commit`). A read that meets a record
+that is not committed yet is answered after its commit. Dots that were minted for a commit that failed may
+have left this node already, so minting goes on under a new start id (DESIGN, Identity).
 
 In go slots and packed records; out come packed records and the batch, if any, to wait for. Raises
 `Refusal` with the wire status when the answer is no; nothing was changed then.
 
 Every write that is stored here is known by its request for a while (`requests_seen`). So a value that was
 written again is dropped where its first dot was overwritten: a retry of a write does not bring back what
-somebody has read and replaced.
+somebody has read and replaced (`doubles`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from dyno.causality.context import Context, Malformed
 from dyno.causality.dots import Dot, dot_of_request
@@ -30,74 +24,24 @@ from dyno.causality.record import DotConflict, OtherKind, Record, is_live
 from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
+from dyno.protocol.doubles import with_doubles, without_replaced
 from dyno.protocol.generations import HEAD_BYTES
-from dyno.protocol.identity import CLOSING, COMMITS, RECOVERING, ROUNDS
-from dyno.protocol.outbox import Outbox
-from dyno.protocol.overload import ALWAYS_PAGES, PAGE_BYTES, PEERS_ROOM, DiskPace
+from dyno.protocol.group_commit import Batch, GroupCommit, Refusal
 from dyno.protocol.requests_seen import RequestsSeen
-from dyno.protocol.rows import is_row, rows_of
+from dyno.protocol.rows import is_row
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
-from dyno.storage.engine import CorruptRecord, Engine, Scanned, Span
-from dyno.wire.messages import (
-    STATUS_OK,
-    STATUS_OVERLOADED,
-    STATUS_REFUSED,
-    STATUS_STORAGE,
-    ClientAnswer,
-    ClientRequest,
-    PeerMessage,
-)
+from dyno.storage.engine import CorruptRecord, Engine, Span
+from dyno.wire.messages import STATUS_OVERLOADED, STATUS_REFUSED
 from dyno.wire.pages import HASH_BYTES, PAGE_KEYS_MAX, Entry, entry, pack_entries, unreadable
 
 if TYPE_CHECKING:
     from dyno.config import Config
+    from dyno.protocol.outbox import Outbox
 
-Waiter: TypeAlias = Callable[[int, float, Outbox], object]  # (status, now, out); the result is not looked at
-
-_CELL_OVERHEAD_BYTES = 128  # what the engine adds to a cell, roughly, when a batch is weighed
-_DURABLE_MAX = 1024  # messages that wait for the facts they are about; who gets none asks again
 _ABOVE = b"\xff" * (HASH_BYTES + 1)  # what follows a prefix is below it
-_DAMAGED_MAX = 1000  # met again, they are noted again
-_NOTES = (CLOSING, COMMITS, RECOVERING, ROUNDS)  # facts that nobody waits for
 NO_DOT = Dot(b"", 0)
-_REST_S = 1.0  # after a failed commit, until the disk is tried again
 
-
-class Refusal(Exception):
-    """status: one of the wire's STATUS_ constants; the text is for people. is_news: whether it should be in
-    the log, once for every refusal."""
-
-    def __init__(self, status: int, text: str, *, is_news: bool = True) -> None:
-        super().__init__(text)
-        self.status = status
-        self.is_news = is_news
-
-
-class Batch:
-    """Cells and small facts that are committed together, and who waits for that. seen: packed, which writes
-    are among them. taken_at: when the disk got it, None before that or where nobody measures. own: whether a
-    write of this node's own is in it, of which no answer tells other nodes."""
-
-    __slots__ = ("bytes", "meta", "own", "replies", "seen", "sends", "taken_at", "waiters", "writes")
-
-    def __init__(self) -> None:
-        self.writes: dict[bytes, bytes | None] = {}  # cells by slot, and rows; None deletes
-        self.meta: dict[str, bytes] = {}
-        self.bytes = 0
-        self.seen: list[bytes] = []
-        self.own = False
-        self.waiters: list[Waiter] = []
-        self.sends: list[tuple[str, PeerMessage | ClientRequest]] = []
-        self.replies: list[tuple[int, ClientAnswer | PeerMessage]] = []
-        self.taken_at: float | None = None
-
-    @property
-    def pages(self) -> float:
-        """How much work it is for the disk: one page for a record, and one for every so many bytes."""
-        return len(self.writes) + self.bytes / PAGE_BYTES
-
-    def __bool__(self) -> bool:
-        return bool(self.writes or self.meta or self.sends or self.replies)
+_new = tuple.__new__  # half the price of calling the class of a named tuple
 
 
 class Written(NamedTuple):
@@ -110,37 +54,15 @@ class Written(NamedTuple):
     batch: Batch | None
 
 
-class Replica:
+class Replica(GroupCommit):
     """The copies of one node. `minter` gives new dots; `config` bounds what may wait for the disk."""
 
     def __init__(self, *, engine: Engine, minter: Minter, config: Config) -> None:
-        self._engine = engine
+        super().__init__(engine=engine, config=config)
         self._minter = minter
-        self._batch_bytes_max = config.batch_bytes_max
-        self._batch_count_max = config.batch_count_max
-        self._waiters_max = config.batch_waiters_max
-        self._gathers_max = config.batch_count_max  # the same, or less where that many would take too long
-        self._commit_max_s = config.write_delay_max_s * PEERS_ROOM
-        self._pace = DiskPace(config.write_delay_max_s)
-        self._gathering = Batch()
-        self._committing: Batch | None = None
-        self._rests_until: float | None = None
-        self._probes = False  # whether the disk has to take the next batch before anybody writes
-        self._holds_data = not engine.empty()
         # What nobody may read or write now, by (partition, n) as slots begin (`quarantine`).
         self.closed: dict[bytes, None] = {}
-        self.damaged: dict[bytes, bool] = {}  # slots of which a corrupt record was met
         self.seen = RequestsSeen(engine, window_s=config.retry_window_s, count_max=config.requests_seen_max)
-
-    @property
-    def holds_data(self) -> bool:
-        """True once any record is stored or on its way to the disk."""
-        committing = self._committing
-        return (
-            self._holds_data
-            or bool(self._gathering.writes)
-            or (committing is not None and bool(committing.writes))
-        )
 
     def gathers(self, bucket: bytes) -> bool:
         """Whether a record of a bucket, given by its id, is on its way to the disk."""
@@ -157,62 +79,14 @@ class Replica:
         start, end = slot_range(slot_prefix(bucket, partition, n))
         return bool(self._engine.scan(start, end, limit=1)[0])
 
-    @property
-    def facts_wait(self) -> bool:
-        """True while facts about this node or its cluster are not on the disk yet."""
-        batches = (self._gathering, self._committing)
-        return any(name not in _NOTES for batch in batches if batch is not None for name in batch.meta)
-
-    @property
-    def rests(self) -> bool:
-        """Whether the disk is given a moment after a failed commit, or tried without records."""
-        return self._rests_until is not None or self._probes
-
-    @property
-    def crowded(self) -> bool:
-        """Whether as many wait for a commit as may."""
-        committing, most = self._committing, self._waiters_max
-        return len(self._gathering.waiters) >= most or (
-            committing is not None and len(committing.waiters) >= most
-        )
-
-    @property
-    def gathers_records(self) -> bool:
-        """Whether the next commit has records or rows to write."""
-        return bool(self._gathering.writes)
-
-    def waits(self, key: bytes) -> bool:
-        """Whether something under exactly this key, a slot or a row, is on its way to the disk."""
-        committing = self._committing
-        return key in self._gathering.writes or (committing is not None and key in committing.writes)
-
-    def holds(self, prefix: bytes) -> bool:
-        """Whether anything is kept, or on its way to the disk, under keys (slots or rows) that begin so; what
-        is on its way out is still there. The last byte of a prefix is below 0xff."""
-        return bool(self._engine.scan(*rows_of(prefix), limit=1)[0] or self.waiting(prefix))
-
-    def waiting(self, prefix: bytes) -> list[bytes]:
-        """Keys that begin so whose values are on their way to the disk."""
-        return [
-            key
-            for batch in (self._gathering, self._committing)
-            if batch is not None
-            for key, value in batch.writes.items()
-            if value is not None and key.startswith(prefix)
-        ]
-
     # ── reading ──
 
     def read(self, slot: bytes) -> tuple[bytes, Batch | None]:
         """The packed record (b"" for none) and the batch to wait for before anyone may be told of it."""
         if self.closed and slot[:HEAD_BYTES] in self.closed:
             return b"", None
-        for batch in (self._gathering, self._committing):
-            if batch is not None and slot in batch.writes:
-                cell = batch.writes[slot]
-                return b"" if cell is None else record_of(cell), batch
-        cell = self._committed(slot)
-        return (b"", None) if cell is None else (record_of(cell), None)
+        cell, batch = self._newest(slot)
+        return b"" if cell is None else record_of(cell), batch
 
     def check_open(self, slot: bytes) -> None:
         """Raises Refusal where nobody may say yet what this copy has, or lacks."""
@@ -285,20 +159,16 @@ class Replica:
         key, _, record = unpack_cell(cell)
         return key, record
 
-    def note_damage(self, slot: bytes) -> None:
-        """A record is corrupt; whoever heals it takes it out of `damaged`."""
-        if len(self.damaged) < _DAMAGED_MAX:
-            self.damaged[slot] = True
-
     # ── writing ──
 
     def merge(self, slot: bytes, key: bytes, incoming: bytes) -> Batch | None:
         """Merge a record that another node sent. None: it was all here and on the disk already."""
-        self.check_open(slot)
+        if self.closed:
+            self.check_open(slot)
         cell, batch = self._newest(slot)
         if cell is None:
             theirs = _unpack(incoming)  # strict: what passes is canonical already
-            merged = self._without_replaced(slot, theirs)
+            merged = without_replaced(self.seen, slot, theirs)
             self._take_in(slot, key, b"", before=Record.EMPTY, theirs=theirs, merged=merged)
             return self._gathering
         own_key, note, own = unpack_cell(cell)
@@ -307,7 +177,7 @@ class Replica:
         if own == incoming:
             return batch
         before, theirs = _unpack(own), _unpack(incoming)
-        merged = self._without_replaced(slot, _merged(before, theirs, key), before, theirs)
+        merged = without_replaced(self.seen, slot, _merged(before, theirs, key), before, theirs)
         if merged.pack() == own:
             return batch
         self._take_in(slot, key, note, before=before, theirs=theirs, merged=merged)
@@ -328,14 +198,15 @@ class Replica:
             done = self.recall(slot, request)
             if done is not None:
                 return done
-        context = self._with_doubles(slot, record, context)
+        context = with_doubles(self.seen, slot, record, context)
         packed, dot, note = self.compose(
             record, note, context=context, request=request, value=value, again=again
         )
         self._store(slot, key, note.pack() if note else b"", packed)
-        self.seen.note(self._gathering.seen, slot, request, dot)
-        self._gathering.own = True
-        return Written(packed, record.context, dot, self._gathering)
+        batch = self._gathering
+        self.seen.note(batch.seen, slot, request, dot)
+        batch.own = True
+        return _new(Written, (packed, record.context, dot, batch))
 
     def compose(
         self,
@@ -375,7 +246,7 @@ class Replica:
     def delete(self, slot: bytes, key: bytes, *, context: Context) -> Written:
         """Drop what `context` covers. Raises InvalidRequest where the record is of another kind."""
         record, note = self._own(slot)
-        packed = record.delete(self._with_doubles(slot, record, context)).pack()
+        packed = record.delete(with_doubles(self.seen, slot, record, context)).pack()
         self._store(slot, key, note.pack() if note else b"", packed)
         self._gathering.own = True
         return Written(packed, record.context, NO_DOT, self._gathering)
@@ -435,148 +306,31 @@ class Replica:
         try:
             self._engine.get(slot)
         except CorruptRecord:
-            if slot not in self._gathering.writes and (
-                self._committing is None or slot not in self._committing.writes
-            ):
+            if not self.waits(slot):
                 _unpack(record)
                 self._store(slot, key, b"", record)
                 return self._gathering
         return self.merge(slot, key, record)
 
-    def keep_facts(self, facts: Mapping[str, bytes]) -> None:
-        """The same as `keep`, for facts that nothing waits for."""
-        self._gathering.meta.update(facts)
-
-    def keep(self, out: Outbox) -> Batch:
-        """Take small durable facts, and what may leave only after them, into the gathering batch: the batch
-        to wait for. If its commit fails, they are tried again with the next one."""
-        batch = self._gathering
-        batch.meta.update(out.meta)
-        out.meta.clear()
-        batch.sends += out.durable_sends[: max(0, _DURABLE_MAX - len(batch.sends))]
-        out.durable_sends.clear()
-        batch.replies += out.durable_replies[: max(0, _DURABLE_MAX - len(batch.replies))]
-        out.durable_replies.clear()
-        return batch
-
-    # ── rows beside the records ──
-
-    def row(self, key: bytes) -> bytes | None:
-        """The newest, be it on the disk or on its way there. Raises Refusal where it is corrupt."""
-        return self._newest(key)[0]
-
-    def rows(self, start: bytes, end: bytes, *, limit: int) -> Scanned:
-        """A page of what is on the disk, as `Engine.scan` gives it."""
-        return self._engine.scan(start, end, limit=limit)
-
-    def write_row(self, key: bytes, value: bytes | None) -> Batch:
-        """Write a row (`rows`), or delete it, with the next commit: the batch to wait for. A commit that
-        fails takes it along, as it does records. Raises Refusal."""
-        return self.write_rows({key: value})
-
-    def write_rows(self, rows: Mapping[bytes, bytes | None]) -> Batch:
-        """The same for several rows, which are written together or not at all."""
-        self._admit(sum(len(key) + len(value or b"") for key, value in rows.items()))
-        self._gathering.writes.update(rows)
-        return self._gathering
-
-    def newest(self, key: bytes) -> tuple[bytes | None, Batch | None]:
-        """A row as `row` gives it, and the batch to wait for before anyone may be told of it."""
-        return self._newest(key)
-
-    def later(self, one: Batch | None, other: Batch | None) -> Batch | None:
-        """Which of two batches is committed last; None for what is on the disk."""
-        if one is self._gathering or other is None:
-            return one
-        return other if other is self._gathering or one is None else one
-
     # ── the disk ──
 
-    @property
-    def commit_number(self) -> int:
-        """That of the last commit."""
-        return self._engine.commit_number
-
-    def delay_s(self, now: float) -> float:
-        """How long it will probably take until what is written now is on the disk; 0.0 where that need not
-        be asked, for little gathers."""
-        gathering = self._gathering
-        pages = len(gathering.writes) + gathering.bytes / PAGE_BYTES  # as `pages`, for every write asks
-        if pages < ALWAYS_PAGES:
-            return 0.0
-        committing = self._committing
-        if committing is None or committing.taken_at is None:
-            return self._pace.delay_s(pages)
-        return self._pace.delay_s(pages, ahead=committing.pages, elapsed_s=now - committing.taken_at)
-
     def take_batch(self, now: float | None = None) -> Batch | None:
-        """The next batch to commit; None while one is being committed or nothing waits."""
-        batch = self._gathering
-        if self._committing is not None or self._rests_until is not None or not (batch or self._probes):
-            return None
-        batch.taken_at = now
-        self.seen.take(batch.seen, batch.writes, now)
-        self._committing, self._gathering = batch, Batch()
+        """The next batch to commit, with what writes are in it; None while one is being committed or nothing
+        waits."""
+        batch = super().take_batch(now)
+        if batch is not None:
+            self.seen.take(batch.seen, batch.writes, now)
         return batch
 
-    def committed(self, now: float, out: Outbox, took_s: float | None = None) -> bool:
-        """took_s: how long the disk was at it, None where nobody measures. Gives whether a write of
-        this node's own is on the disk now."""
-        batch = self._committing
-        assert batch is not None
-        self._committing = None
-        self._probes = False
-        if took_s is not None:
-            self._pace.committed(batch.pages, took_s)
-            at_once = max(self._pace.pages_in(self._commit_max_s), ALWAYS_PAGES)
-            self._gathers_max = int(min(at_once, self._batch_count_max))
-        self._holds_data = self._holds_data or bool(batch.writes)
-        out.sends += batch.sends
-        out.replies += batch.replies
-        for waiter in batch.waiters:
-            waiter(STATUS_OK, now, out)
-        return batch.own
-
     def commit_failed(self, new_start: bytes, now: float, out: Outbox) -> None:
-        """The disk refused a batch. Facts about the cluster are tried again with the next one; records are
-        not, for those who wait for them are told so."""
-        failed, queued = self._committing, self._gathering
-        assert failed is not None
-        self._committing, self._gathering = None, Batch()
+        """The disk refused a batch, and with it what was built upon that."""
         self._minter.restart(new_start)
-        self._rests_until = now + _REST_S
-        for batch in (failed, queued):
-            self.seen.failed(batch.seen, batch.writes)
-            self._gathering.meta.update(batch.meta)
-            self._gathering.sends += batch.sends
-            self._gathering.replies += batch.replies
-        del self._gathering.sends[_DURABLE_MAX:], self._gathering.replies[_DURABLE_MAX:]
-        for batch in (failed, queued):
-            for waiter in batch.waiters:
-                waiter(STATUS_STORAGE, now, out)
-
-    def tick(self, now: float) -> None:
-        if self._rests_until is not None and self._rests_until <= now:
-            self._rests_until = None
-            self._probes = True
-
-    def deadline(self) -> float | None:
-        return self._rests_until
+        for batch in (self._committing, self._gathering):
+            if batch is not None:
+                self.seen.failed(batch.seen, batch.writes)
+        self._failed(now, out)
 
     # ── inside ──
-
-    def _newest(self, slot: bytes) -> tuple[bytes | None, Batch | None]:
-        for batch in (self._gathering, self._committing):
-            if batch is not None and slot in batch.writes:
-                return batch.writes[slot], batch
-        return self._committed(slot), None
-
-    def _committed(self, slot: bytes) -> bytes | None:
-        try:
-            return self._engine.get(slot)
-        except CorruptRecord as error:
-            self.note_damage(slot)
-            raise Refusal(STATUS_STORAGE, str(error)) from error
 
     def _sound_of(self, slots: Sequence[bytes], *, bytes_max: int) -> list[bytes | None]:
         """One by one, as `read_many` gives them, with None for the corrupt ones among them."""
@@ -594,7 +348,8 @@ class Replica:
         return records
 
     def _own(self, slot: bytes) -> tuple[Record, Note | None]:
-        self.check_open(slot)
+        if self.closed:
+            self.check_open(slot)
         cell, _ = self._newest(slot)
         if cell is None:
             return Record.EMPTY, None
@@ -617,45 +372,9 @@ class Replica:
             if not covers(dot):
                 seen.note(entries, slot, request, dot)
 
-    def _with_doubles(self, slot: bytes, record: Record, context: Context) -> Context:
-        """What a caller had read, with the live writes that he knows as they were done first: he replaces or
-        deletes them as they were done again, too."""
-        for dot, request, _ in record.siblings:
-            if dot[0] == request and any(context.covers(first) for first in self.seen.dots(slot, request)):
-                context = context.add(dot)
-        return context
-
-    def _without_replaced(self, slot: bytes, merged: Record, *parts: Record) -> Record:
-        """Without what was written again and had been read and replaced as it was written first. parts: of
-        which it was merged."""
-        for dot, request, _ in merged.siblings:
-            if dot[0] == request and self._was_replaced(slot, request, merged, parts):
-                merged = merged.delete(Context.EMPTY.add(dot))
-        return merged
-
-    def _was_replaced(self, slot: bytes, request: bytes, merged: Record, parts: Sequence[Record]) -> bool:
-        """Whether the ordinary dot of a write, which is known here or from one of the parts, is covered and
-        not live while that of its request is: whoever covered it had read it, and did not know the other."""
-        live = [sibling.dot for sibling in merged.siblings]
-        known = [
-            *self.seen.dots(slot, request),
-            *(sibling.dot for part in parts for sibling in part.siblings if sibling.request == request),
-        ]
-        return any(merged.context.covers(dot) and dot not in live for dot in known)
-
     def _store(self, slot: bytes, key: bytes, note: bytes, record: bytes) -> None:
         self._admit(len(record) + len(key))
         self._gathering.writes[slot] = pack_cell(key, note, record)
-
-    def _admit(self, size: int) -> None:
-        """Make room for so many bytes in the gathering batch. Raises Refusal."""
-        if self.rests:
-            raise Refusal(STATUS_STORAGE, "the disk refused the last writes", is_news=False)
-        batch = self._gathering
-        size += _CELL_OVERHEAD_BYTES
-        if batch.bytes + size > self._batch_bytes_max or len(batch.writes) >= self._gathers_max:
-            raise Refusal(STATUS_OVERLOADED, "too many writes wait for the disk", is_news=False)
-        batch.bytes += size
 
 
 def listing_span(prefix: bytes, after: bytes, limit: int) -> Span:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, TypeAlias
 
-from dyno.protocol.replica import Refusal
+from dyno.protocol.group_commit import Refusal
 from dyno.wire.messages import STATUS_OK, StoreHint
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from dyno.causality.context import Malformed
 from dyno.causality.dots import dot_of_request
 from dyno.causality.record import OtherKind, Record
 from dyno.errors import InvalidRequest
-from dyno.protocol.replica import NO_DOT, Refusal, Written
+from dyno.protocol.group_commit import Refusal
+from dyno.protocol.replica import NO_DOT, Written
 from dyno.wire.messages import STATUS_REFUSED
 
 if TYPE_CHECKING:

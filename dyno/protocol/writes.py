@@ -25,12 +25,13 @@ from dyno.causality.context import Context, Malformed
 from dyno.causality.record import Record, put_context
 from dyno.config import RECORD_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.overload import PeerLoads
 from dyno.protocol.put import PutCoordinator
 from dyno.protocol.reads import RETRY_AFTER_S
 from dyno.protocol.recalls import Recalls, dot_of
-from dyno.protocol.replica import Refusal, Written
+from dyno.protocol.replica import Written
 from dyno.protocol.sink import Failure, invalid, overloaded
 from dyno.wire.messages import DEFAULT, STATUS_OK, Put, Recall, Store
 from dyno.wire.values import content_size

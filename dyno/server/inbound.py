@@ -152,7 +152,7 @@ class Inbound:
         if not isinstance(hello, Hello) or len(messages) > 1:
             link.close("the first message was no hello")
             return
-        refuse = self._core.accept(hello)
+        refuse = self._core.accept(hello, self._now())
         if refuse is None:
             refuse = self._no_room(hello.role)
         if refuse is not None:

@@ -30,8 +30,8 @@ from dyno.transport.reactor import Reactor
 
 if TYPE_CHECKING:
     from dyno.config import Config
+    from dyno.protocol.group_commit import Batch
     from dyno.protocol.node import Node as Core
-    from dyno.protocol.replica import Batch
     from dyno.wire.messages import Datagram, Hello, Message, Refuse
 
 _DRAIN_TICK_S = 0.1

@@ -106,13 +106,13 @@ class Session:
         bucket: BucketOptions,
         key: str | bytes,
         *,
+        now: float,
+        out: SessionOutbox,
         r: int | str | None = None,
         pr: int | str | None = None,
         timeout: float | None = None,
         sloppy: bool | None = None,
         delay: float = 0.0,
-        now: float,
-        out: SessionOutbox,
     ) -> Call:
         """Ends with a Record. sloppy: None: as the handle has it. delay: seconds to wait before it is
         sent."""
@@ -217,7 +217,7 @@ class Session:
         return self.begin(self.requests.buckets(timeout=timeout, now=now), now, out)
 
     def status(
-        self, *, timeout: float | None = None, delay: float = 0.0, now: float, out: SessionOutbox
+        self, *, now: float, out: SessionOutbox, timeout: float | None = None, delay: float = 0.0
     ) -> Call:
         """Ends with the dict of `dyno status --json`, as one node sees the cluster now. delay: seconds to
         wait before it is asked."""

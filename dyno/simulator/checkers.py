@@ -25,17 +25,18 @@ as many holders were destroyed as a write had asked for (`holders_lost`).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dyno.causality.record import Record
-from dyno.simulator.history import DELETE, GET, NOT_DONE, OK, UPDATE
+from dyno.simulator.history import DELETE, GET, NOT_DONE, OK, UPDATE, Key, Operation
 from dyno.wire import values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from dyno.causality.context import Context
-    from dyno.simulator.history import History, Key, Operation
+    from dyno.simulator.history import History
 
 ACTORS_PER_START_MAX: Final = (
     4  # of one key's context: a new epoch is opened after a loss, or a failed commit

@@ -117,4 +117,4 @@ class Disk(MemoryEngine):
         self._records = state._records
         self._meta = state._meta
         self._keys = state._keys
-        self._sorted = state._sorted
+        self._new = state._new

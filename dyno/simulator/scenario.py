@@ -11,6 +11,7 @@ A scenario of one's own needs none of this: see docs/simulator.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from random import Random
 from traceback import extract_tb
@@ -30,7 +31,7 @@ from dyno.storage.engine import CorruptRecord
 from dyno.wire.messages import HandOver, Put, Store, StoreHint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
 
     from dyno.simulator.client import Pending
     from dyno.simulator.machine import Machine
@@ -302,10 +303,14 @@ class Scenario:
             hints, _ = machine.engine.scan(*rows_of(HINTS), limit=HINTS_SHOWN_MAX)
             if hints:
                 left.append(f"{name} still keeps hints, {len(hints)} or more")
+        return left or [*self._kept_too_long()]
+
+    def _kept_too_long(self) -> Iterator[str]:
+        """What is found by looking through whole nodes, which takes a while."""
+        for name, machine in self._running().items():
             for path, length in census(machine.node).items():
                 if length > LEFT_MAX and not any(kept in path for kept in _KEPT):
-                    left.append(f"{name} still has {length} items in {path}")
-        return left
+                    yield f"{name} still has {length} items in {path}"
 
 
 def _is_done(pending: Pending) -> bool:

@@ -8,7 +8,7 @@ or as a backup that is put back later.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Mapping
 from typing import Self
 
@@ -23,12 +23,14 @@ from dyno.storage.engine import (
     check_key,
 )
 
+_FEW = 16  # new keys find their places one by one; more than that are sorted with all others, in one pass
+
 
 class MemoryEngine(Engine):
     """full: while True, batches are refused with StorageFull. failing: when True, the next commit raises
     StorageBroken, and so does every later one."""
 
-    __slots__ = ("_keys", "_meta", "_records", "_sorted", "commit_number", "failing", "full")
+    __slots__ = ("_keys", "_meta", "_new", "_records", "commit_number", "failing", "full")
 
     def __init__(self) -> None:
         self.commit_number = 0
@@ -36,8 +38,8 @@ class MemoryEngine(Engine):
         self.failing = False
         self._records: dict[bytes, bytes] = {}
         self._meta: dict[str, bytes] = {}
-        self._keys: list[bytes] = []  # of _records; in order only while _sorted
-        self._sorted = True
+        self._keys: list[bytes] = []  # of _records, in order, but for
+        self._new: list[bytes] = []  # those that no scan has asked for yet
 
     def get(self, key: bytes) -> bytes | None:
         sealed = self._records.get(key)
@@ -99,15 +101,12 @@ class MemoryEngine(Engine):
         other.commit_number = self.commit_number
         other._records = dict(self._records)
         other._meta = dict(self._meta)
-        other._keys = list(self._keys)
-        other._sorted = self._sorted
+        other._keys = list(self._ordered())
         return other
 
     def _put(self, key: bytes, sealed: bytes) -> None:
         if key not in self._records:
-            # Sorting waits for the next scan: a batch of new keys then costs one pass, not one each.
-            self._keys.append(key)
-            self._sorted = False
+            self._new.append(key)
         self._records[key] = sealed
 
     def _delete(self, key: bytes) -> None:
@@ -117,7 +116,13 @@ class MemoryEngine(Engine):
             del self._records[key]
 
     def _ordered(self) -> list[bytes]:
-        if not self._sorted:
-            self._keys.sort()
-            self._sorted = True
-        return self._keys
+        new, keys = self._new, self._keys
+        if new:
+            if len(new) <= _FEW:
+                for key in new:
+                    insort(keys, key)
+            else:
+                keys += new
+                keys.sort()
+            self._new = []
+        return keys

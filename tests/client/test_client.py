@@ -10,14 +10,9 @@ import trio
 
 import dyno
 from dyno.wire.messages import AskMembers, CreateBucket, Found, Get, Hello, Put, Refuse
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.trio
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 async def test_a_client_opens_and_closes_around_a_block(serving):
@@ -95,7 +90,7 @@ async def test_using_a_client_that_is_not_open_says_how_to_open_it(serving):
 
 
 async def test_when_nobody_listens_opening_fails_soon_with_the_reason():
-    port = free_port()
+    (port,) = free_ports(1)
     began = trio.current_time()
     with pytest.raises(dyno.ConnectFailed, match=f"127.0.0.1:{port}: Connection refused"):
         async with dyno.connect(f"127.0.0.1:{port}"):
@@ -115,7 +110,8 @@ async def test_a_name_no_resolver_takes_is_a_reason_too():
 
 async def test_one_of_several_nodes_is_enough(serving):
     async with serving() as node:
-        addresses = f"127.0.0.1:{free_port()}", node.address, f"127.0.0.1:{free_port()}"
+        one, other = free_ports(2)
+        addresses = f"127.0.0.1:{one}", node.address, f"127.0.0.1:{other}"
         async with dyno.connect(*addresses) as client:
             await client.bucket("carts").put("alice", 1)
 
@@ -128,7 +124,7 @@ async def test_names_are_resolved(serving):
 
 
 async def test_a_node_that_starts_a_moment_later_is_found(serving):
-    port = free_port()
+    (port,) = free_ports(1)
     client = dyno.connect(f"127.0.0.1:{port}")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(client.open)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import selectors
-import socket
 import subprocess
 import sys
 import time
@@ -12,29 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_ports
+
 READY_WITHIN_S = 30.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that are free for TCP and UDP alike, all held until all are chosen."""
-    held: list[socket.socket] = []
-    ports: list[int] = []
-    try:
-        while len(ports) < count:
-            tcp = socket.socket()
-            udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-            held += [tcp, udp]
-            tcp.bind(("127.0.0.1", 0))
-            port = tcp.getsockname()[1]
-            try:
-                udp.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            ports.append(port)
-    finally:
-        for sock in held:
-            sock.close()
-    return ports
 
 
 class NodeProcess:

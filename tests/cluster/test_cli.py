@@ -23,6 +23,8 @@ from typing import IO
 
 import pytest
 
+from tests.ports import free_ports
+
 pytestmark = pytest.mark.cluster
 
 WITHIN_S = 30.0
@@ -184,20 +186,6 @@ def liveness(address: str) -> dict[str, str]:
     return {member["name"]: member["liveness"] for member in json.loads(ended.stdout)["members"]}
 
 
-def free_row(count: int) -> int:
-    """The first of so many free ports in a row, below those that the system hands out."""
-    for first in range(20_000 + os.getpid() % 700 * 16, 32_000, 16):
-        try:
-            for port in range(first, first + count):
-                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                    with socket.socket(socket.AF_INET, kind) as probe:
-                        probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    raise AssertionError("there are no free ports")
-
-
 @pytest.fixture
 def started() -> Iterator[Callable[[Program], Program]]:
     """Ends what a test started."""
@@ -215,7 +203,7 @@ def started() -> Iterator[Callable[[Program], Program]]:
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Three nodes that serve."""
-    cluster = Cluster(tmp_path / "data", free_row(3))
+    cluster = Cluster(tmp_path / "data", free_ports(3)[0])
     try:
         cluster.wait_ready()
         yield cluster
@@ -326,7 +314,7 @@ def test_a_first_node_that_lost_its_disk_joins_again(
 def test_a_cluster_whose_last_node_died_says_so(
     tmp_path: Path, started: Callable[[Program], Program]
 ) -> None:
-    cluster = started(Cluster(tmp_path / "data", free_row(1), nodes=1))
+    cluster = started(Cluster(tmp_path / "data", free_ports(1)[0], nodes=1))
     assert isinstance(cluster, Cluster)
     cluster.wait_ready()
     os.kill(cluster.pids[0], signal.SIGKILL)
@@ -336,7 +324,7 @@ def test_a_cluster_whose_last_node_died_says_so(
 
 
 def test_a_port_in_use_starts_no_cluster(tmp_path: Path) -> None:
-    first = free_row(3)
+    first = free_ports(3)[0]
     with socket.create_server(("127.0.0.1", first + 1)):
         ended = dyno("cluster", "--base-port", str(first), "--data", str(tmp_path / "data"))
     assert (ended.returncode, ended.stdout, ended.stderr.count(b"\n")) == (2, b"", 1)
@@ -347,7 +335,7 @@ def test_a_port_in_use_starts_no_cluster(tmp_path: Path) -> None:
 def test_a_node_that_cannot_start_stops_the_others(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "n2").write_text("no directory")
-    ended = dyno("cluster", "--base-port", str(free_row(3)), "--data", str(tmp_path / "data"))
+    ended = dyno("cluster", "--base-port", str(free_ports(3)[0]), "--data", str(tmp_path / "data"))
     assert (ended.returncode, ended.stdout) == (2, b"")
     assert b"dyno: n2 did not start: " in ended.stderr
     assert ended.stderr.count(b"\n") == 1
@@ -444,7 +432,7 @@ def test_a_node_of_a_file(tmp_path: Path, started: Callable[[Program], Program])
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
-    ended = dyno("get", "b", "k", at=f"127.0.0.1:{free_row(1)}")
+    ended = dyno("get", "b", "k", at=f"127.0.0.1:{free_ports(1)[0]}")
     assert (ended.returncode, ended.stdout, ended.stderr.count(b"\n")) == (5, b"", 1)
 
 

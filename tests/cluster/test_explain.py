@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import dyno
-from tests.cluster.conftest import free_ports, wait_until
+from tests.cluster.conftest import wait_until
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from tests.cluster.conftest import Processes

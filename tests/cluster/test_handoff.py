@@ -14,9 +14,9 @@ import trio
 
 import dyno
 from dyno.simulator.history import Key
-from tests.cluster.conftest import free_ports
 from tests.cluster.faults.disks import look
 from tests.cluster.faults.node import FaultyNode
+from tests.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,10 +10,11 @@ from dyno.causality.mint import Minter
 from dyno.config import Config
 from dyno.protocol.exchange import Exchange
 from dyno.protocol.generations import Generations
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
 from dyno.protocol.recovery import Recovery
-from dyno.protocol.replica import Refusal, Replica
+from dyno.protocol.replica import Replica
 from dyno.protocol.ring import Ring
 from dyno.storage.cell import record_of
 from dyno.storage.memory import MemoryEngine

@@ -7,9 +7,10 @@ from dyno.causality.dots import Dot, actor
 from dyno.causality.mint import Minter
 from dyno.causality.record import Record
 from dyno.config import Config
+from dyno.protocol.group_commit import Batch
 from dyno.protocol.hints import Hints
 from dyno.protocol.outbox import Outbox
-from dyno.protocol.replica import Batch, Replica
+from dyno.protocol.replica import Replica
 from dyno.protocol.rows import HELD, HINTS
 from dyno.storage.memory import MemoryEngine
 

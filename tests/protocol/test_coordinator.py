@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -50,7 +51,7 @@ from tests.protocol.coordinator_harness import (
 
 def test_nothing_is_due_when_nothing_is_under_way() -> None:
     at = At()
-    assert at.coordinator.deadline() is None
+    assert at.coordinator.deadline() == math.inf
     at.coordinator.tick(100.0, at.out)
 
 
@@ -60,7 +61,7 @@ def test_a_request_that_was_passed_on_is_given_up_after_the_other_nodes_own_time
     assert at.coordinator.deadline() == 5.0
     at.tick(5.0)
     assert at.failure().message.endswith("did not answer in time")
-    assert at.coordinator.deadline() is None
+    assert at.coordinator.deadline() == math.inf
 
 
 # ── those under way ──
@@ -125,7 +126,7 @@ def test_a_write_that_was_passed_on_goes_to_the_next_owner_when_its_link_breaks(
     assert (failure.id, failure.code, failure.indeterminate) == (9, "quorum", True)
     assert at.out.sends == []
     assert not at.coordinator.busy
-    assert at.coordinator.deadline() is None
+    assert at.coordinator.deadline() == math.inf
 
 
 def test_a_write_that_was_passed_on_and_is_not_answered_goes_to_one_owner_after_the_other() -> None:
@@ -188,7 +189,7 @@ def test_time_is_told_to_whatever_is_under_way() -> None:
         at.coordinator.tick(now, at.out)
         assert at.failure().id == id
     assert not at.coordinator.busy
-    assert at.coordinator.deadline() is None
+    assert at.coordinator.deadline() == math.inf
 
 
 def test_a_peer_that_left_the_ring_owes_no_answers_to_writes_any_more() -> None:

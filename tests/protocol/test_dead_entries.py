@@ -11,8 +11,9 @@ from dyno.causality.record import Record
 from dyno.config import Config
 from dyno.protocol.attended import Attended
 from dyno.protocol.dead_entries import STEPS, DeadEntries, Ripe
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.outbox import Outbox
-from dyno.protocol.replica import Refusal, Replica
+from dyno.protocol.replica import Replica
 from dyno.protocol.rows import DEAD, rows_of
 from dyno.storage.cell import record_of
 from dyno.storage.memory import MemoryEngine

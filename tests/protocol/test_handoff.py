@@ -8,9 +8,9 @@ import pytest
 
 from dyno.placement.hashing import Keyspace, bucket_id
 from dyno.protocol.background import ID_BITS, part_of
+from dyno.protocol.group_commit import Batch
 from dyno.protocol.handoff import Handoff
 from dyno.protocol.peers import Peers
-from dyno.protocol.replica import Batch
 from dyno.protocol.rows import ASIDE
 from dyno.wire.messages import (
     STATUS_OK,

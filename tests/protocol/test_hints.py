@@ -7,7 +7,7 @@ from weakref import ref
 
 import pytest
 
-from dyno.protocol.replica import Refusal
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.rows import ASIDE, HINTS
 from dyno.storage.cell import record_of
 from dyno.wire.messages import STATUS_OVERLOADED, STATUS_REFUSED, STATUS_STORAGE

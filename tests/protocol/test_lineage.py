@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from dyno.protocol.handshake import CLIENT
 from dyno.protocol.identity import LOST_ALL
 from dyno.wire.members import pack_members
 from dyno.wire.messages import STATUS_OK, Committed, Hello, PushPull, Store, Stored
@@ -102,6 +103,26 @@ def test_whoever_greets_is_told_what_is_known_from_before() -> None:
     assert driven.node.hello(again._replace(start=b"n2......")).seen == number
     assert driven.node.hello().seen == 0
     assert driven.node.hello().commit == driven.engine.commit_number
+
+
+def test_a_process_that_dialled_is_believed_before_anybody_dials_it() -> None:
+    """It writes, and may end, before this node's own link to it is back."""
+    driven = three()
+    greet(driven, "n2", commit=5)
+    present = driven.hello_of("n2")._replace(start=b"n2 later", commit=6)
+    assert driven.node.accept(present, driven.now) is None
+    driven.node.receive(7, Committed(present.directory, present.start, 90), driven.now, driven.out)
+    assert driven.node.hello(present).seen == 5  # nobody is told of its own commits
+    assert driven.node.hello(present._replace(start=b"n2 again", commit=6)).seen == 90
+
+
+def test_a_stranger_that_dials_is_not_remembered() -> None:
+    driven = three()
+    stranger = driven.hello_of("n2")._replace(directory=b"of somebody else", commit=50)
+    user = stranger._replace(role=CLIENT, directory=driven.hello_of("n2").directory)
+    for said in (stranger, stranger._replace(name="n9"), user):
+        assert driven.node.accept(said, driven.now) is None
+        assert driven.node.hello(said._replace(start=b"later...")).seen < 50
 
 
 def test_numbers_of_others_go_with_the_next_commit_or_alone() -> None:

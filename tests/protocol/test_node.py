@@ -246,10 +246,10 @@ def test_a_request_is_no_answer(message: Message) -> None:
 
 def test_strangers_are_judged_at_both_ends_of_a_link() -> None:
     driven = Driven()
-    assert driven.node.accept(USER) is None
-    assert driven.node.accept(driven.hello_of("n2")) is None
+    assert driven.node.accept(USER, driven.now) is None
+    assert driven.node.accept(driven.hello_of("n2"), driven.now) is None
     foreign = driven.hello_of("n2", cluster=b"another cluster.")
-    refuse = driven.node.accept(foreign)
+    refuse = driven.node.accept(foreign, driven.now)
     assert refuse is not None
     assert refuse.code == "cluster"
     driven.node.link_up("n2:1", foreign, 0.0, driven.out)
@@ -469,7 +469,7 @@ def moved(driven: Driven) -> Driven:
 def test_a_node_that_moved_says_nothing_before_its_name_is_free() -> None:
     again = moved(Driven())
     stranger = again.hello_of("n2")
-    refuse = again.node.accept(stranger)
+    refuse = again.node.accept(stranger, again.now)
     assert refuse is not None
     assert refuse.code == "joining"
     again.node.receive_datagram("n2:1", Ping(1, "n1", b"", "n2", b""), again.now, again.out)
@@ -482,7 +482,7 @@ def test_a_node_that_moved_says_nothing_before_its_name_is_free() -> None:
     again.node.tick(again.now, again.out)
     again.commit()
     assert again.node.ready
-    assert again.node.accept(stranger) is None
+    assert again.node.accept(stranger, again.now) is None
 
 
 def test_a_node_that_moved_is_not_led_astray_by_one_that_refuses_it() -> None:

@@ -11,8 +11,8 @@ from dyno.causality.record import Record
 from dyno.errors import Code
 from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition
 from dyno.protocol.background import part_of
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.quarantine import ASK_AGAIN_S, SETTLE_S, VERDICT_S
-from dyno.protocol.replica import Refusal
 from dyno.protocol.rows import ASIDE, DEAD, rows_of
 from dyno.storage.cell import pack_cell, record_of
 from dyno.wire.messages import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_read_is_hedged_and_in_the_end_given_up() -> None:
     assert at.answers() == []
     at.tick(2.0)
     assert at.failure().message.startswith("1 of 2 needed nodes answered the read in time")
-    assert at.coordinator.deadline() is None
+    assert at.coordinator.deadline() == math.inf
 
 
 def test_a_read_is_hedged_again_and_again_until_everybody_is_asked() -> None:
@@ -91,7 +92,7 @@ def test_a_read_that_is_answered_needs_no_hedge() -> None:
     assert isinstance(read, Read)
     at.hear(name, ReadAnswer(read.id, STATUS_OK, b""))
     assert len(at.answers()) == 1
-    assert at.coordinator.deadline() is None
+    assert at.coordinator.deadline() == math.inf
 
 
 def test_reads_expire_in_the_order_in_which_they_began() -> None:
@@ -277,7 +278,7 @@ def test_reads_that_trail_are_given_up_with_their_time() -> None:
     ((hedge, _),) = at.sent(Read)
     at.hear(hedge, ReadAnswer(read.id, STATUS_OK, b""))
     assert len(at.coordinator.reads._trailing) == 1
-    assert at.coordinator.deadline() is None  # nobody waits for it
+    assert at.coordinator.deadline() == math.inf  # nobody waits for it
     at.coordinator.tick(2.0, at.out)
     assert not at.coordinator.reads._trailing
     assert len(at.answers()) == 1
@@ -406,7 +407,7 @@ def test_a_listing_is_hedged_asked_again_and_in_the_end_given_up() -> None:
     assert [node for node, _ in at.sent(Scan)] == [first]
     at.tick(2.0)
     assert at.failure().message.startswith("1 of 2 needed nodes answered the read in time")
-    assert at.coordinator.deadline() is None
+    assert at.coordinator.deadline() == math.inf
     assert not at.coordinator.busy
 
 

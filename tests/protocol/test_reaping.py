@@ -7,7 +7,7 @@ import pytest
 from dyno.causality.record import Record
 from dyno.placement.hashing import slot_partition
 from dyno.protocol.candidates import NUMBER_MAX, SLOTS_MAX, pack_candidates, unpack_candidates
-from dyno.protocol.reaping import PAGE_PAUSE_S
+from dyno.protocol.reaping import LOOK_S, PAGE_PAUSE_S
 from dyno.protocol.rows import DEAD, HINTS
 from dyno.wire.members import JOINING
 from dyno.wire.messages import (
@@ -232,9 +232,11 @@ def test_the_survey_yields_to_clients_and_waits_for_a_disk_that_rests() -> None:
     assert member.node.take_batch() is not None
     member.node.commit_failed("no room", member.now, member.out)
     reaping = member.node.reaping
+    began = member.now
     for _ in range(200):
         member.now = max(member.now, reaping.deadline())
         reaping.tick(member.now, member.out)
+    assert member.now - began > 100 * min(LOOK_S, AFTER_S / 20)  # rarely
     assert member.engine.get(b"\xff\xff\xff\x03" + slot) is None
     member.node._replica.tick(member.now + 1)
     member.wait(AFTER_S / 4)

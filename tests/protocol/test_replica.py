@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -13,92 +12,30 @@ from dyno.causality.context import Context
 from dyno.causality.dots import Dot, actor, dot_of_request
 from dyno.causality.mint import Minter
 from dyno.causality.record import Record
-from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX, Config
+from dyno.config import RECORD_BYTES_MAX, SIBLINGS_MAX
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import bucket_id, slot_prefix
-from dyno.protocol.outbox import Outbox
-from dyno.protocol.overload import PEERS_ROOM
-from dyno.protocol.replica import NO_DOT, Batch, Refusal, Replica, Written, listing_span
-from dyno.protocol.rows import is_row
+from dyno.protocol.generations import HEAD_BYTES
+from dyno.protocol.group_commit import Refusal
+from dyno.protocol.replica import NO_DOT, Replica, Written, listing_span
 from dyno.storage.cell import pack_cell, record_of, unpack_cell
-from dyno.storage.memory import MemoryEngine
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_OVERLOADED,
     STATUS_REFUSED,
     STATUS_STORAGE,
-    AskMembers,
-    Stored,
 )
-from dyno.wire.pages import DEAD, LIVE, PAGE_KEYS_MAX, UNREADABLE, unpack_entries
-
-START = b"start 01"
-SLOT, KEY = b"slot of the key", b"key"
-PREFIX = b"stretch of\x01"
-
-
-_numbers = itertools.count(1)
-
-
-def a_request() -> bytes:
-    """The id of a write that nobody made before."""
-    return next(_numbers).to_bytes(16, "big")
-
-
-class Copies:
-    """A replica on a memory engine, with a disk that commits when told to."""
-
-    def __init__(self, **config: int) -> None:
-        self.engine = MemoryEngine()
-        self.minter = Minter(START)
-        self.config = Config(**config)  # type: ignore[arg-type]
-        self.replica = Replica(engine=self.engine, minter=self.minter, config=self.config)
-        self.out = Outbox()
-        self.told: list[int] = []
-
-    def put(self, value: bytes = b"value", context: Context = Context.EMPTY, slot: bytes = SLOT) -> Batch:
-        written = self.replica.put(slot, KEY, context=context, request=a_request(), value=value)
-        assert written.batch is not None
-        return written.batch
-
-    def wait(self, batch: Batch | None) -> None:
-        assert batch is not None
-        batch.waiters.append(lambda status, now, out: self.told.append(status))
-
-    def commit(self) -> Batch:
-        batch = self.replica.take_batch()
-        assert batch is not None
-        self.engine.write_batch(batch.writes, batch.meta)
-        self.replica.committed(1.0, self.out)
-        return batch
-
-    def fail(self, new_start: bytes = b"start 02", now: float = 1.0) -> None:
-        assert self.replica.take_batch() is not None
-        self.replica.commit_failed(new_start, now, self.out)
-
-    def record(self, slot: bytes = SLOT) -> Record:
-        packed, _ = self.replica.read(slot)
-        return Record.unpack(packed) if packed else Record.EMPTY
-
-
-def a_record(*values: bytes, by: int = 1, over: Context = Context.EMPTY) -> Record:
-    """Concurrent values of another node."""
-    record = Record((), over)
-    for count, value in enumerate(values, 1):
-        record = record.write(
-            Context.EMPTY, Dot(actor(b"other %02d" % by, 0), count), b"%8d%8d" % (by, count), value
-        )
-    return record
-
-
-def slots_of(batch: Batch) -> list[bytes]:
-    """Of the records in it."""
-    return [slot for slot in batch.writes if not is_row(slot)]
-
-
-def values(record: Record) -> list[bytes]:
-    return [sibling.value for sibling in record.siblings]
-
+from dyno.wire.pages import DEAD, LIVE, PAGE_KEYS_MAX, UNREADABLE, pack_entries, unpack_entries
+from tests.protocol.replica_harness import (
+    KEY,
+    PREFIX,
+    SLOT,
+    START,
+    Copies,
+    a_record,
+    a_request,
+    values,
+)
 
 # ── reading and what is not on the disk yet ──
 
@@ -172,28 +109,6 @@ def test_a_replica_that_finds_data_holds_data() -> None:
     copies.commit()
     again = Replica(engine=copies.engine, minter=Minter(b"start 02"), config=copies.config)
     assert again.holds_data
-
-
-def test_writes_gather_while_a_batch_is_committed_and_go_together_with_the_next() -> None:
-    copies = Copies()
-    copies.put(slot=b"one")
-    first = copies.replica.take_batch()
-    copies.put(slot=b"two")
-    copies.put(slot=b"three")
-    assert copies.replica.take_batch() is None  # one at a time
-    assert first is not None
-    assert slots_of(first) == [b"one"]
-    copies.replica.committed(1.0, copies.out)
-    assert slots_of(copies.commit()) == [b"two", b"three"]
-
-
-def test_everybody_who_waits_hears_of_the_commit() -> None:
-    copies = Copies()
-    batch = copies.put()
-    copies.wait(batch)
-    copies.wait(batch)
-    copies.commit()
-    assert copies.told == [STATUS_OK, STATUS_OK]
 
 
 def test_a_write_upon_one_that_is_being_committed_builds_on_it() -> None:
@@ -549,77 +464,7 @@ def test_a_corrupt_record_is_neither_a_value_nor_an_absence() -> None:
     assert copies.replica.take_batch() is None
 
 
-def test_what_may_wait_for_the_disk_is_bounded_by_count() -> None:
-    copies = Copies(batch_count_max=2)
-    copies.put(slot=b"one")
-    copies.put(slot=b"two")
-    with pytest.raises(Refusal, match="too many writes wait") as refused:
-        copies.put(slot=b"three")
-    assert refused.value.status == STATUS_OVERLOADED
-    copies.commit()
-    copies.put(slot=b"three")
-
-
-def test_what_may_wait_for_the_disk_is_bounded_by_bytes() -> None:
-    copies = Copies(batch_bytes_max=2000)
-    copies.put(b"x" * 1000)
-    with pytest.raises(Refusal) as refused:
-        copies.put(b"x" * 1000, slot=b"other")
-    assert refused.value.status == STATUS_OVERLOADED
-
-
-# ── facts of the node beside the records ──
-
-
-def test_facts_are_committed_and_what_depends_on_them_leaves_only_then() -> None:
-    copies = Copies()
-    out = copies.out
-    out.meta["stamp"] = b"1"
-    out.durable_sends.append(("h2:1", AskMembers(1)))
-    out.durable_replies.append((7, Stored(1, 0)))
-    copies.replica.keep(out)
-    assert not out
-    assert not out.meta
-    copies.commit()
-    assert copies.engine.get_meta("stamp") == b"1"
-    assert out.sends == [("h2:1", AskMembers(1))]
-    assert out.replies == [(7, Stored(1, 0))]
-    assert not copies.replica.holds_data
-
-
 # ── a commit that fails ──
-
-
-def test_facts_wait_until_they_are_on_the_disk() -> None:
-    copies = Copies()
-    copies.put()
-    assert copies.replica.take_batch() is not None
-    assert not copies.replica.facts_wait
-    copies.out.meta["stamp"] = b"1"
-    copies.replica.keep(copies.out)
-    assert copies.replica.facts_wait
-    copies.replica.committed(0.0, copies.out)
-    assert copies.replica.facts_wait  # that was the batch before
-    assert copies.replica.take_batch() is not None
-    assert copies.replica.facts_wait
-    copies.replica.committed(0.0, copies.out)
-    assert not copies.replica.facts_wait
-
-
-def test_a_failed_commit_fails_all_that_waited_for_it_and_all_that_was_built_on_it() -> None:
-    copies = Copies()
-    copies.put(b"committed")
-    copies.commit()
-    copies.wait(copies.put(b"lost", slot=b"one"))
-    taken = copies.replica.take_batch()
-    copies.wait(copies.put(b"lost too", slot=b"two"))
-    copies.replica.commit_failed(b"start 02", 1.0, copies.out)
-    assert copies.told == [STATUS_STORAGE, STATUS_STORAGE]
-    assert taken is not None
-    assert values(copies.record()) == [b"committed"]
-    assert copies.replica.read(b"one") == (b"", None)
-    assert copies.replica.read(b"two") == (b"", None)
-    assert copies.replica.take_batch() is None
 
 
 def test_nothing_that_was_minted_for_a_failed_commit_is_minted_again() -> None:
@@ -637,38 +482,6 @@ def test_nothing_that_was_minted_for_a_failed_commit_is_minted_again() -> None:
     assert again.dot.actor == actor(b"start 02", 0)
     merged = copies.record().merge(Record.unpack(lost.record))  # what left before the failure comes back
     assert values(merged) == [b"one", b"lost", b"again"]
-
-
-def test_after_a_failed_commit_the_disk_rests_and_reads_go_on() -> None:
-    copies = Copies()
-    theirs = a_record(b"theirs")
-    copies.replica.merge(b"other", KEY, theirs.pack())
-    copies.commit()
-    copies.put()
-    copies.fail(now=10.0)
-    assert copies.replica.deadline() == 11.0
-    copies.replica.tick(10.9)
-    attempts: list[Callable[[], object]] = [
-        lambda: copies.replica.merge(SLOT, KEY, theirs.pack()),
-        copies.put,
-        lambda: copies.replica.delete(SLOT, KEY, context=theirs.context),
-    ]
-    for attempt in attempts:
-        with pytest.raises(Refusal, match="the disk refused the last writes") as refused:
-            attempt()
-        assert refused.value.status == STATUS_STORAGE
-        assert not refused.value.is_news  # the failed commit was
-    assert copies.replica.read(b"other") == (theirs.pack(), None)
-    assert copies.replica.merge(b"other", KEY, theirs.pack()) is None  # what is there needs no disk
-    copies.replica.tick(11.0)
-    assert copies.replica.deadline() is None
-    for attempt in attempts:  # before the disk has taken a batch without any
-        with pytest.raises(Refusal, match="the disk refused the last writes"):
-            attempt()
-    assert not copies.commit().writes
-    copies.wait(copies.put())
-    copies.commit()
-    assert copies.told == [STATUS_OK]
 
 
 def test_a_disk_that_stays_full_costs_the_records_one_actor_alone() -> None:
@@ -689,132 +502,12 @@ def test_a_disk_that_stays_full_costs_the_records_one_actor_alone() -> None:
     assert len(copies.record().context.actors()) == 2
 
 
-def test_facts_outlive_a_failed_commit_but_a_full_disk_is_not_asked_all_the_time() -> None:
-    copies = Copies()
-    copies.out.meta["stamp"] = b"1"
-    copies.out.durable_replies.append((7, Stored(1, 0)))
-    copies.replica.keep(copies.out)
-    copies.fail(now=10.0)
-    assert copies.replica.take_batch() is None
-    copies.replica.tick(11.0)
-    copies.commit()
-    assert copies.engine.get_meta("stamp") == b"1"
-    assert copies.out.replies == [(7, Stored(1, 0))]
-
-
 def test_a_cell_keeps_the_note_beside_the_record() -> None:
     copies = Copies()
     copies.put()
     key, note, record = unpack_cell(copies.commit().writes[SLOT])
     assert pack_cell(key, note, record) == copies.engine.get(SLOT)
     assert note.startswith(START)
-
-
-# ── the pace of the disk ──
-
-
-def write_many(copies: Copies, count: int) -> None:
-    for number in range(count):
-        copies.put(slot=b"slot %d" % number)
-
-
-def commit_within(copies: Copies, seconds: float, *, at: float) -> None:
-    batch = copies.replica.take_batch(at)
-    assert batch is not None
-    copies.replica.committed(at + seconds, copies.out, seconds)
-
-
-def test_a_disk_that_is_idle_or_unknown_keeps_nobody_waiting() -> None:
-    copies = Copies()
-    assert copies.replica.delay_s(0.0) == 0.0
-    write_many(copies, 1000)
-    assert copies.replica.delay_s(0.0) == 0.0
-
-
-def test_what_gathers_waits_for_the_commit_under_way_and_its_own() -> None:
-    copies = Copies()
-    write_many(copies, 200)
-    commit_within(copies, 0.2, at=0.0)
-    write_many(copies, 10)
-    assert copies.replica.delay_s(1.0) == 0.0  # so few are always welcome
-    write_many(copies, 100)
-    assert copies.replica.delay_s(1.0) == pytest.approx(0.1, rel=0.05)
-    assert copies.replica.take_batch(1.0) is not None
-    write_many(copies, 50)
-    assert copies.replica.delay_s(1.0) == pytest.approx(0.15, rel=0.05)
-    assert copies.replica.delay_s(1.08) == pytest.approx(0.07, rel=0.05)
-
-
-def test_a_commit_that_nobody_measures_teaches_nothing() -> None:
-    copies = Copies()
-    write_many(copies, 200)
-    copies.commit()
-    write_many(copies, 200)
-    assert copies.replica.take_batch() is not None
-    write_many(copies, 200)
-    assert copies.replica.delay_s(100.0) == 0.0
-
-
-def test_no_more_gathers_than_a_commit_may_take() -> None:
-    copies = Copies()
-    write_many(copies, 5000)
-    commit_within(copies, 5.0, at=0.0)
-    with pytest.raises(Refusal, match="too many writes wait for the disk") as refused:
-        write_many(copies, 5000)
-    assert refused.value.status == STATUS_OVERLOADED
-    batch = copies.replica.take_batch(5.0)
-    assert batch is not None
-    assert len(batch.writes) == pytest.approx(500 * PEERS_ROOM, rel=0.1)
-
-
-def test_a_few_may_gather_for_a_disk_however_slow() -> None:
-    copies = Copies()
-    write_many(copies, 100)
-    commit_within(copies, 1000.0, at=0.0)
-    write_many(copies, 16)
-
-
-def test_as_many_may_wait_for_a_commit_and_no_more() -> None:
-    copies = Copies(batch_waiters_max=2)
-    for _ in range(2):
-        assert not copies.replica.crowded
-        copies.wait(copies.put())
-    assert copies.replica.crowded
-    assert copies.replica.take_batch() is not None
-    assert copies.replica.crowded  # who repeats what is being committed waits for that
-    copies.replica.committed(1.0, copies.out)
-    assert not copies.replica.crowded
-
-
-def test_messages_that_wait_for_facts_are_bounded_and_the_facts_are_kept() -> None:
-    copies = Copies()
-    for number in range(3000):
-        copies.out.meta["stamp"] = b"%d" % number
-        copies.out.durable_replies.append((7, Stored(number, 0)))
-        copies.out.durable_sends.append(("n2:1", AskMembers(number)))
-        copies.replica.keep(copies.out)
-    batch = copies.commit()
-    assert batch.meta == {"stamp": b"2999"}
-    assert [reply.id for _, reply in copies.out.replies] == list(range(1024))  # type: ignore[union-attr]
-    assert len(copies.out.sends) == 1024
-
-
-def test_messages_that_wait_for_facts_are_bounded_while_the_disk_stays_full() -> None:
-    copies = Copies()
-    for second in range(4):
-        for number in range(2):  # in the batch that is tried, and in the next one
-            for _ in range(2000):
-                copies.out.meta["stamp"] = b"1"
-                copies.out.durable_replies.append((7, Stored(second, 0)))
-                copies.out.durable_sends.append(("n2:1", AskMembers(second)))
-                copies.replica.keep(copies.out)
-            if not number:
-                assert copies.replica.take_batch() is not None
-        copies.replica.commit_failed(b"start %02d" % second, float(second), copies.out)
-        copies.replica.tick(second + 1.0)
-    batch = copies.commit()
-    assert len(batch.replies) == len(batch.sends) == 1024
-    assert [reply.id for _, reply in batch.replies] == [0] * 1024  # type: ignore[union-attr]
 
 
 # ── pages of keys ──
@@ -1034,22 +727,6 @@ def test_a_full_batch_takes_no_forgetting() -> None:
         copies.replica.forget(SLOT, seen(2))
 
 
-def test_what_is_held_and_what_waits_is_told_by_prefix() -> None:
-    copies = Copies()
-    assert not copies.replica.holds(b"slot")
-    assert not copies.replica.gathers_records
-    copies.put()
-    assert copies.replica.gathers_records
-    assert copies.replica.holds(b"slot")
-    assert copies.replica.waiting(b"slot") == [SLOT]
-    assert copies.replica.waits(SLOT)
-    assert not copies.replica.waits(b"slot")
-    assert copies.replica.take_batch() is not None
-    assert copies.replica.waits(SLOT)
-    assert copies.replica.waiting(b"slot") == [SLOT]
-    assert copies.replica.waiting(b"other") == []
-
-
 # ── corrupt records, and copies for others ──
 
 
@@ -1123,56 +800,6 @@ def test_copies_for_another_node_are_what_is_committed() -> None:
     assert list(copies.replica.damaged) == [corrupt]
 
 
-def test_facts_that_nobody_waits_for_leave_a_node_ready() -> None:
-    copies = Copies()
-    copies.replica.keep_facts({"commits": b"1", "recovering": b"2"})
-    assert not copies.replica.facts_wait
-    batch = copies.replica.take_batch()
-    assert batch is not None
-    assert not copies.replica.facts_wait
-    copies.engine.write_batch(batch.writes, batch.meta)
-    assert not copies.replica.committed(0.0, Outbox())
-    out = Outbox()
-    out.meta["stamp"] = b"3"
-    kept = copies.replica.keep(out)
-    assert copies.replica.facts_wait
-    assert copies.replica.take_batch() is kept
-    assert not copies.replica.rests
-    copies.replica.commit_failed(b"another.", 0.0, Outbox())
-    assert copies.replica.rests
-
-
-# ── rows beside the records ──
-
-
-def test_rows_are_written_together_or_not_at_all() -> None:
-    copies = Copies(batch_bytes_max=1000)
-    batch = copies.replica.write_rows({b"one": b"1", b"other": None})
-    assert batch.writes == {b"one": b"1", b"other": None}
-    with pytest.raises(Refusal):
-        copies.replica.write_rows({b"small": b"", b"large": b"x" * 1000})
-    assert batch.writes == {b"one": b"1", b"other": None}
-    assert copies.replica.newest(b"one") == (b"1", batch)
-    copies.commit()
-    assert copies.replica.newest(b"one") == (b"1", None)
-
-
-def test_which_of_two_batches_is_committed_last() -> None:
-    replica = Copies().replica
-    replica.write_row(b"one", b"1")
-    committing = replica.take_batch()
-    gathering = replica.write_row(b"two", b"2")
-    for one, other, later in (
-        (None, None, None),
-        (committing, None, committing),
-        (None, committing, committing),
-        (committing, gathering, gathering),
-        (gathering, committing, gathering),
-        (committing, committing, committing),
-    ):
-        assert replica.later(one, other) is later
-
-
 @pytest.mark.parametrize("deletes", [False, True])
 def test_who_has_read_a_write_as_it_was_done_first_replaces_it_as_it_was_done_again(deletes: bool) -> None:
     copies = Copies()
@@ -1189,3 +816,24 @@ def test_who_has_read_a_write_as_it_was_done_first_replaces_it_as_it_was_done_ag
         written = put_as(copies, a_request(), b"next", context=read)
     expected = [b"other"] if deletes else [b"next", b"other"]
     assert sorted(values(Record.unpack(written.record))) == expected
+
+
+def test_what_is_closed_is_neither_read_nor_written() -> None:
+    copies = Copies()
+    copies.put()
+    copies.commit()
+    copies.replica.closed[SLOT[:HEAD_BYTES]] = None
+    assert copies.replica.read(SLOT) == (b"", None)
+    assert copies.replica.read_many([SLOT], bytes_max=100) == [None]
+    assert copies.replica.scan(SLOT[:HEAD_BYTES], b"", 9) == (pack_entries([]), b"")
+    record = a_record(b"theirs").pack()
+    attempts: list[Callable[[], object]] = [
+        copies.put,
+        lambda: copies.replica.merge(SLOT, KEY, record),
+        lambda: copies.replica.recall(SLOT, a_request()),
+    ]
+    for attempt in attempts:
+        with pytest.raises(Refusal, match="how old this copy is") as refused:
+            attempt()
+        assert refused.value.status == STATUS_OVERLOADED
+    assert copies.replica.take_batch() is None

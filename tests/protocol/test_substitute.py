@@ -9,7 +9,8 @@ from dyno.causality.dots import dot_of_request
 from dyno.causality.record import Record
 from dyno.errors import InvalidRequest
 from dyno.protocol import substitute
-from dyno.protocol.replica import NO_DOT, Refusal, Written
+from dyno.protocol.group_commit import Refusal
+from dyno.protocol.replica import NO_DOT, Written
 from dyno.protocol.rows import HINTS
 from dyno.protocol.substitute import Substitute
 from dyno.storage.cell import pack_cell

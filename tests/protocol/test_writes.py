@@ -13,9 +13,9 @@ from dyno.causality.dots import Dot, dot_of_request
 from dyno.causality.record import Record
 from dyno.config import RECORD_BYTES_MAX
 from dyno.protocol import writes as writes_module
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.planner import Intent
-from dyno.protocol.replica import Refusal
 from dyno.protocol.sink import LinkSink
 from dyno.storage.cell import pack_cell
 from dyno.wire.messages import (

@@ -15,6 +15,7 @@ import trio
 import dyno
 from dyno.config import Config
 from dyno.errors import ConfigurationError
+from tests.ports import free_ports
 
 QUICK = {"probe_interval_s": 0.1, "probe_timeout_s": 0.05, "suspicion_mult": 2.0, "join_retry_s": 0.1}
 
@@ -247,12 +248,13 @@ def test_a_node_that_must_not_go_on_ends_in_order_in_a_program_without_strict_gr
 
 
 async def test_cancelling_the_block_stops_the_node(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     with trio.CancelScope() as scope:
-        async with a_node(tmp_path, "n1") as node:
+        async with a_node(tmp_path, "n1", listen=address):
             scope.cancel()
             await trio.sleep_forever()
     assert scope.cancelled_caught
-    async with a_node(tmp_path, "n1", listen=node.address):
+    async with a_node(tmp_path, "n1", listen=address):
         pass
 
 
@@ -308,8 +310,9 @@ async def test_paths_and_single_addresses_will_do(tmp_path: Path) -> None:
 
 
 async def test_a_copy_of_a_living_nodes_directory_is_refused(tmp_path: Path) -> None:
-    async with a_node(tmp_path, "n1") as node:
-        address = node.address
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    async with a_node(tmp_path, "n1", listen=address):
+        pass
     shutil.copytree(tmp_path / "n1", tmp_path / "copy")
     async with a_node(tmp_path, "n1", listen=address):
         for join in ([], [address]):

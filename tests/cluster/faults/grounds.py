@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from tests.cluster.conftest import free_ports
+from tests.ports import free_ports
 
 PORT = 7101
 OUTSIDE = 0  # this process, among the numbers of nodes, which count from 1

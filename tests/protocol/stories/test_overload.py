@@ -135,7 +135,7 @@ def queues(machine: Machine) -> list[int]:
     gathering, coordinator = node._replica._gathering, node._coordinator
     return [
         len(gathering.writes),
-        len(gathering.waiters) // 3,  # a put of its own, and copies for others
+        gathering.waiting // 3,  # a put of its own, and copies for others
         len(coordinator.writes._puts) + len(coordinator.reads._gets) + len(coordinator._forwardings),
         len(coordinator.reads._retries) + len(coordinator.writes._retries),
         node.read_line.waiting,

@@ -19,6 +19,7 @@ from dyno.protocol.commits import Commits
 from dyno.protocol.dead_entries import DeadEntries
 from dyno.protocol.exchange import Exchange
 from dyno.protocol.get import GetCoordinator
+from dyno.protocol.group_commit import Batch
 from dyno.protocol.handoff import Handoff
 from dyno.protocol.hints import Hint, Hints
 from dyno.protocol.outbox import Outbox
@@ -27,7 +28,7 @@ from dyno.protocol.put import PutCoordinator
 from dyno.protocol.quarantine import Quarantine
 from dyno.protocol.quorum import Tally
 from dyno.protocol.recovery import Recovery
-from dyno.protocol.replica import Batch, Replica
+from dyno.protocol.replica import Replica
 from dyno.protocol.requests_seen import RequestsSeen
 from dyno.protocol.roster import Roster
 from dyno.protocol.substitute import Substitute
@@ -132,6 +133,8 @@ def _take_failure_for_success(original: Original) -> Any:
         for batch in (self._committing, self._gathering):
             if batch is not None:
                 waiters, batch.waiters = batch.waiters, []
+                copies, batch.copies = batch.copies, []
+                out.replies += [(link, Stored(id, STATUS_OK, self.commit_number)) for link, id in copies]
                 for waiter in waiters:
                     waiter(STATUS_OK, now, out)
         original(self, new_start, now, out)

@@ -1,0 +1,67 @@
+"""What the compiled build (.build/compile.py) is told to compile, and what mypyc would trip over there."""
+
+import ast
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HOOK = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"][
+    "hooks"
+]
+COMPILE, INTERPRET = HOOK["custom"]["compile"], HOOK["custom"]["interpret"]
+
+
+def compiled() -> list[Path]:
+    found: list[Path] = []
+    for name in COMPILE:
+        path = ROOT / name
+        found += path.rglob("*.py") if path.is_dir() else [path]
+    return [path for path in found if path.relative_to(ROOT).as_posix() not in INTERPRET]
+
+
+@pytest.mark.parametrize("name", [*COMPILE, *INTERPRET])
+def test_what_is_named_exists(name: str):
+    path = ROOT / name
+    assert path.is_file() or list(path.rglob("*.py"))
+
+
+def test_what_stays_interpreted_would_be_compiled_otherwise():
+    assert all(any(Path(name).is_relative_to(package) for package in COMPILE) for name in INTERPRET)
+
+
+def test_the_fields_of_named_tuples_have_types_that_are_imported_when_the_program_runs():
+    """mypyc evaluates them as the class is made."""
+    missing = []
+    for path in compiled():
+        tree = ast.parse(path.read_text())
+        checking = {
+            alias.asname or alias.name
+            for block in tree.body
+            if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+            for line in block.body
+            if isinstance(line, ast.ImportFrom)
+            for alias in line.names
+        }
+        for made in ast.walk(tree):
+            if isinstance(made, ast.ClassDef) and any(
+                ast.unparse(base) == "NamedTuple" for base in made.bases
+            ):
+                fields = [line.annotation for line in made.body if isinstance(line, ast.AnnAssign)]
+                names = {n.id for field in fields for n in ast.walk(field) if isinstance(n, ast.Name)}
+                missing += [f"{path.name}: {made.name}: {name}" for name in sorted(names & checking)]
+    assert not missing
+
+
+def test_no_constant_of_a_module_is_a_final_tuple_of_floats():
+    """mypyc 2.4 reads one as if it had never been set."""
+    found = [
+        f"{path.name}:{line.lineno}"
+        for path in compiled()
+        for line in ast.parse(path.read_text()).body
+        if isinstance(line, ast.AnnAssign) and ast.unparse(line.annotation) == "Final"
+        if isinstance(line.value, ast.Tuple) and line.value.elts
+        if isinstance(line.value.elts[0], ast.Constant) and isinstance(line.value.elts[0].value, float)
+    ]
+    assert not found
