@@ -43,8 +43,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     probe_timeout_s: Seconds = 0.5
     indirect_probes: Count = 3
     suspicion_mult: Factor = 4.0
+    suspicion_max_mult: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 6.0
+    self_distrust_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8  # times as long is waited for acks
     gossip_interval_s: Seconds = 0.2
     gossip_nodes: Count = 3
+    gossip_to_dead_s: Seconds = 30.0
     retransmit_mult: Count = 4
     push_pull_interval_s: Seconds = 30.0
     join_retry_s: Seconds = 1.0

@@ -4,6 +4,7 @@
     probe          SWIM: ping, ask others to ping          suspicion   time left to refute
     gossip         news that rides on datagrams            links       whom to keep dialling
     join           a joiner's side of a join               admission   a member's side: name rule, data rule
+    local_health   how far to distrust oneself             wakefulness whether this process ran all the time
 
 A node begins in one of three ways. It *founds* a cluster when it has no seeds and remembers none. It
 *returns* when it remembers a seat under its present directory: it takes a higher start stamp, serves at
@@ -17,23 +18,28 @@ happen goes to the outbox. Nothing here raises for what a remote sent. Until the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from math import ceil, log2
+from typing import TYPE_CHECKING, Final
 
 from dyno.protocol.admission import Admission
 from dyno.protocol.gossip import GossipQueue, choose
 from dyno.protocol.identity import CLUSTER_ID_BYTES
 from dyno.protocol.join import Joiner, Phase
+from dyno.protocol.local_health import LocalHealth
 from dyno.protocol.member_table import MemberTable
 from dyno.protocol.probe import Prober
 from dyno.protocol.roster import Roster
+from dyno.protocol.wakefulness import Wakefulness
 from dyno.wire.members import ALIVE, DEAD, JOINING, LEFT, NORMAL, Member
 from dyno.wire.messages import (
     Ack,
     Admit,
     AskJoin,
     Assent,
+    Doubts,
     Gossip,
     Introduce,
+    Nack,
     Ping,
     PingRequest,
     PushPull,
@@ -48,13 +54,17 @@ if TYPE_CHECKING:
     from dyno.protocol.outbox import Outbox
     from dyno.wire.messages import Datagram
 
+_PUSH_PULL_MEMBERS: Final = 32  # from this number on tables are exchanged more rarely
+
 
 class Membership:
     """me: this process: name, directory, fresh start id, address; its stamp is the one last kept. seat, zone
     and weight count only when the directory has no seat yet. cluster, known: as remembered (identity.py),
     b"" and empty for a new directory. partitions: of the cluster, or of the one to found. seeds: addresses
     given to join by. holds_data: whether this node stores a record or has one on its way to the disk. former:
-    the id that this directory had before it got the present one, b"" for none.
+    the id that this directory had before it got the present one, b"" for none. nacks, buddy: see Prober.
+    careful: whether time in which this process did not run, or heard nobody, speaks against nobody. (A node
+    is all three; without them, and with factors of 1 in the configuration, this is plain SWIM, to compare.)
 
     table: every record. joined: whether this node has a seat and may serve."""
 
@@ -70,13 +80,26 @@ class Membership:
         random: Random,
         holds_data: Callable[[], bool],
         former: bytes = b"",
+        nacks: bool = True,
+        buddy: bool = True,
+        careful: bool = True,
     ) -> None:
         self.joined = False
         self.table = MemberTable(members_max=config.members_max)
         self._config = config
         self._random = random
         self._gossip = GossipQueue(retransmit_mult=config.retransmit_mult)
-        self._prober = Prober(me=me.name, table=self.table, gossip=self._gossip, config=config, random=random)
+        self._health = LocalHealth(factor_max=config.self_distrust_max)
+        self._prober = Prober(
+            me=me.name,
+            table=self.table,
+            gossip=self._gossip,
+            health=self._health,
+            config=config,
+            random=random,
+            nacks=nacks,
+            buddy=buddy,
+        )
         self._roster = Roster(
             me=me,
             cluster=cluster,
@@ -84,9 +107,12 @@ class Membership:
             table=self.table,
             gossip=self._gossip,
             prober=self._prober,
+            health=self._health,
             config=config,
             holds_data=holds_data,
+            careful=careful,
         )
+        self._wakefulness = Wakefulness(config) if careful else None
         self._admission = Admission(roster=self._roster, prober=self._prober, config=config)
         self._roster.seeds = list(seeds)
         self._seat_kept = self._load(known, (me.directory, former) if former else (me.directory,))
@@ -180,27 +206,38 @@ class Membership:
             self._begin_to_probe(now)
         self._settle(now, out)
 
-    def receive(self, link: int, message: AskJoin | Admit | PushPull, now: float, out: Outbox) -> None:
+    def receive(self, link: int, message: AskJoin | Admit | PushPull | Ping, now: float, out: Outbox) -> None:
         """A request on an inbound link."""
-        if self._roster.stopped:
+        roster = self._roster
+        if roster.stopped:
             return
-        if not isinstance(message, PushPull):
+        self._look(now, hears=True)
+        if isinstance(message, Ping):
+            self._hear_gossip(message.gossip, f"link {link}", now, out)
+            ack = self._ack(message)
+            if ack is not None:
+                out.replies.append((link, ack))
+        elif not isinstance(message, PushPull):
             self._admission.asked(link, message, now, out)
-        elif self._roster.active:
+        elif roster.active:
             self._hear_table(message, f"link {link}", now, out)
-            if message.answer and not self._roster.stopped:
-                answer = PushPull(self._roster.packed(), False)
-                self._roster.replies(out).append((link, answer))
+            if message.answer and not roster.stopped:
+                answer = PushPull(roster.packed(), False)
+                roster.replies(out).append((link, answer))
         self._settle(now, out)
 
     def answer(
-        self, address: str, message: Introduce | Assent | Reject | PushPull, now: float, out: Outbox
+        self, address: str, message: Introduce | Assent | Reject | PushPull | Ack, now: float, out: Outbox
     ) -> None:
         """An answer on an outbound link."""
         if self._roster.stopped:
             return
+        self._look(now, hears=True)
         joiner = self._joiner
-        if isinstance(message, PushPull):
+        if isinstance(message, Ack):
+            self._prober.acked(message, now, out)
+            self._hear_gossip(message.gossip, address, now, out)
+        elif isinstance(message, PushPull):
             if self._roster.active:
                 members = self._hear_table(message, address, now, out)
                 if joiner is not None:
@@ -220,16 +257,23 @@ class Membership:
         roster = self._roster
         if roster.stopped or not roster.cluster:
             return
-        if isinstance(message, Ping):
-            self._pinged(source, message, out)
-        elif isinstance(message, Ack):
-            self._prober.acked(message, out)
-            self._admission.acked(message, now, out)
-        elif isinstance(message, PingRequest) and self._roster.active:
-            self._prober.relay(source, message, now, out)
-        if message.gossip and self._roster.active:
-            for record in roster.unpack(message.gossip, source, out) or ():
-                roster.hear(record, now, out)
+        self._look(now, hears=True)
+        if isinstance(message, Nack):
+            self._prober.nacked(message)
+        elif isinstance(message, Ping):
+            self._hear_gossip(message.gossip, source, now, out)  # first: the ack refutes what it told
+            ack = self._ack(message)
+            if ack is not None:
+                out.datagrams.append((source, ack))
+        else:
+            if isinstance(message, Ack):
+                self._prober.acked(message, now, out)
+                self._admission.acked(message, now, out)
+            elif isinstance(message, PingRequest) and roster.active:
+                self._prober.relay(source, message, now, out)
+            elif isinstance(message, Doubts) and roster.active:
+                roster.hear_doubts(message.doubts, source, now, out)
+            self._hear_gossip(message.gossip, source, now, out)
         self._settle(now, out)
 
     def link_up(self, address: str, now: float, out: Outbox) -> None:
@@ -267,7 +311,7 @@ class Membership:
         roster = self._roster
         if roster.stopped:
             return
-        self._forgive_sleep(now)
+        self._look(now)
         if self._joiner is not None:
             self._joiner.tick(now, out)
         self._admission.tick(now, out)
@@ -310,7 +354,8 @@ class Membership:
         seat = None
         for record in known:
             if record.name != roster.me.name:
-                self.table.merge(record._replace(liveness=ALIVE), admitted=True)
+                alive = record if record.liveness == ALIVE else record._replace(liveness=ALIVE)
+                self.table.merge(alive, admitted=True)
                 continue
             roster.claimed_stamp = max(roster.claimed_stamp, record.stamp)
             if record.directory in directories and record.state not in (JOINING, LEFT):
@@ -347,7 +392,7 @@ class Membership:
         for member in self.table.current():
             if member.name != self.me.name:
                 self._prober.joins_round(member.name)
-        self._push_pull_at = now + self._config.push_pull_interval_s * self._random.random()
+        self._push_pull_at = now + self._push_pull_interval_s() * self._random.random()
 
     # ── inside ──
 
@@ -375,19 +420,26 @@ class Membership:
             self._gossip_at if len(self._gossip) else None,
             self._admission.deadline(),
             None if self._joiner is None else self._joiner.deadline(),
+            None if self._wakefulness is None or self._push_pull_at is None else self._wakefulness.deadline(),
         ):
             if at is not None and (earliest is None or at < earliest):
                 earliest = at
         return earliest
 
-    def _pinged(self, source: str, ping: Ping, out: Outbox) -> None:
+    def _ack(self, ping: Ping) -> Ack | None:
+        """The answer, if this process is the one that is meant."""
         me = self.me
-        if ping.target != me.name or ping.target_start not in (b"", me.start):
-            return
+        if self._roster.stopped or ping.target != me.name or ping.target_start not in (b"", me.start):
+            return None
         if ping.target_start:
             self._roster.introduced = True
-        gossip = self._gossip.fill(me.name, members=len(self.table))
-        out.datagrams.append((source, Ack(ping.seq, me.name, me.start, gossip)))
+        return Ack(ping.seq, me.name, me.start, self._gossip.fill(me.name, members=len(self.table)))
+
+    def _hear_gossip(self, packed: bytes, source: str, now: float, out: Outbox) -> None:
+        roster = self._roster
+        if packed and roster.active:
+            for record in roster.unpack(packed, source, out) or ():
+                roster.hear(record, now, out)
 
     def _hear_table(self, message: PushPull, source: str, now: float, out: Outbox) -> list[Member]:
         members = self._roster.unpack(message.members, source, out) or []
@@ -397,31 +449,48 @@ class Membership:
     def _gossip_some(self, now: float, out: Outbox) -> None:
         if not len(self._gossip) or now < self._gossip_at:
             return
-        self._gossip_at = now + self._config.gossip_interval_s
-        me = self.me.name
-        others = [m for m in self.table.current() if m.liveness != DEAD and m.name != me]
+        config, members = self._config, self.table.current()
+        self._gossip_at = now + config.gossip_interval_s
+        me, died_at = self.me.name, self._roster.died_at
+        dead_since = now - config.gossip_to_dead_s
+
+        def listens(member: Member) -> bool:
+            """Who died a while ago does not; who did just now may be told so, and say otherwise."""
+            is_gone = member.liveness == DEAD and died_at.get(member.name, dead_since) <= dead_since
+            return not is_gone and member.name != me
+
+        others = choose(self._random, members, config.gossip_nodes, listens)
         if not others:
             self._gossip.clear()  # whoever comes back is shown the whole table
-        for other in choose(self._random, others, self._config.gossip_nodes):
-            gossip = self._gossip.fill(me, members=len(self.table))
-            if gossip:
+        for other in others:
+            doubts, gossip = self._gossip.fill_both(me, members=len(members))
+            if doubts:
+                out.datagrams.append((other.address, Doubts(me, doubts, gossip)))
+            elif gossip:
                 out.datagrams.append((other.address, Gossip(me, gossip)))
 
     def _exchange(self, now: float, out: Outbox) -> None:
         """Tables with one member, whoever is reachable: what gossip missed, and what the dead would say."""
         if self._push_pull_at is None or now < self._push_pull_at:
             return
-        self._push_pull_at = now + self._config.push_pull_interval_s
+        self._push_pull_at = now + self._push_pull_interval_s()
         up = self._roster.links.up()
         if up and self.joined:
             message = PushPull(self._roster.packed(), True)
             self._roster.sends(out).append((self._random.choice(up), message))
 
-    def _forgive_sleep(self, now: float) -> None:
-        """Called long after the deadline: it was this process that did not run, so that nobody's silence
-        meant anything, and what they answered meanwhile may still wait to be read."""
-        deadline = self.deadline()
-        late_s = 0.0 if deadline is None else now - deadline
-        if late_s > self._config.probe_interval_s:
-            self._prober.drop()
-            self._roster.suspicions.postpone(late_s)
+    def _push_pull_interval_s(self) -> float:
+        """Tables grow with the cluster, so the larger one exchanges them more rarely (memberlist)."""
+        doublings = ceil(log2(max(1, len(self.table)) / _PUSH_PULL_MEMBERS))
+        return self._config.push_pull_interval_s * (1 + max(0, doublings))
+
+    def _look(self, now: float, *, hears: bool = False) -> None:
+        """First of all, at every verb that judges anybody or may lead to that. hears: somebody speaks."""
+        if self._wakefulness is None:
+            return
+        paused_s, deaf_s = self._wakefulness.look(now, due=self._due, hears=hears)
+        if paused_s:
+            self._prober.postpone(paused_s)
+            self._roster.suspicions.postpone(paused_s)
+        if deaf_s:
+            self._roster.suspicions.prolong(deaf_s)

@@ -35,6 +35,7 @@ from dyno.protocol.ring import Ring
 from dyno.wire.messages import (
     STATUS_OK,
     STATUS_RING,
+    Ack,
     Admit,
     AskBuckets,
     AskFate,
@@ -56,6 +57,7 @@ from dyno.wire.messages import (
     Introduce,
     LeavesCompared,
     ListKeys,
+    Ping,
     Propose,
     Proposed,
     PushPull,
@@ -309,7 +311,7 @@ class Node:
                     self._bulk_reads.answer(name, message, now, out)
                 elif isinstance(message, COORDINATED):
                     self._coordinator.answer(name, message, now, out)
-        elif isinstance(message, Introduce | Assent | Reject | PushPull):
+        elif isinstance(message, Introduce | Assent | Reject | PushPull | Ack):
             self.membership.answer(address, message, now, out)
             self._settle(now, out)
         elif isinstance(message, Proposed | Withdrawn | SwapBuckets):
@@ -406,6 +408,7 @@ class Node:
             AskJoin: join,
             Admit: join,
             PushPull: join,
+            Ping: join,
             CreateBucket: bucket,
             AskBuckets: bucket,
             Propose: bucket,
@@ -496,7 +499,7 @@ class Node:
         self._settle(now, out)
 
     def _membership_request(
-        self, link: int, message: AskJoin | Admit | PushPull, now: float, out: Outbox
+        self, link: int, message: AskJoin | Admit | PushPull | Ping, now: float, out: Outbox
     ) -> None:
         self.membership.receive(link, message, now, out)
         self._settle(now, out)

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Final
 
 from dyno.protocol.identity import RECORDS_PER_NAME, remember, remember_stamp
 from dyno.protocol.links import Links
-from dyno.protocol.suspicion import Suspicions, suspicion_timeout_s
+from dyno.protocol.suspicion import Patience, Suspicions, patience
+from dyno.wire.doubts import Doubt, unpack_doubts
 from dyno.wire.flat import ProtocolError
 from dyno.wire.members import (
     ALIVE,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from dyno.config import Config
     from dyno.protocol.gossip import GossipQueue
+    from dyno.protocol.local_health import LocalHealth
     from dyno.protocol.member_table import MemberTable
     from dyno.protocol.outbox import Outbox
     from dyno.protocol.probe import Prober
@@ -56,7 +58,7 @@ class Roster:
     done any more. claimed_stamp: the highest stamp that another process was heard to claim this node's name
     with. revoked: a member said that our join is over. replaced: the name was another directory's since this
     one served last, so it may lack what was acknowledged in its name. inherited: so may a new directory that
-    took over the seat."""
+    took over the seat. careful: see Membership."""
 
     def __init__(
         self,
@@ -67,8 +69,10 @@ class Roster:
         table: MemberTable,
         gossip: GossipQueue,
         prober: Prober,
+        health: LocalHealth,
         config: Config,
         holds_data: Callable[[], bool],
+        careful: bool = True,
     ) -> None:
         self.me = me
         self.cluster = cluster
@@ -77,6 +81,7 @@ class Roster:
         self.gossip = gossip
         self.links = Links()
         self.suspicions = Suspicions()
+        self.died_at: dict[str, float] = {}  # by name, of those that are dead
         self.seeds: list[str] = []  # dialled besides the members
         self.active = False
         self.introduced = False
@@ -86,8 +91,10 @@ class Roster:
         self.replaced = False
         self.inherited = False
         self._prober = prober
+        self.health = health
         self._config = config
         self._holds_data = holds_data
+        self._careful = careful
         self._kept_version = -1
         self._dialled: tuple[int, list[str]] = (-1, [])
         self._packed = b""
@@ -129,15 +136,27 @@ class Roster:
         before = self.table.holder(record.name)
         if not self.table.merge(record, admitted=admitted):
             return
-        if not admitted:
-            # What a join brought is known to the others, or none of their business yet.
-            self.gossip.add(record)
         if record.liveness == SUSPECT:
-            self.suspicions.raised(record, now=now, timeout_s=self._suspicion_timeout_s())
+            self.suspicions.raised(record, now=now, patience=self._patience())
+            self.gossip.add_doubt(self.suspicions.doubt(record))
         else:
             self.suspicions.cleared(record)
+            self.gossip.drop_doubt(record.name)
+        if not (admitted or _is_mere_doubt(record, before)):
+            # What a join brought is known to the others, or none of their business yet.
+            self.gossip.add(record)
         if record.state != LEFT:
-            self._note_liveness(record, before, out)
+            self._note_liveness(record, before, now, out)
+
+    def hear_doubts(self, packed: bytes, source: str, now: float, out: Outbox) -> None:
+        """From a peer's datagram."""
+        try:
+            doubts = unpack_doubts(packed)
+        except ProtocolError as error:
+            out.events.append(("warning", f"malformed doubts from {source}: {error}"))
+            return
+        for doubt in doubts:
+            self._hear_doubt(doubt, now, out)
 
     def hear_table(self, records: list[Member], now: float, out: Outbox) -> None:
         """A peer's whole table, its own record first. Whom it holds dead and we alive is only suspected, so
@@ -152,9 +171,7 @@ class Roster:
 
     def suspect(self, target: Member, now: float, out: Outbox) -> None:
         """A probe of this record was answered by nobody."""
-        held = self.table.find(target.name, target.start)
-        if held is not None and held.liveness == ALIVE and held.incarnation == target.incarnation:
-            self.hear(held._replace(liveness=SUSPECT), now, out)
+        self._hear_doubt(Doubt(target.name, target.start, target.incarnation, self.me.name), now, out)
 
     def bury(self, now: float, out: Outbox) -> None:
         """Suspects whose time is over are dead."""
@@ -257,6 +274,21 @@ class Roster:
         is_stranger = known is None or known.state == LEFT
         return is_stranger and self.me.state == NORMAL and self.refuses_for_data(joining)
 
+    def _hear_doubt(self, doubt: Doubt, now: float, out: Outbox) -> None:
+        """Doubts about an incarnation that is not known yet come again when it is: they are repeated."""
+        name, start, incarnation, _ = doubt
+        held = self.table.find(name, start)
+        if held is None or held.incarnation != incarnation or held.liveness == DEAD:
+            return
+        if held.liveness == ALIVE:
+            held = held._replace(liveness=SUSPECT)
+            self.hear(held, now, out)
+            if name == self.me.name:
+                return  # refuted
+        accusers = [name for name in doubt.by() if self.table.holder(name) is not None]
+        if self.suspicions.accused(held, accusers, now=now):
+            self.gossip.add_doubt(self.suspicions.doubt(held))
+
     def _hear_of_me(self, record: Member, out: Outbox) -> None:
         me = self.me
         if me.state == LEFT or self.stopped:
@@ -284,6 +316,7 @@ class Roster:
 
     def _refute(self, rumour: Member, out: Outbox) -> None:
         """Say that this process lives, above whatever was said of it."""
+        self.health.change(1)
         me = self.me._replace(stamp=rumour.stamp, incarnation=rumour.incarnation + 1)
         self.become(me)
         self.gossip.add(me)
@@ -292,14 +325,17 @@ class Roster:
             # The dead are not gossiped with, so those that buried this node hear it over their links.
             self.sends(out).extend(self._to_all_up())
 
-    def _note_liveness(self, record: Member, before: Member | None, out: Outbox) -> None:
+    def _note_liveness(self, record: Member, before: Member | None, now: float, out: Outbox) -> None:
         if before is not None and (before.start, before.liveness) == (record.start, record.liveness):
             return
         if record.liveness != DEAD:
             self._prober.joins_round(record.name)
-        elif self.links.is_up(record.address):
-            # It can be reached after all; let it know, so that it can refute.
-            self.sends(out).append((record.address, PushPull(pack_members([self.me, record]), False)))
+            self.died_at.pop(record.name, None)
+        else:
+            self.died_at[record.name] = now
+            if self.links.is_up(record.address):
+                # It can be reached after all; let it know, so that it can refute.
+                self.sends(out).append((record.address, PushPull(pack_members([self.me, record]), False)))
         if (ALIVE if before is None else before.liveness) != record.liveness:
             # Who reads of a death is to read of the return, too: one level for both.
             out.events.append(("warning", f"{record.name} is {LIVENESS_NAMES[record.liveness]}"))
@@ -314,12 +350,20 @@ class Roster:
         members = [r.address for r in self.table.records() if r.name != mine[0] and r.state != LEFT]
         return [address for address in (*members, *self.seeds) if address != mine[1]]
 
-    def _suspicion_timeout_s(self) -> float:
-        return suspicion_timeout_s(
+    def _patience(self) -> Patience:
+        config = self._config
+        return patience(
             members=len(self.table),
-            mult=self._config.suspicion_mult,
-            probe_interval_s=self._config.probe_interval_s,
+            mult=config.suspicion_mult,
+            max_mult=config.suspicion_max_mult,
+            probe_interval_s=config.probe_interval_s,
+            careful=self._careful,
         )
+
+
+def _is_mere_doubt(record: Member, before: Member | None) -> bool:
+    """Whether a doubt says all that is new in a record."""
+    return record.liveness == SUSPECT and before is not None and record == before._replace(liveness=SUSPECT)
 
 
 def _check_bounds(record: Member) -> None:

@@ -103,6 +103,8 @@ LINK: Final[Registry[Message]] = Registry(
         73: messages.Branches,
         74: messages.CompareLeaves,
         75: messages.LeavesCompared,
+        80: messages.Ping,
+        81: messages.Ack,
     }
 )
 
@@ -114,6 +116,8 @@ DATAGRAMS: Final[Registry[Datagram]] = Registry(
         65: messages.Ack,
         66: messages.PingRequest,
         67: messages.Gossip,
+        82: messages.Nack,
+        83: messages.Doubts,
     }
 )
 

@@ -674,7 +674,8 @@ class SwapBuckets(NamedTuple):
 
 class Ping(NamedTuple):
     """Only the process that carries (target, target_start) answers; target_start b"" asks whoever holds the
-    name (used to see whether the holder of a name lives)."""
+    name (used to see whether the holder of a name lives). A datagram; on a link where datagrams got no
+    answer. So is its Ack."""
 
     seq: int
     target: str
@@ -707,6 +708,21 @@ class Gossip(NamedTuple):
     """Nothing but member records."""
 
     sender: str
+    gossip: bytes
+
+
+class Nack(NamedTuple):
+    """To who asked by PingRequest: no Ack came until now. So this way, at least, is open, and so are you."""
+
+    seq: int
+    sender: str
+
+
+class Doubts(NamedTuple):
+    """Packed doubts (wire.doubts), and member records as in Gossip."""
+
+    sender: str
+    doubts: bytes
     gossip: bytes
 
 
@@ -756,6 +772,8 @@ PeerMessage: TypeAlias = (
     | HintsHeld
     | Examine
     | Examined
+    | Ping
+    | Ack
 )
-Datagram: TypeAlias = Ping | Ack | PingRequest | Gossip
+Datagram: TypeAlias = Ping | Ack | PingRequest | Gossip | Nack | Doubts
 Message: TypeAlias = Hello | Refuse | ClientRequest | ClientAnswer | PeerMessage

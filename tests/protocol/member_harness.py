@@ -66,7 +66,7 @@ class Member(Driven):
             if part.deadline() <= self.now:
                 part.tick(self.now, self.out)
         self.node._replica.tick(self.now)
-        self.node.membership._prober.drop()
+        self.node.membership._prober._probe = None  # nobody is there to answer
         self.node.membership.tick(self.now, self.out)
         self.out.datagrams.clear()
         self.commit()

@@ -16,6 +16,7 @@ from typing import Any
 from dyno.config import Config
 from dyno.protocol.gossip import GossipQueue
 from dyno.protocol.identity import remembered
+from dyno.protocol.local_health import LocalHealth
 from dyno.protocol.member_table import MemberTable
 from dyno.protocol.membership import Membership
 from dyno.protocol.outbox import Outbox
@@ -24,7 +25,7 @@ from dyno.protocol.roster import Roster
 from dyno.wire import datagram
 from dyno.wire.flat import ProtocolError
 from dyno.wire.members import ALIVE, NORMAL, Member
-from dyno.wire.messages import Admit, AskJoin, Assent, Introduce, PushPull, Reject
+from dyno.wire.messages import Ack, Admit, AskJoin, Assent, Introduce, Ping, PushPull, Reject
 
 
 def a_member(name: str = "n2", **fields: Any) -> Member:
@@ -58,12 +59,13 @@ QUICK = Config(
 
 
 def a_roster(
-    me: Member, *others: Member, holds_data: bool = False, config: Config = QUICK
+    me: Member, *others: Member, holds_data: bool = False, config: Config = QUICK, careful: bool = True
 ) -> tuple[Roster, Prober]:
     """A node's roster that knows some others, with a link up to each, and its prober."""
     table = MemberTable(members_max=config.members_max)
     gossip = GossipQueue(retransmit_mult=config.retransmit_mult)
-    prober = Prober(me=me.name, table=table, gossip=gossip, config=config, random=Random(1))
+    health = LocalHealth(factor_max=config.self_distrust_max)
+    prober = Prober(me=me.name, table=table, gossip=gossip, health=health, config=config, random=Random(1))
     roster = Roster(
         me=me,
         cluster=CLUSTER,
@@ -71,8 +73,10 @@ def a_roster(
         table=table,
         gossip=gossip,
         prober=prober,
+        health=health,
         config=config,
         holds_data=lambda: holds_data,
+        careful=careful,
     )
     for member in (me, *others):
         table.merge(member, admitted=True)
@@ -390,7 +394,7 @@ class Process:
         if target.frozen:
             self.world.at(self.world.now + 0.05, lambda: self._arrive(address, link, message))
             return
-        assert isinstance(message, AskJoin | Admit | PushPull)
+        assert isinstance(message, AskJoin | Admit | PushPull | Ping)
         target.run(lambda out: target.membership.receive(link.number, message, self.world.now, out))
 
     def answered(self, address: str, link: Link, message: Any) -> None:
@@ -399,7 +403,7 @@ class Process:
         if self.frozen:
             self.world.at(self.world.now + 0.05, lambda: self.answered(address, link, message))
             return
-        assert isinstance(message, Introduce | Assent | Reject | PushPull)
+        assert isinstance(message, Introduce | Assent | Reject | PushPull | Ack)
         self.run(lambda out: self.membership.answer(address, message, self.world.now, out))
 
     def _dial(self, address: str) -> None:

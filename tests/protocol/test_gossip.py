@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from dyno.config import DATAGRAM_BYTES_MAX
 from dyno.protocol.gossip import GossipQueue, choose
 from dyno.wire import datagram
-from dyno.wire.members import JOINING, Member, unpack_members
-from dyno.wire.messages import PingRequest
+from dyno.wire.doubts import Doubt, unpack_doubts
+from dyno.wire.members import DEAD, JOINING, Member, pack_members, unpack_members
+from dyno.wire.messages import Doubts, PingRequest
 from tests.protocol.membership_harness import a_member
 
 
@@ -88,6 +89,81 @@ def test_some_are_chosen_from_many_and_all_from_few():
     assert choose(Random(1), members, 5) == members
 
 
+def test_where_some_do_not_fit_each_of_the_others_is_as_likely():
+    random = Random(1)
+    for count in (5, 100):
+        members = [a_member(f"n{i}", liveness=DEAD if i % 2 else 0) for i in range(count)]
+        chosen = [choose(random, members, 3, lambda member: member.liveness != DEAD) for _ in range(200)]
+        assert {len({member.name for member in some}) for some in chosen} == {3}
+        assert len({member.name for some in chosen for member in some}) == (count + 1) // 2
+        assert not any(member.liveness for some in chosen for member in some)
+
+
+def test_the_few_that_fit_among_very_many_are_found():
+    members = [a_member(f"n{i}", liveness=0 if i == 7 else DEAD) for i in range(500)]
+    assert choose(Random(1), members, 3, lambda member: member.liveness != DEAD) == [members[7]]
+
+
+def test_a_record_that_must_be_told_goes_first_and_counts_for_nothing():
+    queue = a_queue()
+    assert queue.fill(members=9, first=a_member("n9")) == pack_members([a_member("n9")])
+    queue = a_queue(a_member("n1"))
+    for _ in range(2):
+        assert queue.fill(members=9, first=a_member("n9")) == pack_members([a_member("n9"), a_member("n1")])
+    assert queue.fill(members=9, first=a_member("n9")) == pack_members([a_member("n9")])
+
+
+# ── doubts ──
+
+DOUBT = Doubt("n2", a_member().start, 0, "n5")
+
+
+def doubted(queue: GossipQueue, *beside: str) -> list[Doubt]:
+    return unpack_doubts(queue.fill_both(*beside, members=9)[0])
+
+
+def test_doubts_are_told_as_often_as_records_and_beside_them():
+    queue = a_queue(a_member("n1"))
+    queue.add_doubt(DOUBT)
+    assert len(queue) == 2
+    for _ in range(2):
+        doubts, records = queue.fill_both(members=9)
+        assert unpack_doubts(doubts) == [DOUBT]
+        assert records == pack_members([a_member("n1")])
+    assert queue.fill_both(members=9) == (b"", b"")
+
+
+def test_a_later_doubt_about_a_member_replaces_the_one_before():
+    queue = a_queue()
+    queue.add_doubt(DOUBT)
+    doubted(queue)
+    queue.add_doubt(DOUBT._replace(accusers="n5,n6"))
+    assert doubted(queue) == doubted(queue) == [DOUBT._replace(accusers="n5,n6")]
+    assert doubted(queue) == []
+
+
+def test_a_doubt_that_is_over_is_told_no_more():
+    queue = a_queue()
+    queue.add_doubt(DOUBT)
+    queue.drop_doubt("n2")
+    queue.drop_doubt("n2")
+    assert len(queue) == 0
+    queue.add_doubt(DOUBT)
+    queue.clear()
+    assert doubted(queue) == []
+
+
+def test_doubts_leave_half_of_the_room_to_records_and_take_all_where_there_are_none():
+    queue = a_queue()
+    for number in range(100):
+        queue.add_doubt(Doubt(f"n{number}", a_member().start, 0, "x" * 60))
+    alone = len(queue.fill_both(members=9)[0])
+    queue.add(a_member())
+    doubts, records = queue.fill_both(members=9)
+    assert 0.45 < len(doubts) / alone < 0.55
+    assert records == pack_members([a_member()])
+
+
 names = st.text("abc.-_XYZ019", min_size=1, max_size=64)
 members = st.builds(
     a_member,
@@ -106,3 +182,23 @@ def test_the_longest_datagram_with_gossip_aboard_still_fits(news, target, sender
     gossip = queue.fill(target, sender, relay.address, members=9)
     request = PingRequest((1 << 64) - 1, target, bytes(8), relay.address, sender, gossip)
     assert len(datagram.encode(bytes(16), request)) <= DATAGRAM_BYTES_MAX
+
+
+accused = st.builds(
+    Doubt,
+    names,
+    st.just(a_member().start),
+    st.integers(0, 1 << 62),
+    st.lists(names, max_size=8, unique=True).map(",".join),
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(members, max_size=30), st.lists(accused, min_size=1, max_size=60), names)
+def test_the_longest_datagram_of_doubts_still_fits(news, doubts, sender):
+    queue = a_queue(*news)
+    for doubt in doubts:
+        queue.add_doubt(doubt)
+    told_doubts, gossip = queue.fill_both(sender, members=9)
+    message = Doubts(sender, told_doubts, gossip)
+    assert len(datagram.encode(bytes(16), message)) <= DATAGRAM_BYTES_MAX

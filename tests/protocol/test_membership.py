@@ -12,6 +12,7 @@ from dyno.config import Config
 from dyno.protocol.identity import LOST_ALL, remembered
 from dyno.protocol.membership import Membership
 from dyno.protocol.outbox import Outbox
+from dyno.wire.doubts import Doubt, pack_doubts
 from dyno.wire.members import (
     ALIVE,
     DEAD,
@@ -29,14 +30,16 @@ from dyno.wire.messages import (
     Admit,
     AskJoin,
     Assent,
+    Doubts,
     Gossip,
     Introduce,
+    Nack,
     Ping,
     PingRequest,
     PushPull,
     Reject,
 )
-from tests.protocol.membership_harness import CLUSTER, Disk, Process, World, a_member, agree
+from tests.protocol.membership_harness import CLUSTER, QUICK, Disk, Process, World, a_member, agree
 
 N1, N2 = a_member("n1"), a_member("n2")
 
@@ -50,6 +53,7 @@ class Alone:
         cluster: bytes = b"",
         seeds: tuple[str, ...] = (),
         me: Member = N1._replace(stamp=0),  # noqa: B008
+        careful: bool = True,
     ) -> None:
         self.machine = Membership(
             me=me,
@@ -60,17 +64,21 @@ class Alone:
             config=Config(),
             random=Random(1),
             holds_data=lambda: False,
+            careful=careful,
         )
         self.started = Outbox()
         self.machine.start(0.0, self.started)
 
     def got(self, message: object, *, source: str = "n2:7100", now: float = 0.1) -> Outbox:
         out = Outbox()
-        if isinstance(message, Ping | Ack | PingRequest | Gossip):
-            self.machine.receive_datagram(source, message, now, out)
+        if source == "n2:7100/link":
+            assert isinstance(message, Ack)
+            self.machine.answer("n2:7100", message, now, out)
         elif source == "link":
-            assert isinstance(message, AskJoin | Admit | PushPull)
+            assert isinstance(message, AskJoin | Admit | PushPull | Ping)
             self.machine.receive(4, message, now, out)
+        elif isinstance(message, Ping | Ack | PingRequest | Gossip | Nack | Doubts):
+            self.machine.receive_datagram(source, message, now, out)
         else:
             assert isinstance(message, Introduce | Assent | Reject | PushPull)
             self.machine.answer(source, message, now, out)
@@ -122,6 +130,7 @@ def test_a_node_without_seeds_and_memory_founds_a_cluster():
     assert alone.started.connect == []
     assert machine.is_live("n1")
     assert machine.is_alive("n1")
+    assert not machine.letting_in
 
 
 def test_a_node_that_remembers_its_seat_returns_to_it_under_a_higher_stamp():
@@ -238,6 +247,62 @@ def test_gossip_is_taken_in_and_malformed_gossip_is_not():
     assert out.events[0][0] == "warning"
 
 
+def test_doubts_are_taken_in_with_the_gossip_beside_them():
+    alone = member_of_two()
+    doubt = Doubt("n2", N2.start, 0, "n2")
+    alone.got(Doubts("n2", pack_doubts([doubt]), pack_members([a_member("n3")])))
+    assert alone.machine.table.seated("n2") == a_member("n2", liveness=SUSPECT)
+    assert alone.machine.table.seated("n3") == a_member("n3")
+
+
+def test_the_ack_to_a_ping_that_tells_of_a_suspicion_refutes_it():
+    alone = member_of_two()
+    me = alone.machine.me
+    out = alone.got(Ping(7, "n1", me.start, "n2", pack_members([me._replace(liveness=SUSPECT)])))
+    refuted = me._replace(incarnation=1)
+    assert out.datagrams == [("n2:7100", Ack(7, "n1", me.start, pack_members([refuted])))]
+
+
+def test_a_ping_over_a_link_is_answered_there():
+    alone = member_of_two()
+    me = alone.machine.me
+    ping = Ping(7, "n1", me.start, "n2", pack_members([a_member("n3")]))
+    out = alone.got(ping, source="link")
+    assert alone.machine.table.seated("n3") == a_member("n3")
+    assert out.replies == [(4, Ack(7, "n1", me.start, pack_members([a_member("n3")])))]
+    assert alone.got(ping._replace(target_start=b"another."), source="link").replies == []
+
+
+def probed(alone: Alone) -> tuple[float, Ping]:
+    """n2 was pinged, and did not answer until others would be asked."""
+    first = alone.machine.deadline()
+    assert first is not None
+    [(_, ping)] = alone.tick(first).datagrams
+    assert isinstance(ping, Ping)
+    late = alone.tick(first + 0.5)
+    assert late.sends == [("n2:7100", ping)]
+    return first, ping
+
+
+def test_whoever_answers_over_its_link_lives_though_no_datagram_comes_through():
+    alone = member_of_two()
+    first, ping = probed(alone)
+    ack = Ack(ping.seq, "n2", N2.start, pack_members([a_member("n3")]))
+    alone.got(ack, source="n2:7100/link", now=first + 0.6)
+    assert alone.machine.table.seated("n3") is not None
+    alone.tick(first + 1.0)
+    assert alone.machine.is_alive("n2")
+
+
+def test_whoever_answers_by_no_way_is_suspected():
+    alone = member_of_two()
+    first, ping = probed(alone)
+    alone.got(Nack(ping.seq, "n9"), now=first + 0.9)
+    alone.tick(first + 1.0)
+    assert not alone.machine.is_alive("n2")
+    assert alone.machine.is_live("n2")
+
+
 # ── tables ──
 
 
@@ -299,14 +364,61 @@ def test_a_process_that_slept_suspects_nobody_for_it():
     assert alone.machine.is_alive("n2")
 
 
-def test_news_that_nobody_is_left_to_hear_keeps_nobody_awake():
+def test_without_that_care_a_process_that_slept_suspects_whom_it_pinged_last():
+    alone = Alone(a_member("n1", stamp=3), N2, cluster=CLUSTER, careful=False)
+    now = alone.machine.deadline()
+    assert now is not None
+    alone.tick(now)
+    alone.tick(now + 60.0)
+    assert not alone.machine.is_alive("n2")
+
+
+def test_the_recently_dead_are_gossiped_with_too_and_others_that_died_are_not():
+    dead = a_member("n2", liveness=DEAD)
     alone = member_of_two()
-    alone.got(Gossip("n2", pack_members([a_member("n2", liveness=DEAD)])), now=0.1)
+    alone.got(Gossip("n2", pack_members([dead])), now=0.1)
     assert alone.machine.deadline() == 0.1
-    alone.tick(0.1)
-    deadline = alone.machine.deadline()
+    assert alone.tick(0.1).datagrams == [("n2:7100", Gossip("n1", pack_members([dead])))]
+    before = alone.machine.deadline()
+    assert before is not None
+    for _ in range(200):
+        now = alone.machine.deadline()
+        assert now is not None
+        alone.tick(now)
+    assert now > 31.0
+    alone.got(Gossip("n2", pack_members([a_member("n3", liveness=DEAD)])), now=now)
+    told = [address for _ in range(9) for address, _ in alone.tick(alone.machine.deadline() or 0.0).datagrams]
+    assert set(told) == {"n3:7100"}
+
+
+def test_news_that_nobody_is_left_to_hear_keeps_nobody_awake():
+    founder = Alone()
+    founder.got(PushPull(pack_members([a_member("n2", liveness=DEAD)]), False), source="link")
+    for _ in range(100):
+        founder.tick(founder.machine.deadline() or 0.0)
+    now = founder.machine.deadline()
+    assert now is not None
+    moved = a_member("n2", liveness=DEAD, incarnation=1)
+    founder.got(PushPull(pack_members([moved]), False), source="link", now=now)
+    founder.tick(now)
+    deadline = founder.machine.deadline()
     assert deadline is not None
-    assert deadline > 0.1
+    assert deadline > now
+
+
+def test_large_tables_are_exchanged_more_rarely():
+    for count, interval_s in ((32, 30.0), (33, 60.0), (128, 90.0), (2000, 210.0)):
+        others = [a_member(f"n{i}") for i in range(2, count + 1)]
+        alone = Alone(a_member("n1", stamp=3), *others, cluster=CLUSTER)
+        alone.link_up()
+        times = []
+        while len(times) < 3:
+            now = alone.machine.deadline()
+            assert now is not None
+            out = alone.tick(now)
+            if any(isinstance(message, PushPull) for _, message in (*out.sends, *out.durable_sends)):
+                times.append(now)
+        assert times[2] - times[1] == pytest.approx(interval_s, abs=0.01)
 
 
 # ── ending ──
@@ -801,6 +913,69 @@ def test_the_same_seed_gives_the_same_history():
         return [(p.events, p.datagrams, p.membership.table.members()) for p in processes]
 
     assert history() == history()
+
+
+# ── slow machines ──
+
+
+def accused(processes: list[Process]) -> list[str]:
+    return [event for p in processes for event in p.events if event.endswith(("is suspect", "is dead"))]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_members_that_stop_and_go_again_and_again_bury_nobody(seed):
+    """Neither among themselves nor of the others, however short they run in between."""
+    world = World(seed)
+    processes = world.cluster(8)
+    slow = processes[:3]
+    for _ in range(8):
+        for process in slow:
+            process.frozen = True
+        world.run(3.0)
+        for process in slow:
+            process.frozen = False
+        world.run(0.06)
+    wrong = {f"n{i} is {fate}" for i in range(4, 9) for fate in ("suspect", "dead")}
+    assert not wrong & set(accused(processes))
+
+
+def test_a_member_that_hears_nobody_for_a_while_buries_nobody():
+    """Its packets, and those to it, are lost; before it went deaf it may have suspected somebody rightly."""
+    world = World(1)
+    processes = world.cluster(6)
+    deaf, *others = processes
+    world.partition([deaf], others)
+    config = world.config
+    world.run(config.suspicion_mult * config.suspicion_max_mult * config.probe_interval_s)
+    assert not [event for event in deaf.events if event.endswith("is dead")]
+    world.heal()
+    world.until(lambda: all(p.sees(q.name).liveness == ALIVE for p in processes for q in processes))
+    assert not [event for event in deaf.events if event.endswith("is dead")]
+
+
+def test_whoever_stays_cut_off_finds_out_in_the_end():
+    world = World(1)
+    processes = world.cluster(6)
+    deaf, *others = processes
+    world.partition([deaf], others)
+    config = world.config
+    most_s = config.suspicion_mult * config.suspicion_max_mult * config.probe_interval_s
+    took = world.until(lambda: all(deaf.sees(p.name).liveness == DEAD for p in others))
+    rounds_s = 6 * config.probe_interval_s * config.self_distrust_max
+    assert took < 2 * most_s + rounds_s
+
+
+def test_the_more_members_agree_the_sooner_a_suspect_is_dead():
+    def took_s(count: int) -> float:
+        world = World(5)
+        *rest, victim = world.cluster(count)
+        victim.kill()
+        world.until(lambda: rest[0].sees(victim.name).liveness == SUSPECT)
+        return world.until(lambda: rest[0].sees(victim.name).liveness == DEAD)
+
+    least_s = QUICK.suspicion_mult * QUICK.probe_interval_s
+    assert least_s - 0.1 < took_s(3) < least_s + 0.1  # nobody else can agree
+    assert least_s - 0.1 < took_s(7) < 1.5 * least_s
 
 
 # ── any schedule ──

@@ -6,6 +6,7 @@ from dyno.config import Config
 from dyno.protocol.identity import remembered
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.roster import Roster
+from dyno.wire.doubts import Doubt, pack_doubts, unpack_doubts
 from dyno.wire.members import (
     DEAD,
     JOINING,
@@ -99,6 +100,120 @@ def test_whoever_answers_no_probe_is_suspected_then_dead():
     assert not roster.table.is_live("n2")
 
 
+def a_large_roster(*, careful: bool = True) -> Roster:
+    others = [a_member(f"n{i}") for i in range(2, 8)]
+    config = Config(suspicion_mult=4.0, suspicion_max_mult=6.0)
+    return a_roster(ME, *others, config=config, careful=careful)[0]
+
+
+def doubt(name: str = "n2", *, by: str, incarnation: int = 0) -> Doubt:
+    return Doubt(name, a_member().start, incarnation, by)
+
+
+def hear_doubts(roster: Roster, *doubts: Doubt, now: float = 10.0) -> Outbox:
+    out = Outbox()
+    roster.hear_doubts(pack_doubts(doubts), "n9:7100", now, out)
+    roster.settle(out)
+    return out
+
+
+def spread(roster: Roster) -> tuple[list[Doubt], list[Member]]:
+    """What it gossips, until it has nothing left to tell."""
+    doubts, records = roster.gossip.fill_both(members=9)
+    while len(roster.gossip):
+        roster.gossip.fill_both(members=9)
+    return unpack_doubts(doubts), unpack_members(records, members_max=9)
+
+
+def test_a_doubt_makes_a_suspect_and_is_passed_on_without_the_record():
+    roster = a_large_roster()
+    out = hear_doubts(roster, doubt(by="n5"))
+    assert roster.table.seated("n2") == a_member("n2", liveness=SUSPECT)
+    assert roster.suspicions.deadline() == 34.0
+    assert out.events == [("warning", "n2 is suspect")]
+    assert spread(roster) == ([doubt(by="n5")], [])
+
+
+def test_what_others_come_to_suspect_by_themselves_shortens_the_time_and_is_passed_on():
+    roster = a_large_roster()
+    hear_doubts(roster, doubt(by="n5"))
+    spread(roster)
+    hear_doubts(roster, doubt(by="n5"), now=11.0)
+    assert spread(roster) == ([], [])
+    roster.suspect(N2, 12.0, Outbox())
+    assert spread(roster) == ([doubt(by="n5,n1")], [])
+    assert roster.suspicions.deadline() == 10.0 + 24.0 - 20.0 * 0.6309297535714574
+    hear_doubts(roster, doubt(by="n6"), now=12.0)
+    assert roster.suspicions.deadline() == 14.0
+    spread(roster)
+    hear_doubts(roster, doubt(by="n7"), now=12.0)
+    assert spread(roster) == ([], []), "three are enough"
+
+
+def test_all_that_are_heard_at_once_leave_time_for_an_answer_to_whoever_is_careful():
+    for careful, deadline in ((True, 34.0), (False, 33.0)):
+        roster = a_large_roster(careful=careful)
+        hear_doubts(roster, doubt(by="n5"), now=11.0)
+        hear_doubts(roster, doubt(by="n4,n6"), now=33.0)
+        assert roster.suspicions.deadline() == deadline
+
+
+def test_accusers_that_nobody_knows_count_for_nothing():
+    roster = a_large_roster()
+    hear_doubts(roster, doubt(by="n5,stranger,another"))
+    assert spread(roster) == ([doubt(by="n5")], [])
+
+
+def test_doubts_about_strangers_the_dead_and_other_incarnations_mean_nothing():
+    roster = a_large_roster()
+    hear(roster, a_member("n3", liveness=DEAD), a_member("n4", incarnation=2))
+    version = roster.table.version
+    hear_doubts(
+        roster,
+        doubt("nobody", by="n5"),
+        doubt("n2", by="n5")._replace(start=b"another."),
+        doubt("n3", by="n5"),
+        doubt("n4", by="n5", incarnation=1),
+        doubt("n4", by="n5", incarnation=3),
+    )
+    assert roster.table.version == version
+    assert roster.suspicions.deadline() is None
+
+
+def test_a_doubt_is_over_once_it_is_refuted_or_the_member_is_dead():
+    for news in (a_member("n2", incarnation=1), a_member("n2", liveness=DEAD)):
+        roster = a_large_roster()
+        hear_doubts(roster, doubt(by="n5"))
+        hear(roster, news)
+        assert spread(roster) == ([], [news])
+        assert roster.suspicions.deadline() is None
+
+
+def test_a_suspicion_that_is_first_heard_of_with_its_incarnation_is_passed_on_with_it():
+    roster = a_large_roster()
+    suspect = a_member("n2", liveness=SUSPECT, incarnation=4)
+    hear(roster, suspect)
+    assert spread(roster) == ([doubt(by="", incarnation=4)], [suspect])
+    hear_table(roster, N3, a_member("n3", liveness=SUSPECT))
+    assert spread(roster) == ([doubt("n3", by="")], [])
+
+
+def test_malformed_doubts_are_reported_and_nothing_else():
+    roster = a_large_roster()
+    out = Outbox()
+    roster.hear_doubts(b"junk", "n2:7100", 10.0, out)
+    assert "malformed doubts from n2:7100" in out.events[0][1]
+
+
+def test_it_is_remembered_since_when_the_dead_are_dead():
+    roster, _ = a_roster(ME, N2, N3)
+    hear(roster, a_member("n2", liveness=DEAD), now=12.0)
+    hear(roster, a_member("n3", liveness=DEAD), now=13.0)
+    assert roster.died_at == {"n2": 12.0, "n3": 13.0}
+    hear(roster, a_member("n2", incarnation=1), now=14.0)
+    assert roster.died_at == {"n3": 13.0}
+
+
 def test_whoever_refutes_lives():
     roster, _ = a_roster(ME, N2)
     roster.suspect(N2, 10.0, Outbox())
@@ -185,6 +300,16 @@ def test_a_suspected_node_refutes_by_gossip():
     assert roster.me == roster.table.seated("n1") == a_member("n1", incarnation=4)
     assert len(roster.gossip) == 1
     assert (out.sends, out.events) == ([], [("info", "refuted being suspect")])
+
+
+def test_a_node_that_hears_a_doubt_about_itself_refutes_and_distrusts_itself_a_little():
+    roster = a_large_roster()
+    hear_doubts(roster, doubt("n1", by="n5"))
+    assert roster.me == roster.table.seated("n1") == a_member("n1", incarnation=1)
+    assert spread(roster) == ([], [roster.me])
+    assert roster.health.factor == 2
+    hear_doubts(roster, doubt("n1", by="n6"))  # of before
+    assert roster.health.factor == 2
 
 
 def test_a_node_thought_dead_refutes_over_its_links():

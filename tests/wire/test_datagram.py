@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dyno.config import DATAGRAM_BYTES_MAX
 from dyno.wire.codec import ProtocolError
 from dyno.wire.datagram import MAGIC, ForeignCluster, decode, encode
-from dyno.wire.messages import Ack, Gossip, Ping, PingRequest
+from dyno.wire.messages import Ack, Doubts, Gossip, Nack, Ping, PingRequest
 
 CLUSTER = bytes(range(16))
 PING = Ping(seq=1, target="n2", target_start=b"s" * 8, sender="n1", gossip=b"")
@@ -24,6 +24,8 @@ DATAGRAMS = st.one_of(
     st.builds(Ack, NUMBERS, TEXTS, DATA, DATA),
     st.builds(PingRequest, NUMBERS, TEXTS, DATA, TEXTS, TEXTS, DATA),
     st.builds(Gossip, TEXTS, DATA),
+    st.builds(Nack, NUMBERS, TEXTS),
+    st.builds(Doubts, TEXTS, DATA, DATA),
 )
 
 
