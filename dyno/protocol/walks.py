@@ -17,6 +17,7 @@ nodes wait in the order of depth first, so never more than a few times what one 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 from dyno.placement.hashing import slot_copies, slot_partition
@@ -47,7 +48,7 @@ from dyno.wire.trees import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from dyno.merkle.tree import Tree
     from dyno.protocol.replica import Replica

@@ -8,13 +8,14 @@ back; whatever no replica would send ends in ProtocolError.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dyno.wire.flat import ProtocolError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
 HEAD_BYTES: Final = 3
 GROUP_BYTES: Final = 2
