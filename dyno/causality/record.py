@@ -20,6 +20,7 @@ operand already is the result, that operand itself is returned.
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import ClassVar, NamedTuple, final
 
 from dyno.causality.context import Context, Malformed
@@ -166,12 +167,12 @@ class Record:
             raise Malformed(f"a packed record has the unknown format {format_}")
         if kind != KIND_SIBLINGS:
             raise OtherKind(f"a packed record has the other kind {kind}")
+        if count > 1:
+            return _remembered(data) if len(data) <= _REMEMBERED_BYTES_MAX else _unpacked(data)
         table = _HEADER_BYTES + context_bytes
         values = table + _SIBLING_BYTES * count
-        if values > len(data):
-            raise Malformed("a packed record was cut short")
-        context = Context.unpack(data[_HEADER_BYTES:table])
-        if count == 1:  # as nearly always; what is wrong with it is found, and named, by the general way
+        if count and values <= len(data):  # as nearly always; the general way finds, and names, what is wrong
+            context = Context.unpack(data[_HEADER_BYTES:table])
             actor, counter, request, length = _SIBLING.unpack_from(data, table)
             dot = _new(Dot, (actor, counter))
             if (
@@ -181,7 +182,7 @@ class Record:
                 and values + length == len(data)
             ):
                 return Record((_new(Sibling, (dot, request, data[values:])),), context, data)
-        return Record(_unpack_siblings(data, context, table, values), context, data)
+        return _unpacked(data)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
@@ -292,6 +293,17 @@ def _without_overwritten(siblings: list[Sibling], context: Context) -> list[Sibl
     return [sibling for sibling in siblings if not knows(sibling[1]) or sibling[1] in live]
 
 
+def _unpacked(data: bytes) -> Record:
+    """A record of so many siblings as there may be, of which the format and the kind were looked at."""
+    _, _, context_bytes, count = _HEADER.unpack_from(data)
+    table = _HEADER_BYTES + context_bytes
+    values = table + _SIBLING_BYTES * count
+    if values > len(data):
+        raise Malformed("a packed record was cut short")
+    context = Context.unpack(data[_HEADER_BYTES:table])
+    return Record(_unpack_siblings(data, context, table, values), context, data)
+
+
 def _unpack_siblings(data: bytes, context: Context, table: int, values: int) -> tuple[Sibling, ...]:
     """The siblings whose heads stand in data[table:values], and whose values fill all the rest."""
     siblings: list[Sibling] = []
@@ -314,3 +326,9 @@ def _unpack_siblings(data: bytes, context: Context, table: int, values: int) -> 
     if doubtful and len(_without_overwritten(siblings, context)) < len(siblings):
         raise Malformed("a sibling of a packed record was overwritten under another dot")
     return tuple(siblings)
+
+
+# A key with siblings is read and merged over and over, by reads, repairs and further writes, until somebody
+# resolves it. Records are immutable, so one object may serve all.
+_REMEMBERED_BYTES_MAX = 4096
+_remembered = lru_cache(maxsize=256)(_unpacked)
