@@ -1,0 +1,379 @@
+"""Nodes that are nothing but a ring log and a disk, on virtual time, with everything going wrong that a seed says.
+
+Messages are lost, doubled, late and overtake each other, even from one life of a process to the next; disks are
+slow and refuse commits; processes die with what has not reached the disk. Whatever is decided is checked at the
+moment when it happens, by what is on the disks and not by what anybody says: `Disagreement`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from heapq import heappop, heappush
+from random import Random
+from typing import Any
+
+from dyno.causality.mint import Minter
+from dyno.config import Config
+from dyno.protocol.outbox import Outbox
+from dyno.protocol.peers import Peers
+from dyno.protocol.replica import Replica
+from dyno.protocol.ring_log import RingLog
+from dyno.protocol.ring_proposals import Outcome
+from dyno.protocol.ring_register import RING, VOTE
+from dyno.ringlog import entry as entries
+from dyno.ringlog import vote as votes
+from dyno.ringlog.changes import Change
+from dyno.ringlog.entry import Entry, digest, first, majority
+from dyno.ringlog.numbers import after
+from dyno.storage.memory import MemoryEngine
+from dyno.wire.codec import append, decode_fields
+from dyno.wire.members import ALIVE, NORMAL, Member
+
+CONFIG = Config(push_pull_interval_s=5.0)
+GREETING_S = 0.02
+
+
+class Disagreement(AssertionError):
+    """The log has done what it must not."""
+
+
+@dataclass
+class Faults:
+    """Chances, per message or commit."""
+
+    loss: float = 0.0
+    doubling: float = 0.0
+    late: float = 0.0
+    slow_disk: float = 0.0
+    full_disk: float = 0.0
+
+
+def a_member(number: int, *, directory: bytes = b"") -> Member:
+    name = f"n{number}"
+    directory = directory or bytes([number]) * 16
+    seat = bytes([number]) * 16
+    return Member(name, directory, seat, bytes(8), 1, 0, NORMAL, ALIVE, f"{name}:1", "", 1.0)
+
+
+class Process:
+    """One life of a node."""
+
+    def __init__(self, world: World, machine: Machine) -> None:
+        self.world = world
+        self.machine = machine
+        self.start = world.random.randbytes(8)
+        self.replica = Replica(engine=machine.engine, minter=Minter(self.start), config=CONFIG)
+        self.peers = Peers()
+        self.began_with = machine.engine.commit_number
+        self.log = RingLog(
+            name=machine.name,
+            directory=machine.directory,
+            start=self.start,
+            remembered=machine.engine.get_meta,
+            peers=self.peers,
+            keep=self.replica.keep,
+            is_dead=lambda name: not world.can_talk(machine.name, name),
+            config=CONFIG,
+            random=world.random,
+        )
+        self.log.on_entry = lambda entry, now, out: world.checks.learned(entry)
+        self.ticks_at: float | None = None
+
+    def do(self, verb: Callable[[float, Outbox], object]) -> None:
+        """Something happens here; then what it wants."""
+        if self.machine.process is not self:
+            return
+        out = Outbox()
+        verb(self.world.now, out)
+        self.carry_out(out)
+
+    def carry_out(self, out: Outbox) -> None:
+        world, me = self.world, self.machine
+        if out.meta or out.durable_sends or out.durable_replies:
+            self.replica.keep(out)
+        for address, message in out.sends:
+            name = address.partition(":")[0]
+            world.send(me.name, name, message, partial(self._ask, name, message))
+        for link, answer in out.replies:
+            world.send(me.name, f"n{link}", answer, partial(self._answer, f"n{link}", answer))
+        world.events += [text for level, text in out.events if level == "error"]
+        batch = self.replica.take_batch(world.now)
+        if batch is not None:
+            slow = world.random.random() < world.faults.slow_disk
+            delay = world.random.uniform(0.2, 1.0) if slow else world.random.uniform(0.001, 0.01)
+            world.at(world.now + delay, partial(self._commit, batch))
+        self._schedule()
+
+    def _schedule(self) -> None:
+        times = [at for at in (self.log.deadline(), self.replica.deadline()) if at is not None]
+        at = min(times, default=None)
+        if at is not None and (self.ticks_at is None or at < self.ticks_at):
+            self.ticks_at = at
+            self.world.at(max(at, self.world.now), partial(self._tick, at))
+
+    def _tick(self, at: float) -> None:
+        if self.ticks_at == at:
+            self.ticks_at = None
+            self.do(lambda now, out: (self.replica.tick(now), self.log.tick(now, out)))
+
+    def _commit(self, batch: Any) -> None:
+        """The disk has a batch, or refuses it. A process that died meanwhile left it to chance."""
+        world, machine = self.world, self.machine
+        if machine.process is not self:
+            if machine.lives == self.machine_life and world.random.random() < 0.5:
+                machine.write(batch)
+            return
+        if world.random.random() < world.faults.full_disk:
+            self.do(lambda now, out: self.replica.commit_failed(world.random.randbytes(8), now, out))
+            return
+        machine.write(batch)
+        if batch.own:
+            world.tell_commit(machine)
+        self.do(lambda now, out: self.replica.committed(now, out))
+
+    machine_life = -1
+
+    def _ask(self, name: str, message: Any) -> None:
+        target = self.world.machines[name].process
+        if target is not None:
+            target.do(lambda now, out: target.log.request(self.machine.number, message, now, out))
+
+    def _answer(self, name: str, answer: Any) -> None:
+        asker = self.world.machines[name].process
+        if asker is not None:
+            asker.do(lambda now, out: asker.log.answer(self.machine.name, answer, now, out))
+
+
+class Machine:
+    """A name, a disk, and the process on it. known: commit numbers of other directories."""
+
+    def __init__(self, world: World, number: int) -> None:
+        self.world = world
+        self.number = number
+        self.name = f"n{number}"
+        self.engine = MemoryEngine()
+        self.engine.write_batch({}, {"directory": bytes([number]) * 16})
+        self.process: Process | None = None
+        self.lives = 0
+        self.known: dict[bytes, int] = {}
+        self.copies: list[MemoryEngine] = []
+
+    @property
+    def directory(self) -> bytes:
+        directory = self.engine.get_meta("directory")
+        assert directory is not None
+        return directory
+
+    def write(self, batch: Any) -> None:
+        self.engine.write_batch(batch.writes, batch.meta)
+        self.world.checks.committed(self)
+
+    def start(self) -> None:
+        assert self.process is None
+        self.lives += 1
+        process = self.process = Process(self.world, self)
+        process.machine_life = self.lives
+        process.do(self._begin)
+        for other in self.world.machines.values():
+            if other is not self:
+                self.world.at(self.world.now + GREETING_S, partial(self.greet, process, other))
+
+    def _begin(self, now: float, out: Outbox) -> None:
+        assert self.process is not None
+        self.process.log.start(now)
+        if self.world.origin is not None and self.process.log.entry is None:
+            self.process.log.found(self.world.origin, now)
+
+    def crash(self) -> None:
+        self.process = None
+
+    def greet(self, process: Process, other: Machine) -> None:
+        """Links of these two come up, if they can talk; both are told of what the other knows."""
+        theirs = other.process
+        if self.process is not process or theirs is None or not self.world.can_talk(self.name, other.name):
+            return
+        self._hear(process, other)
+        other._hear(theirs, self)
+        for one, far in ((process, other), (theirs, self)):
+            one.peers.place({m.name: f"{m.name}:1" for m in self.world.machines.values()})
+            one.peers.up(far.name, f"{far.name}:1")
+            one.do(lambda now, out, one=one, far=far: one.log.link_up(far.name, out))
+
+    def _hear(self, process: Process, other: Machine) -> None:
+        if other.known.get(self.directory, 0) <= process.began_with:
+            process.log.met(other.name, other.directory)
+            return
+        directory = self.world.random.randbytes(16)
+        process.began_with = 1 << 60
+        self.engine.write_batch({}, {"directory": directory})
+        process.do(lambda now, out: process.log.renewed(directory, out))
+
+
+@dataclass
+class Checks:
+    """decided: packed entries by number, as majorities have them on their disks. votes: durable acceptances,
+    directories by (number, ballot, value)."""
+
+    world: World
+    entries: dict[int, bytes] = field(default_factory=dict)
+    votes: dict[tuple[int, bytes, bytes], dict[bytes, bool]] = field(default_factory=dict)
+    decided: dict[int, bytes] = field(default_factory=dict)
+    wished: dict[str, Outcome | None] = field(default_factory=dict)
+
+    def committed(self, machine: Machine) -> None:
+        packed = machine.engine.get_meta(VOTE)
+        if not packed:
+            return
+        vote = votes.unpack(packed)
+        if not vote.accepted or vote.directory != machine.directory:
+            return
+        key = (vote.number, vote.accepted, vote.value)
+        voted = self.votes.setdefault(key, {})
+        if vote.directory in voted:
+            return
+        voted[vote.directory] = True
+        if self._is_enough(vote.number, vote.value, voted):
+            if self.decided.setdefault(vote.number, vote.value) != vote.value:
+                raise Disagreement(f"two entries with the number {vote.number} are decided")
+
+    def _is_enough(self, number: int, value: bytes, voted: dict[bytes, bool]) -> bool:
+        if number == 1:
+            return all(directory in voted for directory in entries.unpack(value).voters())
+        before = self.entries.get(number - 1)
+        if before is None:
+            return False
+        voters = entries.unpack(before).voters()
+        return sum(directory in voted for directory in voters) >= majority(len(voters))
+
+    def learned(self, entry: Entry) -> None:
+        packed = entries.pack(entry)
+        if self.entries.setdefault(entry.number, packed) != packed:
+            raise Disagreement(f"two entries with the number {entry.number} are believed")
+        if entry.forced:
+            return
+        if self.decided.get(entry.number) != packed:
+            raise Disagreement(f"entry {entry.number} is believed, and no majority has it on its disk")
+        before = self.entries.get(entry.number - 1)
+        if before is not None and entry.before != digest(before):
+            raise Disagreement(f"entry {entry.number} does not follow the one before")
+        for name, _ in entry.buckets:
+            if name not in self.wished:
+                raise Disagreement(f"nobody wished for bucket {name}")
+
+    def ended(self, bucket: str, outcome: Outcome) -> None:
+        if self.wished[bucket] is not None:
+            raise Disagreement("a wish was answered twice")
+        self.wished[bucket] = outcome
+        if outcome.number:
+            named = dict(entries.unpack(self.entries[outcome.number]).buckets)
+            if bucket not in named:
+                raise Disagreement(f"bucket {bucket} is said to be in entry {outcome.number}, and is not")
+
+    def at_the_end(self, last: Entry) -> None:
+        created = dict(last.buckets)
+        for bucket, outcome in self.wished.items():
+            if outcome is not None and outcome.number == 0 and not outcome.is_open and bucket in created:
+                raise Disagreement(f"bucket {bucket} was said not to come, and came")
+            if outcome is not None and outcome.number and bucket not in created:
+                raise Disagreement(f"bucket {bucket} was created, and is gone")
+
+
+class World:
+    """count: machines n1, n2, ... members: how many of them are in the ring from the first entry on."""
+
+    def __init__(self, seed: int, *, count: int, members: int | None = None) -> None:
+        self.random = Random(seed)
+        self.now = 0.0
+        self.faults = Faults()
+        self.cut: dict[tuple[str, str], bool] = {}
+        self.events: list[str] = []
+        self.checks = Checks(self)
+        self.origin: Entry | None = first([a_member(i + 1) for i in range(members or count)], {})
+        self.machines = {f"n{i + 1}": Machine(self, i + 1) for i in range(count)}
+        self._queue: list[tuple[float, int, Callable[[], object]]] = []
+        self._count = 0
+
+    def start(self) -> None:
+        for machine in self.machines.values():
+            machine.start()
+
+    def at(self, time: float, what: Callable[[], object]) -> None:
+        self._count += 1
+        heappush(self._queue, (time, self._count, what))
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self._queue and self._queue[0][0] <= end:
+            self.now, _, what = heappop(self._queue)
+            what()
+        self.now = end
+
+    def can_talk(self, one: str, other: str) -> bool:
+        up = self.machines[one].process is not None and self.machines[other].process is not None
+        return up and (one, other) not in self.cut
+
+    def cut_off(self, one: str, other: str) -> None:
+        self.cut[one, other] = self.cut[other, one] = True
+
+    def heal(self) -> None:
+        self.cut.clear()
+        for machine in self.machines.values():
+            for other in self.machines.values():
+                if machine.number < other.number and machine.process is not None:
+                    self.at(self.now + GREETING_S, partial(machine.greet, machine.process, other))
+
+    def send(self, source: str, target: str, message: Any, deliver: Callable[[], object]) -> None:
+        fields: list[object] = []
+        append(message, fields)
+        assert decode_fields(fields) == [message]
+        if (source, target) in self.cut or self.random.random() < self.faults.loss:
+            return
+        for _ in range(2 if self.random.random() < self.faults.doubling else 1):
+            late = self.random.random() < self.faults.late
+            self.at(
+                self.now + (self.random.uniform(0.5, 5) if late else self.random.uniform(0.001, 0.02)),
+                deliver,
+            )
+
+    def tell_commit(self, machine: Machine) -> None:
+        """As Committed does."""
+        for other in self.machines.values():
+            if self.can_talk(machine.name, other.name):
+                other.known[machine.directory] = machine.engine.commit_number
+
+    # ── users ──
+
+    def wish(self, name: str, *changes: Change, deadline_s: float | None = None) -> list[Outcome]:
+        """Gives the list in which the outcome will be."""
+        outcomes: list[Outcome] = []
+        process = self.machines[name].process
+        assert process is not None
+        process.do(
+            lambda now, out: process.log.wish(
+                *changes,
+                then=lambda outcome, now, out: outcomes.append(outcome),
+                deadline=None if deadline_s is None else now + deadline_s,
+                now=now,
+                out=out,
+            )
+        )
+        return outcomes
+
+    def numbers(self) -> list[int]:
+        return [m.process.log.number for m in self.machines.values() if m.process is not None]
+
+    def log(self, name: str) -> RingLog:
+        process = self.machines[name].process
+        assert process is not None
+        return process.log
+
+
+def next_number(entry: Entry) -> int:
+    return after(entry.number)
+
+
+def on_disk(machine: Machine) -> Entry | None:
+    packed = machine.engine.get_meta(RING)
+    return entries.unpack(packed) if packed else None
