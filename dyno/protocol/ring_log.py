@@ -88,6 +88,7 @@ class RingLog:
         self._gossip_s = config.push_pull_interval_s
         self._gossip_at = math.inf
         self._asked_at: dict[str, float] = {}
+        self._linked: dict[str, bool] = {}  # who could ever be asked
         # Told of every entry that becomes the last known one.
         self.on_entry: Callable[[Entry, float, Outbox], object] = _nobody
 
@@ -148,7 +149,8 @@ class RingLog:
             self._asked_at[name] = now
 
     def link_up(self, name: str, out: Outbox) -> None:
-        """A member can be asked (again)."""
+        """A node can be asked (again)."""
+        self._linked[name] = True
         self._peers.send(name, AskRing(self.number), out)
         self._proposals.link_up(name, out)
 
@@ -214,15 +216,14 @@ class RingLog:
     def _learn(self, entry: Entry, packed: bytes, now: float, out: Outbox) -> None:
         if self._register.learn(entry, packed, out):
             out.events.append(("info", f"ring entry {shown(entry.number)}"))
-            self._proposals.learned(now, out)
             self.on_entry(entry, now, out)
+            self._proposals.learned(now, out)
 
     def _ask_anybody(self, out: Outbox) -> None:
         """Whoever missed an entry, and hears no number, finds out."""
-        base = self._register.base
-        names = [] if base is None else [row.name for row in base.rows if self._peers.can_ask(row.name)]
+        names = self._linked = {name: True for name in self._linked if self._peers.can_ask(name)}
         if names:
-            self._peers.send(self._random.choice(names), AskRing(self.number), out)
+            self._peers.send(self._random.choice(list(names)), AskRing(self.number), out)
 
 
 def _nobody(entry: Entry, now: float, out: Outbox) -> None:

@@ -119,7 +119,7 @@ class Ballot:
     )
 
     def __init__(
-        self, id: bytes, *, number: int, voters: dict[bytes, str], needed: int, deadline: float
+        self, id: bytes, *, number: int, voters: dict[str, bytes], needed: int, deadline: float
     ) -> None:
         self.id = id
         self.number = number
@@ -132,11 +132,11 @@ class Ballot:
         self.helped: dict[str, bool] = {}
         self.ask(voters, needed)
 
-    def ask(self, voters: dict[bytes, str], needed: int) -> None:
+    def ask(self, voters: dict[str, bytes], needed: int) -> None:
         """A phase begins."""
         self.voters = voters
         self.needed = needed
-        self.granted: dict[bytes, bool] = {}
+        self.granted: dict[str, bool] = {}
         self.refused: dict[str, bool] = {}
 
     def question(self) -> RingPrepare | RingAccept | RingFence:
@@ -148,9 +148,9 @@ class Ballot:
             case Phase.FENCING:
                 return RingFence(self.number, self.forced)
 
-    def note(self, directory: bytes, accepted: bytes = b"", value: bytes = b"") -> bool:
+    def note(self, name: str, accepted: bytes, value: bytes) -> bool:
         """A voter said yes; whether that is enough now."""
-        self.granted[directory] = True
+        self.granted[name] = True
         self.best = max(self.best, (accepted, value))
         return len(self.granted) == self.needed
 
@@ -204,17 +204,17 @@ class RingProposals:
         ballot = self._mine(Phase.PREPARING, name, message.directory)
         if ballot is None or (message.number, message.ballot) != (ballot.number, ballot.id):
             return
-        self._granted(ballot, message.directory, message.accepted, message.value, now, out)
+        self._granted(ballot, name, message.accepted, message.value, now, out)
 
     def accepted(self, name: str, message: RingAccepted, now: float, out: Outbox) -> None:
         ballot = self._mine(Phase.ACCEPTING, name, message.directory)
         if ballot is not None and (message.number, message.ballot) == (ballot.number, ballot.id):
-            self._granted(ballot, message.directory, b"", b"", now, out)
+            self._granted(ballot, name, b"", b"", now, out)
 
     def fenced(self, name: str, message: RingFenced, now: float, out: Outbox) -> None:
         ballot = self._mine(Phase.FENCING, name, message.directory)
         if ballot is not None and (message.number, message.forced) == (ballot.number, ballot.forced):
-            self._granted(ballot, message.directory, message.accepted, message.value, now, out)
+            self._granted(ballot, name, message.accepted, message.value, now, out)
 
     def outvoted(self, name: str, message: RingOutvoted, now: float, out: Outbox) -> None:
         ballot = self._ballot
@@ -223,7 +223,7 @@ class RingProposals:
         if is_ballot(message.promised):
             self._round = max(self._round, round_of(message.promised))
         self._fence = max(self._fence, message.fence)
-        if name in ballot.voters.values():
+        if name in ballot.voters:
             ballot.refused[name] = True
             if len(ballot.voters) - len(ballot.refused) < ballot.needed:
                 self._pause(now)
@@ -234,7 +234,7 @@ class RingProposals:
         if message.number >= register.known:
             return
         register.peers.send(name, RingEntry(register.packed), out)
-        if ballot is not None and name in ballot.voters.values() and name not in ballot.helped:
+        if ballot is not None and name in ballot.voters and name not in ballot.helped:
             ballot.helped[name] = True
             register.peers.send(name, ballot.question(), out)
 
@@ -243,9 +243,7 @@ class RingProposals:
     def link_up(self, name: str, out: Outbox) -> None:
         """A node can be asked (again)."""
         ballot = self._ballot
-        if ballot is not None and any(
-            directory not in ballot.granted for directory, voter in ballot.voters.items() if voter == name
-        ):
+        if ballot is not None and name in ballot.voters and name not in ballot.granted:
             self._register.peers.send(name, ballot.question(), out)
 
     def learned(self, now: float, out: Outbox) -> None:
@@ -307,11 +305,11 @@ class RingProposals:
         """All voters, this node too. vote: its own, if it says yes."""
         register = self._register
         question = ballot.question()
-        for name in ballot.voters.values():
+        for name in ballot.voters:
             if name != register.name:
                 register.peers.send(name, question, out)
         sure = ballot.phase is Phase.FENCING or register.may_vote()
-        if vote is not None and sure and register.directory in ballot.voters:
+        if vote is not None and sure and register.name in ballot.voters:
             register.keep_vote(vote, out)
             batch = register.keep(out)
             batch.own = True
@@ -320,19 +318,19 @@ class RingProposals:
     def _voted(self, ballot: Ballot, phase: Phase, vote: Vote, status: int, now: float, out: Outbox) -> None:
         """This node's own vote is on its disk, or is not: then the ballot ends by itself."""
         if status == STATUS_OK and self._ballot is ballot and ballot.phase is phase:
-            self._granted(ballot, vote.directory, vote.accepted, vote.value, now, out)
+            self._granted(ballot, self._register.name, vote.accepted, vote.value, now, out)
 
     def _mine(self, phase: Phase, name: str, directory: bytes) -> Ballot | None:
         """The ballot under way, if it is in that phase and this is one of those who are asked."""
         ballot = self._ballot
-        if ballot is None or ballot.phase is not phase or ballot.voters.get(directory) != name:
+        if ballot is None or ballot.phase is not phase:
             return None
-        return ballot
+        return ballot if self._register.is_one_of(ballot.voters, name, directory) else None
 
     def _granted(
-        self, ballot: Ballot, directory: bytes, accepted: bytes, value: bytes, now: float, out: Outbox
+        self, ballot: Ballot, name: str, accepted: bytes, value: bytes, now: float, out: Outbox
     ) -> None:
-        if not ballot.note(directory, accepted, value):
+        if not ballot.note(name, accepted, value):
             return
         try:
             match ballot.phase:
@@ -396,17 +394,17 @@ class RingProposals:
 
     def _begin_force(self, force: Force, now: float, out: Outbox) -> None:
         register = self._register
-        voters = register.voters()
-        left = {directory: name for directory, name in voters.items() if directory not in force.lost}
+        me, voters = register.name, register.voters()
+        left = {name: directory for name, directory in voters.items() if directory not in force.lost}
         if len(left) == len(voters):
             self._end_force(Outcome(register.known), now, out)
-        elif register.directory not in left:
-            text = f"{register.name} is no member that could go on by force"
-            self._end_force(Outcome(0, text), now, out)
+        elif me not in voters:
+            self._end_force(Outcome(0, f"{me} is no member that could go on by force"), now, out)
         elif len(left) >= register.needed(len(voters)):
             text = "a majority of the members is left; remove the others without force"
             self._end_force(Outcome(0, text), now, out)
         else:
+            left[me] = register.directory  # if that is another one by now, it goes on under it
             fence = max(self._fence, register.vote.fence)
             tag = self._random.getrandbits(TAG_BITS)
             ballot = self._ballot = Ballot(
@@ -419,13 +417,16 @@ class RingProposals:
     def _impose(self, ballot: Ballot, now: float, out: Outbox) -> None:
         """All who are left have assented. What one of them accepted may have been decided with the lost
         ones, so it is taken along."""
-        base, force = self._register.base, self._force
+        register, force = self._register, self._force
+        base = register.base
         assert base is not None and force is not None
         if ballot.best[1]:
             base = entries.unpack(ballot.best[1])
-        ballot.entry = making.force(base, ballot.forced, force.lost)
+        ballot.entry = making.force(
+            base, ballot.forced, force.lost, name=register.name, directory=register.directory
+        )
         ballot.value = entries.pack(ballot.entry)
-        out.events.append(("warning", f"the ring went on by force: {', '.join(ballot.voters.values())}"))
+        out.events.append(("warning", f"the ring went on by force: {', '.join(ballot.voters)}"))
         self._decide(ballot, now, out)
 
     def _end_force(self, outcome: Outcome, now: float, out: Outbox) -> None:
@@ -442,7 +443,7 @@ class RingProposals:
         entry, force = self._register.entry, self._force
         if entry is None:
             return
-        if force is not None and not any(directory in entry.voters() for directory in force.lost):
+        if force is not None and not any(directory in force.lost for directory in entry.voters().values()):
             self._end_force(Outcome(entry.number), now, out)
         for wish in list(self._wishes):
             try:
@@ -456,7 +457,7 @@ class RingProposals:
     def _give_up_late(self, now: float, out: Outbox) -> None:
         force = self._force
         if force is not None and force.deadline is not None and force.deadline <= now:
-            silent = [name for d, name in self._register.voters().items() if d not in force.lost]
+            silent = [name for name, d in self._register.voters().items() if d not in force.lost]
             self._ballot = None
             self._end_force(Outcome(0, f"not all of {', '.join(silent)} assented in time", True), now, out)
         for wish in list(self._wishes):

@@ -8,7 +8,8 @@ where both change:
     "vote"   what this directory promised and accepted about the next one, packed; b"" for nothing
 
 As long as there is no log, `origin` is the first entry as this node would have it: all who are named in it
-decide, every single one.
+decide, every single one, and under whatever directory. For what was decided all have accepted, so one that
+forgets is no harm as long as another remembers.
 
 A process that has just started does not vote before every voter that is not known to be dead has greeted it,
 and so many of them that it makes a majority: if its disk is an old copy, without its latest promises, it is
@@ -89,24 +90,32 @@ class RingRegister:
         """The last known entry, or what stands in for one."""
         return self.origin if self.entry is None else self.entry
 
-    def voters(self) -> dict[bytes, str]:
-        """Who decides about the next entry: names by directory."""
+    def voters(self) -> dict[str, bytes]:
+        """Who decides about the next entry: directories by name."""
         return {} if self.base is None else self.base.voters()
 
     def needed(self, count: int) -> int:
         """How many of so many voters it takes."""
         return count if self.entry is None else majority(count)
 
+    def is_voter(self, name: str, directory: bytes) -> bool:
+        return self.is_one_of(self.voters(), name, directory)
+
+    def is_one_of(self, voters: dict[str, bytes], name: str, directory: bytes) -> bool:
+        """Whether that directory has a vote in its name."""
+        return name in voters and (self.entry is None or voters[name] == directory)
+
     def may_vote(self) -> bool:
         """Whether this directory has a vote, and can be sure of what it promised."""
-        voters = self.voters()
-        if self.directory not in voters:
+        if not self.is_voter(self.name, self.directory):
             return False
-        others = [name for directory, name in voters.items() if directory != self.directory]
+        if self.entry is None:
+            return True  # all are asked anyway
+        others = {name: directory for name, directory in self.voters().items() if name != self.name}
         if any(name not in self._met_names and not self._is_dead(name) for name in others):
             return False
-        met = sum(directory in self._met for directory in voters if directory != self.directory)
-        return met + 1 >= self.needed(len(voters))
+        met = sum(directory in self._met for directory in others.values())
+        return met + 1 >= majority(len(others) + 1)
 
     # ── what changes ──
 

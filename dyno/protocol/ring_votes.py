@@ -73,7 +73,7 @@ class RingVotes:
             raise ProtocolError(f"an entry {message.forced} that is forced after {message.number}")
         if not self._is_current(link, message.number, register.known, out):
             return
-        if register.directory not in register.voters():
+        if not register.is_voter(register.name, register.directory):
             return
         vote = register.vote.assent(message.forced)
         if vote is None:
@@ -98,7 +98,7 @@ class RingVotes:
         if entry.number != register.next or entry.before != before or entry.forced:
             out.events.append(("error", f"a ring entry was proposed that cannot follow {register.known}"))
             return False
-        return register.entry is not None or register.directory in entry.voters()
+        return register.entry is not None or register.name in entry.voters()
 
     # ── inside ──
 

@@ -272,12 +272,16 @@ def follow(base: Entry, wishes: Iterable[Iterable[Change]]) -> Entry | None:
     return None if draft.equals(before) else draft.entry(before=digest(pack(base)))
 
 
-def force(base: Entry, number: int, lost: Iterable[bytes]) -> Entry:
-    """The entry in which the members with these directories have left, whatever they would say."""
+def force(base: Entry, number: int, lost: Iterable[bytes], *, name: str, directory: bytes) -> Entry:
+    """The entry in which the members with these directories have left, whatever they would say. name,
+    directory: of the member that forces it: that one is in the ring afterwards, under this directory."""
     draft = Draft(base, number)
-    for directory in lost:
+    mine = draft.rows[name]
+    if mine.state not in (NORMAL, LEAVING):
+        draft.become(mine, NORMAL)
+    Renew(name, mine.directory, directory).make(draft)
+    for gone in lost:
         for row in list(draft.rows.values()):
-            if row.directory == directory and row.state != LEFT:
-                draft.become(row, LEFT)
-        draft.moves = {key: move for key, move in draft.moves.items() if move.successor != directory}
+            if row.directory == gone:
+                Become(row.name, gone, LEFT).make(draft)
     return draft.entry(before=digest(pack(base)), forced=True)

@@ -94,9 +94,9 @@ class Entry(NamedTuple):
     def row(self, name: str) -> Row | None:
         return next((row for row in self.rows if row.name == name), None)
 
-    def voters(self) -> dict[bytes, str]:
-        """Names by directory id, of those that decide about the next entry."""
-        return {row.directory: row.name for row in self.rows if row.state in (NORMAL, LEAVING)}
+    def voters(self) -> dict[str, bytes]:
+        """Directory ids by name, of those that decide about the next entry."""
+        return {row.name: row.directory for row in self.rows if row.state in (NORMAL, LEAVING)}
 
 
 def majority(count: int) -> int:

@@ -1,8 +1,9 @@
-"""Nodes that are nothing but a ring log and a disk, on virtual time, with everything going wrong that a seed says.
+"""Nodes that are nothing but a ring log and a disk, on virtual time, with everything going wrong that a
+seed says.
 
-Messages are lost, doubled, late and overtake each other, even from one life of a process to the next; disks are
-slow and refuse commits; processes die with what has not reached the disk. Whatever is decided is checked at the
-moment when it happens, by what is on the disks and not by what anybody says: `Disagreement`.
+Messages are lost, doubled, late and overtake each other, even from one life of a process to the next; disks
+are slow and refuse commits; processes die with what has not reached the disk. Whatever is decided is
+checked at the moment when it happens, by what is on the disks and not by what anybody says: `Disagreement`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
+from dyno.buckets.properties import DEFAULTS
 from dyno.causality.mint import Minter
 from dyno.config import Config
 from dyno.protocol.outbox import Outbox
@@ -24,7 +26,7 @@ from dyno.protocol.ring_proposals import Outcome
 from dyno.protocol.ring_register import RING, VOTE
 from dyno.ringlog import entry as entries
 from dyno.ringlog import vote as votes
-from dyno.ringlog.changes import Change
+from dyno.ringlog.changes import Change, Create
 from dyno.ringlog.entry import Entry, digest, first, majority
 from dyno.ringlog.numbers import after
 from dyno.storage.memory import MemoryEngine
@@ -50,9 +52,8 @@ class Faults:
     full_disk: float = 0.0
 
 
-def a_member(number: int, *, directory: bytes = b"") -> Member:
+def a_member(number: int, directory: bytes) -> Member:
     name = f"n{number}"
-    directory = directory or bytes([number]) * 16
     seat = bytes([number]) * 16
     return Member(name, directory, seat, bytes(8), 1, 0, NORMAL, ALIVE, f"{name}:1", "", 1.0)
 
@@ -67,6 +68,7 @@ class Process:
         self.replica = Replica(engine=machine.engine, minter=Minter(self.start), config=CONFIG)
         self.peers = Peers()
         self.began_with = machine.engine.commit_number
+        self.directory = machine.directory
         self.log = RingLog(
             name=machine.name,
             directory=machine.directory,
@@ -80,6 +82,13 @@ class Process:
         )
         self.log.on_entry = lambda entry, now, out: world.checks.learned(entry)
         self.ticks_at: float | None = None
+        self.life = machine.lives
+
+    def find(self, now: float) -> None:
+        """There may be no log yet."""
+        origin = self.world.origin(self.machine.number)
+        if self.log.entry is None and self.machine.name in origin.voters():
+            self.log.found(origin, now)
 
     def do(self, verb: Callable[[float, Outbox], object]) -> None:
         """Something happens here; then what it wants."""
@@ -97,7 +106,8 @@ class Process:
             name = address.partition(":")[0]
             world.send(me.name, name, message, partial(self._ask, name, message))
         for link, answer in out.replies:
-            world.send(me.name, f"n{link}", answer, partial(self._answer, f"n{link}", answer))
+            answered = partial(self._answer, f"n{link}", answer, me.engine.commit_number)
+            world.send(me.name, f"n{link}", answer, answered)
         world.events += [text for level, text in out.events if level == "error"]
         batch = self.replica.take_batch(world.now)
         if batch is not None:
@@ -122,7 +132,7 @@ class Process:
         """The disk has a batch, or refuses it. A process that died meanwhile left it to chance."""
         world, machine = self.world, self.machine
         if machine.process is not self:
-            if machine.lives == self.machine_life and world.random.random() < 0.5:
+            if machine.lives == self.life and world.random.random() < 0.5:
                 machine.write(batch)
             return
         if world.random.random() < world.faults.full_disk:
@@ -131,23 +141,24 @@ class Process:
         machine.write(batch)
         if batch.own:
             world.tell_commit(machine)
-        self.do(lambda now, out: self.replica.committed(now, out))
-
-    machine_life = -1
+        self.do(self.replica.committed)
 
     def _ask(self, name: str, message: Any) -> None:
         target = self.world.machines[name].process
         if target is not None:
             target.do(lambda now, out: target.log.request(self.machine.number, message, now, out))
 
-    def _answer(self, name: str, answer: Any) -> None:
-        asker = self.world.machines[name].process
+    def _answer(self, name: str, answer: Any, number: int) -> None:
+        """number: of the last commit here when it was sent."""
+        machine = self.world.machines[name]
+        asker = machine.process
         if asker is not None:
+            machine.note(self, number)
             asker.do(lambda now, out: asker.log.answer(self.machine.name, answer, now, out))
 
 
 class Machine:
-    """A name, a disk, and the process on it. known: commit numbers of other directories."""
+    """A name, a disk, and the process on it. known: commit numbers by (directory, start) of others."""
 
     def __init__(self, world: World, number: int) -> None:
         self.world = world
@@ -157,8 +168,7 @@ class Machine:
         self.engine.write_batch({}, {"directory": bytes([number]) * 16})
         self.process: Process | None = None
         self.lives = 0
-        self.known: dict[bytes, int] = {}
-        self.copies: list[MemoryEngine] = []
+        self.known: dict[tuple[bytes, bytes], int] = {}
 
     @property
     def directory(self) -> bytes:
@@ -174,7 +184,6 @@ class Machine:
         assert self.process is None
         self.lives += 1
         process = self.process = Process(self.world, self)
-        process.machine_life = self.lives
         process.do(self._begin)
         for other in self.world.machines.values():
             if other is not self:
@@ -183,11 +192,26 @@ class Machine:
     def _begin(self, now: float, out: Outbox) -> None:
         assert self.process is not None
         self.process.log.start(now)
-        if self.world.origin is not None and self.process.log.entry is None:
-            self.process.log.found(self.world.origin, now)
+        self.process.find(now)
 
     def crash(self) -> None:
+        """What was on its way to the disk may still get there, if nobody is quicker."""
         self.process = None
+
+    def wipe(self) -> None:
+        """Another disk under the same name."""
+        self._exchange_disk(MemoryEngine())
+        self.engine.write_batch({}, {"directory": self.world.random.randbytes(16)})
+        self.known.clear()
+
+    def set_back(self, copy: MemoryEngine) -> None:
+        """An old copy of the disk."""
+        self._exchange_disk(copy.copy())
+
+    def _exchange_disk(self, engine: MemoryEngine) -> None:
+        assert self.process is None
+        self.lives += 1
+        self.engine = engine
 
     def greet(self, process: Process, other: Machine) -> None:
         """Links of these two come up, if they can talk; both are told of what the other knows."""
@@ -199,14 +223,26 @@ class Machine:
         for one, far in ((process, other), (theirs, self)):
             one.peers.place({m.name: f"{m.name}:1" for m in self.world.machines.values()})
             one.peers.up(far.name, f"{far.name}:1")
-            one.do(lambda now, out, one=one, far=far: one.log.link_up(far.name, out))
+            one.do(lambda now, out, one=one, far=far: (one.find(now), one.log.link_up(far.name, out)))
+
+    def note(self, process: Process, number: int) -> None:
+        """Somebody's commit number."""
+        life = (process.directory, process.start)
+        self.known[life] = max(self.known.get(life, 0), number)
 
     def _hear(self, process: Process, other: Machine) -> None:
-        if other.known.get(self.directory, 0) <= process.began_with:
+        """As Lineage does."""
+        before = [
+            number
+            for (directory, start), number in other.known.items()
+            if directory == self.directory and start != process.start
+        ]
+        if max(before, default=0) <= process.began_with:
             process.log.met(other.name, other.directory)
             return
         directory = self.world.random.randbytes(16)
-        process.began_with = 1 << 60
+        process.began_with = 1 << 60  # there is one new id for each start
+        process.directory = directory
         self.engine.write_batch({}, {"directory": directory})
         process.do(lambda now, out: process.log.renewed(directory, out))
 
@@ -218,9 +254,10 @@ class Checks:
 
     world: World
     entries: dict[int, bytes] = field(default_factory=dict)
-    votes: dict[tuple[int, bytes, bytes], dict[bytes, bool]] = field(default_factory=dict)
+    votes: dict[tuple[int, bytes, bytes], dict[bytes, str]] = field(default_factory=dict)
     decided: dict[int, bytes] = field(default_factory=dict)
     wished: dict[str, Outcome | None] = field(default_factory=dict)
+    is_forced: bool = False  # then even what was decided may be lost with those who are
 
     def committed(self, machine: Machine) -> None:
         packed = machine.engine.get_meta(VOTE)
@@ -233,25 +270,26 @@ class Checks:
         voted = self.votes.setdefault(key, {})
         if vote.directory in voted:
             return
-        voted[vote.directory] = True
-        if self._is_enough(vote.number, vote.value, voted):
-            if self.decided.setdefault(vote.number, vote.value) != vote.value:
-                raise Disagreement(f"two entries with the number {vote.number} are decided")
+        voted[vote.directory] = machine.name
+        is_decided = self._is_enough(vote.number, vote.value, voted)
+        if is_decided and self.decided.setdefault(vote.number, vote.value) != vote.value:
+            raise Disagreement(f"two entries with the number {vote.number} are decided")
 
-    def _is_enough(self, number: int, value: bytes, voted: dict[bytes, bool]) -> bool:
+    def _is_enough(self, number: int, value: bytes, voted: dict[bytes, str]) -> bool:
         if number == 1:
-            return all(directory in voted for directory in entries.unpack(value).voters())
+            return all(name in voted.values() for name in entries.unpack(value).voters())
         before = self.entries.get(number - 1)
         if before is None:
             return False
         voters = entries.unpack(before).voters()
-        return sum(directory in voted for directory in voters) >= majority(len(voters))
+        return sum(directory in voted for directory in voters.values()) >= majority(len(voters))
 
     def learned(self, entry: Entry) -> None:
         packed = entries.pack(entry)
         if self.entries.setdefault(entry.number, packed) != packed:
             raise Disagreement(f"two entries with the number {entry.number} are believed")
         if entry.forced:
+            self.is_forced = True
             return
         if self.decided.get(entry.number) != packed:
             raise Disagreement(f"entry {entry.number} is believed, and no majority has it on its disk")
@@ -276,7 +314,7 @@ class Checks:
         for bucket, outcome in self.wished.items():
             if outcome is not None and outcome.number == 0 and not outcome.is_open and bucket in created:
                 raise Disagreement(f"bucket {bucket} was said not to come, and came")
-            if outcome is not None and outcome.number and bucket not in created:
+            if outcome is not None and outcome.number and bucket not in created and not self.is_forced:
                 raise Disagreement(f"bucket {bucket} was created, and is gone")
 
 
@@ -290,7 +328,8 @@ class World:
         self.cut: dict[tuple[str, str], bool] = {}
         self.events: list[str] = []
         self.checks = Checks(self)
-        self.origin: Entry | None = first([a_member(i + 1) for i in range(members or count)], {})
+        self._members = members or count
+        self.buckets: dict[int, str] = {}  # that a machine knows as created before there is a log
         self.machines = {f"n{i + 1}": Machine(self, i + 1) for i in range(count)}
         self._queue: list[tuple[float, int, Callable[[], object]]] = []
         self._count = 0
@@ -298,6 +337,12 @@ class World:
     def start(self) -> None:
         for machine in self.machines.values():
             machine.start()
+
+    def origin(self, number: int) -> Entry:
+        """The first entry as that machine would have it."""
+        bucket = self.buckets.get(number)
+        members = [a_member(i + 1, self.machines[f"n{i + 1}"].directory) for i in range(self._members)]
+        return first(members, {} if bucket is None else {bucket: DEFAULTS})
 
     def at(self, time: float, what: Callable[[], object]) -> None:
         self._count += 1
@@ -339,20 +384,54 @@ class World:
 
     def tell_commit(self, machine: Machine) -> None:
         """As Committed does."""
+        assert machine.process is not None
         for other in self.machines.values():
             if self.can_talk(machine.name, other.name):
-                other.known[machine.directory] = machine.engine.commit_number
+                other.note(machine.process, machine.engine.commit_number)
 
     # ── users ──
 
-    def wish(self, name: str, *changes: Change, deadline_s: float | None = None) -> list[Outcome]:
+    def wish(
+        self,
+        name: str,
+        *changes: Change,
+        deadline_s: float | None = None,
+        then: Callable[[Outcome], object] = lambda outcome: None,
+    ) -> list[Outcome]:
         """Gives the list in which the outcome will be."""
         outcomes: list[Outcome] = []
+
+        def ended(outcome: Outcome, now: float, out: Outbox) -> None:
+            outcomes.append(outcome)
+            then(outcome)
+
         process = self.machines[name].process
         assert process is not None
         process.do(
             lambda now, out: process.log.wish(
                 *changes,
+                then=ended,
+                deadline=None if deadline_s is None else now + deadline_s,
+                now=now,
+                out=out,
+            )
+        )
+        return outcomes
+
+    def wish_bucket(self, name: str, bucket: str, *, deadline_s: float | None = None) -> list[Outcome]:
+        """The same for a bucket that nobody wished for before; its outcome is checked."""
+        self.checks.wished[bucket] = None
+        return self.wish(
+            name, Create(bucket, DEFAULTS), deadline_s=deadline_s, then=partial(self.checks.ended, bucket)
+        )
+
+    def force(self, name: str, lost: tuple[bytes, ...], *, deadline_s: float | None = None) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        process = self.machines[name].process
+        assert process is not None
+        process.do(
+            lambda now, out: process.log.force(
+                lost,
                 then=lambda outcome, now, out: outcomes.append(outcome),
                 deadline=None if deadline_s is None else now + deadline_s,
                 now=now,
