@@ -28,13 +28,11 @@ from dyno.ringlog import entry as entries
 from dyno.ringlog import vote as votes
 from dyno.ringlog.changes import Change, Create
 from dyno.ringlog.entry import Entry, digest, first, majority
-from dyno.ringlog.numbers import after
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.codec import append, decode_fields
 from dyno.wire.members import ALIVE, NORMAL, Member
 
 CONFIG = Config(push_pull_interval_s=5.0)
-GREETING_S = 0.02
 
 
 class Disagreement(AssertionError):
@@ -187,7 +185,7 @@ class Machine:
         process.do(self._begin)
         for other in self.world.machines.values():
             if other is not self:
-                self.world.at(self.world.now + GREETING_S, partial(self.greet, process, other))
+                self.world.greet_soon(self, other)
 
     def _begin(self, now: float, out: Outbox) -> None:
         assert self.process is not None
@@ -326,6 +324,7 @@ class World:
         self.now = 0.0
         self.faults = Faults()
         self.cut: dict[tuple[str, str], bool] = {}
+        self.greetings: dict[tuple[str, str], float] = {}  # seconds that they take, between two names
         self.events: list[str] = []
         self.checks = Checks(self)
         self._members = members or count
@@ -367,7 +366,13 @@ class World:
         for machine in self.machines.values():
             for other in self.machines.values():
                 if machine.number < other.number and machine.process is not None:
-                    self.at(self.now + GREETING_S, partial(machine.greet, machine.process, other))
+                    self.greet_soon(machine, other)
+
+    def greet_soon(self, machine: Machine, other: Machine) -> None:
+        assert machine.process is not None
+        pair = min(machine.name, other.name), max(machine.name, other.name)
+        delay = self.greetings.get(pair, self.random.uniform(0.01, 0.05))
+        self.at(self.now + delay, partial(machine.greet, machine.process, other))
 
     def send(self, source: str, target: str, message: Any, deliver: Callable[[], object]) -> None:
         fields: list[object] = []
@@ -447,10 +452,6 @@ class World:
         process = self.machines[name].process
         assert process is not None
         return process.log
-
-
-def next_number(entry: Entry) -> int:
-    return after(entry.number)
 
 
 def on_disk(machine: Machine) -> Entry | None:
