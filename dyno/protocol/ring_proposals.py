@@ -167,6 +167,7 @@ class RingProposals:
         self._ballot: Ballot | None = None
         self._round = 0
         self._fence = 0  # the highest forced number that anybody assented to, as far as is known
+        self._forced = (-1, 0)  # the last one drawn here, behind the number of the entry that it follows
         self._attempts = 0
         self._begin_at: float | None = None
 
@@ -352,6 +353,8 @@ class RingProposals:
             self._rest(now)
             return
         ballot.value, ballot.entry = value, entries.unpack(value)
+        if ballot.entry.number != ballot.number:
+            raise ProtocolError(f"it is no entry {ballot.number}")
         ballot.phase = Phase.ACCEPTING
         voters = ballot.voters if register.entry is not None else ballot.entry.voters()
         ballot.ask(voters, register.needed(len(voters)))
@@ -361,7 +364,8 @@ class RingProposals:
     def _own_value(self) -> bytes:
         register = self._register
         if register.entry is None:
-            return b"" if register.origin is None else entries.pack(register.origin)
+            assert register.origin is not None
+            return entries.pack(register.origin)
         entry = making.follow(register.entry, [wish.changes for wish in self._wishes])
         if entry is None:
             return b""
@@ -405,14 +409,25 @@ class RingProposals:
             self._end_force(Outcome(0, text), now, out)
         else:
             left[me] = register.directory  # if that is another one by now, it goes on under it
-            fence = max(self._fence, register.vote.fence)
-            tag = self._random.getrandbits(TAG_BITS)
-            ballot = self._ballot = Ballot(
-                b"", number=register.known, voters=left, needed=len(left), deadline=now + BALLOT_S
-            )
-            ballot.phase = Phase.FENCING
-            ballot.forced = forced_after(register.known, fence=fence, tag=tag)
-            self._ask(ballot, register.vote.assent(ballot.forced), now, out)
+            self._fence_off(left, now, out)
+
+    def _fence_off(self, left: dict[str, bytes], now: float, out: Outbox) -> None:
+        """Ask for assent, again under the same number unless somebody assented to a higher one."""
+        register = self._register
+        fence = max(self._fence, register.vote.fence)
+        if self._forced[0] != register.known or self._forced[1] < fence:
+            try:
+                number = forced_after(register.known, fence=fence, tag=self._random.getrandbits(TAG_BITS))
+            except OverflowError as error:
+                self._end_force(Outcome(0, str(error)), now, out)
+                return
+            self._forced = (register.known, number)
+        ballot = self._ballot = Ballot(
+            b"", number=register.known, voters=left, needed=len(left), deadline=now + BALLOT_S
+        )
+        ballot.phase = Phase.FENCING
+        ballot.forced = self._forced[1]
+        self._ask(ballot, register.vote.assent(ballot.forced), now, out)
 
     def _impose(self, ballot: Ballot, now: float, out: Outbox) -> None:
         """All who are left have assented. What one of them accepted may have been decided with the lost

@@ -1,7 +1,7 @@
 """Numbers of ring entries: one integer of 64 bits that orders them all, and rides on every request.
 
-    12 bits  epoch    how often a cluster went on by force, its majority being lost for good
-    20 bits  tag      drawn by whoever forced it, 0 in epoch 0
+    16 bits  epoch    how often a cluster went on by force, its majority being lost for good
+    16 bits  tag      drawn by whoever forced it, 0 in epoch 0
     32 bits  index    counts entries, across epochs too
 
 Within one epoch and tag entries are decided by majorities, so there is one of each number. A forced entry
@@ -16,7 +16,7 @@ from typing import Final
 
 NONE: Final = 0  # there is no log yet
 FIRST: Final = 1
-TAG_BITS: Final = 20
+TAG_BITS: Final = 16
 
 _INDEX_BITS: Final = 32
 _EPOCH_SHIFT: Final = _INDEX_BITS + TAG_BITS
@@ -48,8 +48,8 @@ def index(number: int) -> int:
 
 
 def shown(number: int) -> str:
-    """As people read it: "17", or "17 (forced 1, tag 3fa2c)" in an epoch that force began."""
+    """As people read it: "17", or "17 (forced 1, tag 3fa2)" in an epoch that force began."""
     if not epoch(number):
         return str(number)
     tag = (number >> _INDEX_BITS) & ((1 << TAG_BITS) - 1)
-    return f"{index(number)} (forced {epoch(number)}, tag {tag:05x})"
+    return f"{index(number)} (forced {epoch(number)}, tag {tag:04x})"

@@ -18,6 +18,7 @@ from typing import Any
 from dyno.buckets.properties import DEFAULTS
 from dyno.causality.mint import Minter
 from dyno.config import Config
+from dyno.protocol.group_commit import Batch
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
 from dyno.protocol.replica import Replica
@@ -28,6 +29,7 @@ from dyno.ringlog import entry as entries
 from dyno.ringlog import vote as votes
 from dyno.ringlog.changes import Change, Create
 from dyno.ringlog.entry import Entry, digest, first, majority
+from dyno.ringlog.vote import Vote
 from dyno.storage.memory import MemoryEngine
 from dyno.wire.codec import append, decode_fields
 from dyno.wire.members import ALIVE, NORMAL, Member
@@ -73,13 +75,14 @@ class Process:
             start=self.start,
             remembered=machine.engine.get_meta,
             peers=self.peers,
-            keep=self.replica.keep,
+            keep=self._keep,
             is_dead=lambda name: not world.can_talk(machine.name, name),
             config=CONFIG,
             random=world.random,
         )
         self.log.on_entry = lambda entry, now, out: world.checks.learned(entry)
         self.ticks_at: float | None = None
+        self._cast: list[Vote] = []  # that are not on the disk yet, as far as is known
         self.life = machine.lives
 
     def find(self, now: float) -> None:
@@ -96,6 +99,12 @@ class Process:
         verb(self.world.now, out)
         self.carry_out(out)
 
+    def _keep(self, out: Outbox) -> Batch:
+        packed = out.meta.get(VOTE)
+        if packed:
+            self._cast.append(votes.unpack(packed))
+        return self.replica.keep(out)
+
     def carry_out(self, out: Outbox) -> None:
         world, me = self.world, self.machine
         if out.meta or out.durable_sends or out.durable_replies:
@@ -111,7 +120,7 @@ class Process:
         if batch is not None:
             slow = world.random.random() < world.faults.slow_disk
             delay = world.random.uniform(0.2, 1.0) if slow else world.random.uniform(0.001, 0.01)
-            world.at(world.now + delay, partial(self._commit, batch))
+            world.at(world.now + delay, partial(self._commit, batch, list(self._cast)))
         self._schedule()
 
     def _schedule(self) -> None:
@@ -126,17 +135,19 @@ class Process:
             self.ticks_at = None
             self.do(lambda now, out: (self.replica.tick(now), self.log.tick(now, out)))
 
-    def _commit(self, batch: Any) -> None:
-        """The disk has a batch, or refuses it. A process that died meanwhile left it to chance."""
+    def _commit(self, batch: Any, cast: list[Vote]) -> None:
+        """The disk has a batch, or refuses it. A process that died meanwhile left it to chance. cast: the
+        votes that are in it, those too that others in it replace."""
         world, machine = self.world, self.machine
         if machine.process is not self:
             if machine.lives == self.life and world.random.random() < 0.5:
-                machine.write(batch)
+                machine.write(batch, cast)
             return
         if world.random.random() < world.faults.full_disk:
             self.do(lambda now, out: self.replica.commit_failed(world.random.randbytes(8), now, out))
             return
-        machine.write(batch)
+        machine.write(batch, cast)
+        del self._cast[: len(cast)]
         if batch.own:
             world.tell_commit(machine)
         self.do(self.replica.committed)
@@ -174,9 +185,10 @@ class Machine:
         assert directory is not None
         return directory
 
-    def write(self, batch: Any) -> None:
+    def write(self, batch: Any, cast: list[Vote]) -> None:
         self.engine.write_batch(batch.writes, batch.meta)
-        self.world.checks.committed(self)
+        for vote in cast:
+            self.world.checks.committed(self, vote)
 
     def start(self) -> None:
         assert self.process is None
@@ -218,6 +230,8 @@ class Machine:
             return
         self._hear(process, other)
         other._hear(theirs, self)
+        self.note(theirs, other.engine.commit_number)
+        other.note(process, self.engine.commit_number)
         for one, far in ((process, other), (theirs, self)):
             one.peers.place({m.name: f"{m.name}:1" for m in self.world.machines.values()})
             one.peers.up(far.name, f"{far.name}:1")
@@ -257,11 +271,7 @@ class Checks:
     wished: dict[str, Outcome | None] = field(default_factory=dict)
     is_forced: bool = False  # then even what was decided may be lost with those who are
 
-    def committed(self, machine: Machine) -> None:
-        packed = machine.engine.get_meta(VOTE)
-        if not packed:
-            return
-        vote = votes.unpack(packed)
+    def committed(self, machine: Machine, vote: Vote) -> None:
         if not vote.accepted or vote.directory != machine.directory:
             return
         key = (vote.number, vote.accepted, vote.value)

@@ -36,12 +36,12 @@ def test_the_tag_decides_between_two_halves() -> None:
 
 def test_people_read_numbers() -> None:
     assert shown(17) == "17"
-    assert shown(forced_after(16, fence=0, tag=0x3FA2C)) == "17 (forced 1, tag 3fa2c)"
+    assert shown(forced_after(16, fence=0, tag=0x3FA2)) == "17 (forced 1, tag 3fa2)"
 
 
 def test_the_last_number_of_all() -> None:
     with pytest.raises(OverflowError):
         after((1 << 32) - 1)
-    last = (1 << 64) - (1 << 40)
+    last = (1 << 64) - (1 << 36)
     with pytest.raises(OverflowError):
         forced_after(last, fence=0, tag=0)
