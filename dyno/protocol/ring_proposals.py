@@ -401,7 +401,7 @@ class RingProposals:
         me, voters = register.name, register.voters()
         left = {name: directory for name, directory in voters.items() if directory not in force.lost}
         if len(left) == len(voters):
-            self._end_force(Outcome(register.known), now, out)
+            self._end_force(Outcome(0, "none of those who are to be put out is a member"), now, out)
         elif me not in voters:
             self._end_force(Outcome(0, f"{me} is no member that could go on by force"), now, out)
         elif len(left) >= register.needed(len(voters)):

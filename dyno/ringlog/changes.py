@@ -15,14 +15,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from dyno.buckets.properties import Properties
 from dyno.ringlog.entry import COPYING, SEALED, Entry, Move, Row, digest, pack
 from dyno.ringlog.numbers import after
 from dyno.wire.members import JOINING, LEAVING, LEFT, NORMAL, STATE_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from dyno.buckets.properties import Properties
 
 DONE: Final = 2  # of a move: the successor has the seat
 ABORTED: Final = 3  # the predecessor keeps it
@@ -38,19 +37,24 @@ class NotPossible(Exception):
 
 
 class Draft:
-    """The entry that is to follow `base`, while changes are made to it."""
+    """An entry while changes are made to it."""
 
-    def __init__(self, base: Entry, number: int) -> None:
+    __slots__ = ("buckets", "moves", "number", "rows")
+
+    def __init__(
+        self,
+        number: int,
+        rows: dict[str, Row],
+        moves: dict[tuple[int, int, bytes], Move],
+        buckets: dict[str, Properties],
+    ) -> None:
         self.number = number
-        self.rows = {row.name: row for row in base.rows}
-        self.moves = {move.key: move for move in base.moves}
-        self.buckets = dict(base.buckets)
+        self.rows = rows
+        self.moves = moves
+        self.buckets = buckets
 
     def copy(self) -> Draft:
-        twin = object.__new__(Draft)
-        twin.number = self.number
-        twin.rows, twin.moves, twin.buckets = dict(self.rows), dict(self.moves), dict(self.buckets)
-        return twin
+        return Draft(self.number, dict(self.rows), dict(self.moves), dict(self.buckets))
 
     def equals(self, other: Draft) -> bool:
         return (self.rows, self.moves, self.buckets) == (other.rows, other.moves, other.buckets)
@@ -249,7 +253,7 @@ Change: TypeAlias = Join | Become | Renew | Reweigh | Begin | Advance | Create
 
 def judge(base: Entry, changes: Iterable[Change]) -> bool:
     """Whether a ring is already as the changes would have it. Raises NotPossible."""
-    before = Draft(base, after(base.number))
+    before = _draft(base, after(base.number))
     draft = before.copy()
     for change in changes:
         change.make(draft)
@@ -259,7 +263,7 @@ def judge(base: Entry, changes: Iterable[Change]) -> bool:
 def follow(base: Entry, wishes: Iterable[Iterable[Change]]) -> Entry | None:
     """The entry that follows, with the changes of all those wishes that are possible, each as a whole; None
     where that is nothing new."""
-    before = Draft(base, after(base.number))
+    before = _draft(base, after(base.number))
     draft = before.copy()
     for changes in wishes:
         attempt = draft.copy()
@@ -275,7 +279,7 @@ def follow(base: Entry, wishes: Iterable[Iterable[Change]]) -> Entry | None:
 def force(base: Entry, number: int, lost: Iterable[bytes], *, name: str, directory: bytes) -> Entry:
     """The entry in which the members with these directories have left, whatever they would say. name,
     directory: of the member that forces it: that one is in the ring afterwards, under this directory."""
-    draft = Draft(base, number)
+    draft = _draft(base, number)
     mine = draft.rows[name]
     if mine.state not in (NORMAL, LEAVING):
         draft.become(mine, NORMAL)
@@ -285,3 +289,9 @@ def force(base: Entry, number: int, lost: Iterable[bytes], *, name: str, directo
             if row.directory == gone:
                 Become(row.name, gone, LEFT).make(draft)
     return draft.entry(before=digest(pack(base)), forced=True)
+
+
+def _draft(base: Entry, number: int) -> Draft:
+    rows = {row.name: row for row in base.rows}
+    moves = {move.key: move for move in base.moves}
+    return Draft(number, rows, moves, dict(base.buckets))

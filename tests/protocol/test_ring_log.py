@@ -162,6 +162,20 @@ def test_what_its_proposer_left_behind_is_finished_by_others() -> None:
     assert "b" in dict(entry_of(world, "n2").buckets)
 
 
+def test_what_all_left_half_done_is_finished_after_their_restart() -> None:
+    world = a_ring(3)
+    world.wish_bucket("n1", "b")
+    while not any(number == 2 for number, *_ in world.checks.votes):
+        world.run(0.001)
+    for machine in world.machines.values():
+        machine.crash()
+    world.run(1)
+    for machine in world.machines.values():
+        machine.start()
+    world.run(20)
+    assert world.numbers() == [2, 2, 2]
+
+
 def test_who_was_away_fills_the_gap_from_anybody() -> None:
     world = a_ring(3)
     world.machines["n3"].crash()

@@ -439,6 +439,13 @@ def test_force_has_an_end() -> None:
     assert proposer.outcomes == [Outcome(0, "the ring was forced too often")]
 
 
+def test_force_against_strangers() -> None:
+    proposer = Proposer(None)
+    proposer.register.origin = FIRST_ENTRY
+    proposer.force(an_id("x"))
+    assert proposer.outcomes == [Outcome(0, "none of those who are to be put out is a member")]
+
+
 def test_wishes_go_on_when_force_is_given_up() -> None:
     proposer, _ = forcing()
     proposer.wish("x")

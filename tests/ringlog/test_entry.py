@@ -96,6 +96,7 @@ def with_field(place: int, value: object) -> bytes:
         b"",
         dumps([1, 2, 3]),
         pack(FULL)[:-1],
+        pack(an_entry(a_row("a", LEFT), a_row("b", JOINING))),
         pack(FULL._replace(rows=FULL.rows[::-1])),
         pack(FULL._replace(buckets=FULL.buckets[::-1])),
         dumps(loads(pack(FULL))[:-1]),
