@@ -66,6 +66,7 @@ from dyno.wire.messages import (
     Reapable,
     Refuse,
     Reject,
+    Repaired,
     RootsCompared,
     Stored,
     SwapBuckets,
@@ -98,6 +99,7 @@ _ANSWERS = (
     Reapable,
     HintsHeld,
     Examined,
+    Repaired,
 )
 _EXCHANGE_INTERVAL_S = 0.2  # how often one peer is asked for its ring because we disagree
 
