@@ -78,14 +78,16 @@ RUN_KEPT_S: Final = 10.0  # after the last question about it
 
 class _Run:
     """copies: of which n; 0 for all. since: exchanges that began earlier do not count; infinity while what is
-    set aside is merged. before: what had been mended when it began."""
+    set aside is merged. before: what had been mended when it began. keys: how many were compared with each
+    other node, where this one is the first of the two."""
 
-    __slots__ = ("before", "copies", "heard_at", "since")
+    __slots__ = ("before", "copies", "heard_at", "keys", "since")
 
     def __init__(self, copies: int, *, now: float, before: Mends) -> None:
         self.copies = copies
         self.since = self.heard_at = now
         self.before = before
+        self.keys: dict[str, int] = {}
 
 
 class Repairs:
@@ -249,8 +251,12 @@ class Repairs:
         run.heard_at = now
         self._urge(now, out)
         every = [self._peer(name, run.since, run.copies, now) for name in self._exchanges.sharers]
-        peers = [peer for peer in every if peer.state != DONE]
-        return Report(self._me, HEARD, self._state(run), mended.since(run.before, aside=aside), tuple(peers))
+        for peer in every:
+            if peer.state == DONE and self._me < peer.name and peer.name not in run.keys:
+                run.keys[peer.name] = self._exchanges.shared.count(peer.name)
+        mends = mended.since(run.before, aside=aside)._replace(compared=sum(run.keys.values()))
+        peers = tuple(peer for peer in every if peer.state != DONE)
+        return Report(self._me, HEARD, self._state(run), mends, peers)
 
     def _urge(self, now: float, out: Outbox) -> None:
         """What all runs want. Of two nodes the first asks."""
