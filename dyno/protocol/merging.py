@@ -156,8 +156,8 @@ class Merging:
         ring = self._planner.ring
         assert ring is not None
         slot = row[len(ASIDE) :][:SLOT_BYTES]
-        if not ring.is_slot(slot) or self._replica.newest(row)[0] != cell:
-            return  # of a cluster of more partitions, or there is more there by now
+        if self._replica.newest(row)[0] != cell:
+            return  # there is more by now
         owners = ring.owners(slot)
         key, _, record = unpack_cell(cell)
         if self._me in owners:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from dyno.errors import RequestTimeout
+from dyno.errors import Overloaded, RequestTimeout
 from dyno.session import options
 from dyno.wire.repairs import (
     BUSY,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 PAUSE_S: Final = 0.25  # between an answer and the next question
 PATIENCE_S: Final = 5.0  # with nodes that cannot be reached, since anything else changed
 QUESTION_S: Final = 5.0  # for the answer to one question
+ANSWERLESS_S: Final = 30.0  # without any
 
 _WHY: Final = {
     SILENT: "it does not answer",
@@ -92,7 +93,7 @@ class Repairing:
         self._earlier: dict[str, Mends] = {}  # of processes that are gone
         self._pairs: dict[_Pair, None] = {}
         self._seen: object = None
-        self._changed_at = now
+        self._changed_at = self._answered_at = now
 
     def start(self, now: float, out: SessionOutbox) -> Call:
         return self._ask(0.0, now, out)
@@ -100,8 +101,11 @@ class Repairing:
     def step(self, call: Call, now: float, out: SessionOutbox) -> Call | None:
         """The next call; None when it is over. Raises what ended it: RequestTimeout, or why the cluster
         cannot be asked."""
+        if isinstance(call.error, RequestTimeout | Overloaded) and now < self._answered_at + ANSWERLESS_S:
+            return self._ask(PAUSE_S, now, out)  # the nodes may have much to do
         if call.error is not None:
             raise call.error
+        self._answered_at = now
         return None if self._learn(call.result, now) else self._ask(PAUSE_S, now, out)
 
     def _ask(self, delay: float, now: float, out: SessionOutbox) -> Call:
