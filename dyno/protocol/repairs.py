@@ -234,10 +234,8 @@ class Repairs:
         """Of this node, in a run or in general; the run begins, or goes on. None: there are too many."""
         mended, aside = self._replica.mended, self._quarantine.count
         if not id:
-            peers = [self._peer(name, -math.inf, 0, now) for name in self._exchanges.sharers]
-            return Report(
-                self._me, HEARD, self._state(None), mended.since(Mends(), aside=aside), tuple(peers)
-            )
+            everybody = tuple(self._peer(name, -math.inf, 0, now) for name in self._exchanges.sharers)
+            return Report(self._me, HEARD, self._state(None), mended.since(Mends(), aside=aside), everybody)
         run = self._runs.get(id)
         if run is None:
             if len(self._runs) >= RUNS_MAX:
