@@ -73,6 +73,7 @@ class Merging:
         self._from = b""
         self._walked = True
         self._sent: dict[int, _Sent] = {}
+        self._unwritten = 0  # rows that are deleted with a commit under way
         self._until = math.inf  # of what was sent
         self._due_at = math.inf
 
@@ -101,7 +102,7 @@ class Merging:
             return
         del self._sent[message.id]
         if message.status == STATUS_OK:
-            self._drop(sent, now)
+            self._drop(sent, out)
         self._go_on(now)
 
     def link_up(self, node: str, now: float, out: Outbox) -> None:
@@ -122,7 +123,7 @@ class Merging:
             self._page(now, out)
 
     def deadline(self) -> float:
-        return min(self._due_at, self._until)
+        return self._due_at if self._due_at < self._until else self._until  # no call, for every turn asks
 
     # ── inside ──
 
@@ -162,8 +163,7 @@ class Merging:
         key, _, record = unpack_cell(cell)
         if self._me in owners:
             self._replica.merge(slot, key, record)
-            self._replica.write_row(row, None)
-            self._replica.mended.merged += 1
+            self._delete(row)
             return
         for name in owners:
             self._last_id += 1
@@ -173,18 +173,28 @@ class Merging:
                 self._until = now + ANSWER_TIMEOUT_S
                 return
 
-    def _drop(self, sent: _Sent, now: float) -> None:
+    def _drop(self, sent: _Sent, out: Outbox) -> None:
         """Its owner has it. A row that cannot be dropped now is sent once more by the next run."""
         try:
             if self._replica.newest(sent.row)[0] == sent.cell:
-                self._replica.write_row(sent.row, None)
-                self._replica.mended.merged += 1
-        except Refusal:
-            self._due_at = min(self._due_at, now + AGAIN_S)
+                self._delete(sent.row)
+        except Refusal as refusal:
+            out.events.append(("warning", f"a record that {sent.node} has now stays set aside: {refusal}"))
+
+    def _delete(self, row: bytes) -> None:
+        """With the commit that has its record, or after it."""
+        self._replica.write_row(row, None).waiters.append(self._written)
+        self._unwritten += 1
+
+    def _written(self, status: int, now: float, out: Outbox) -> None:
+        self._unwritten -= 1
+        if status == STATUS_OK:
+            self._replica.mended.merged += 1
+        self._go_on(now)
 
     def _go_on(self, now: float) -> None:
-        """With the next page, once all answers are there."""
-        if self._sent:
+        """With the next page, once all answers are there and all of this one is on the disk."""
+        if self._sent or self._unwritten:
             return
         self._until = math.inf
         if not self._waiting:

@@ -163,6 +163,8 @@ class Repairs:
         self._advance(now, out)
 
     def deadline(self) -> float:
+        if not self._asked and not self._runs:  # as nearly always; every turn asks
+            return math.inf
         at = next(iter(self._asked.values()))[3].deadline if self._asked else math.inf
         if self._runs:
             at = min(at, min(run.heard_at for run in self._runs.values()) + RUN_KEPT_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.merging import AGAIN_S, ANSWER_TIMEOUT_S, PAGE_RECORDS, WAITING_MAX
 from dyno.protocol.rows import ASIDE, rows_of
 from dyno.storage.cell import pack_cell
@@ -170,7 +171,6 @@ def test_a_full_batch_makes_it_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     key, slot = one.key()
     one.aside((key, slot))
     replica = one.node._replica
-    from dyno.protocol.group_commit import Refusal
 
     def refuse(*_: object) -> None:
         raise Refusal(STATUS_OVERLOADED, "full")
@@ -180,6 +180,68 @@ def test_a_full_batch_makes_it_wait(monkeypatch: pytest.MonkeyPatch) -> None:
         one.begin()
         assert one.merging.is_under_way(RUN)
     one.wait(AGAIN_S + 0.1)
+    assert one.rows() == []
+
+
+def test_clients_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = Merger()
+    one.aside(one.key())
+    with monkeypatch.context() as patch:
+        patch.setattr(one.node._replica, "delay_s", lambda now: 99.0)
+        one.begin()
+        assert len(one.rows()) == 1
+    one.wait(AGAIN_S + 0.1)
+    assert one.rows() == []
+
+
+def test_a_row_that_cannot_be_dropped_is_sent_once_more_by_the_next_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Merger(others=5)
+    one.aside(one.key(owns=False))
+    one.begin()
+    ((name, store),) = one.stores()
+
+    def refuse(*_: object) -> None:
+        raise Refusal(STATUS_OVERLOADED, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.node._replica, "write_row", refuse)
+        one.answers(name, Stored(store.id, STATUS_OK))
+    one.wait(AGAIN_S + 0.1)
+    assert len(one.rows()) == 1
+    assert not one.merging.is_under_way(RUN)
+    one.begin()
+    ((name, store),) = one.stores()
+    one.answers(name, Stored(store.id, STATUS_OK))
+    assert one.rows() == []
+
+
+def test_a_commit_that_fails_leaves_it_set_aside() -> None:
+    one = Merger()
+    one.aside(one.key())
+    one.merging.begin(RUN, one.now, one.out)
+    one.merging.tick(one.now, one.out)
+    assert one.merging.is_under_way(RUN), "it is not on the disk yet"
+    assert one.node.take_batch() is not None
+    one.node.commit_failed("no room", one.now, one.out)
+    assert not one.merging.is_under_way(RUN)
+    assert (len(one.rows()), one.merged) == (1, 0)
+    one.wait(5.0)  # until it may be tried again
+    one.begin()
+    assert (one.rows(), one.merged) == ([], 1)
+
+
+def test_a_row_that_is_changing_stays() -> None:
+    one = Merger()
+    key, slot = one.key()
+    one.aside((key, slot))
+    one.node._replica.write_row(ASIDE + slot, pack_cell(key, b"", a_value(b"more").pack()))
+    one.merging.begin(RUN, one.now, one.out)
+    one.merging.tick(one.now, one.out)
+    one.commit()
+    assert len(one.rows()) == 1
+    one.begin()
     assert one.rows() == []
 
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dyno.causality.context import Context
+from dyno.causality.dots import Dot, actor
+from dyno.causality.record import Record
 from dyno.config import Config
+from dyno.protocol.rows import ASIDE
 from dyno.simulator.simulation import Simulation
-from tests.protocol.stories.cluster_harness import User, on_disk
+from dyno.storage.cell import pack_cell
+from dyno.wire.messages import AskRepair, RepairTold
+from dyno.wire.repairs import unpack_reports
+from tests.protocol.stories.cluster_harness import User, on_disk, slot_of
 
 Simulate = Callable[..., Simulation]
 KEY = b"key"
@@ -76,6 +83,38 @@ def test_a_node_that_dies_while_it_repairs_and_comes_back_is_waited_for(simulate
     sim._kernel.after(2.0, sim.restart, "n2")
     progress = sim.client("n1").repair()
     assert progress["done"]
+    assert len(set(on_disk(sim, b"key 7").values())) == 1
+
+
+def test_what_one_node_has_set_aside_comes_back_to_all(simulate: Simulate) -> None:
+    sim = simulate(3, config=ALONE)
+    slot, _ = slot_of(sim, KEY)
+    record = Record.EMPTY.write(Context.EMPTY, Dot(actor(b"start 55", 0), 1), b"r" * 16, b"old")
+    row = {ASIDE + slot: pack_cell(KEY, b"", record.pack())}
+    sim.machines["n2"].engine.write_batch(row, {})
+    assert sim.client("n1").repair()["done"]
+    assert set(on_disk(sim, KEY).values()) == {b""}
+    progress = sim.client("n1").repair(quarantine=True)
+    assert (progress["done"], progress["merged"], progress["aside"]) == (True, 1, 0)
+    assert set(on_disk(sim, KEY).values()) == {record.pack()}
+    assert sim.client("n1").repair(quarantine=True)["merged"] == 0
+
+
+def test_two_operators_at_once(simulate: Simulate) -> None:
+    sim = simulate(3, config=ALONE)
+    behind(sim, "n3", *[b"key %d" % number for number in range(50)])
+    one = sim.client("n1")
+    other = sim.stranger("n2")
+    other.send(AskRepair(1, b"o" * 16, "", False))
+    assert one.repair()["done"]
+    other.ask(AskRepair(2, b"o" * 16, "", False))
+    sim.run_for(1.0)
+    (answer,) = other.ask(AskRepair(3, b"o" * 16, "", False))
+    assert isinstance(answer, RepairTold)
+    open_with = {
+        report.node: [peer.name for peer in report.peers] for report in unpack_reports(answer.reports)
+    }
+    assert open_with == {"n1": [], "n2": ["n1"], "n3": ["n1", "n2"]}, "the first of two knows"
     assert len(set(on_disk(sim, b"key 7").values())) == 1
 
 
