@@ -249,8 +249,8 @@ class Session:
         timeout: float | None = None,
         delay: float = 0.0,
     ) -> Call:
-        """Ends with a list of the reports of all members: for `Repairing` and `Convergence`, which check the
-        rest. delay: seconds to wait before it is asked."""
+        """Ends with a list of the reports of all members: for `Repairing`, which checks the rest, and with
+        no run for what was mended so far. delay: seconds to wait before it is asked."""
         call = self.requests.repair(run, bucket, merge=merge, timeout=timeout, now=now)
         return self.begin(call, now, out, delay=delay)
 
