@@ -9,9 +9,11 @@ from dyno.protocol.rows import RECORDS_END
 from dyno.storage.cell import record_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from dyno.simulator.machine import Machine
 
-_ALL = 1_000_000
+_AT_ONCE = 10_000
 
 
 def wrong_trees(machine: Machine) -> list[str]:
@@ -20,21 +22,21 @@ def wrong_trees(machine: Machine) -> list[str]:
     if not trees.ready:
         return ["the trees are not ready"]
     totals: dict[bytes, int] = {}
-    records, onward = machine.engine.scan(b"", RECORDS_END, limit=_ALL)
-    while True:
-        for slot, cell in records:
-            damaged = cell is None
-            element = (
-                element_of_damage(slot, machine.birth.name) if damaged else element_of(slot, record_of(cell))
-            )
-            head = slot[:HEAD_BYTES]
-            totals[head] = totals.get(head, 0) + element & ELEMENT_MASK
-        if onward is None:
-            break
-        records, onward = machine.engine.scan(onward, RECORDS_END, limit=_ALL)
+    for slot, cell in records_of(machine):
+        head, me = slot[:HEAD_BYTES], machine.birth.name
+        element = element_of_damage(slot, me) if cell is None else element_of(slot, record_of(cell))
+        totals[head] = totals.get(head, 0) + element & ELEMENT_MASK
     told = {head: tree.total for head, tree in trees.by_head.items() if tree.count}
     return [
         f"the tree of {head.hex()} does not say what the disk has"
         for head in sorted({**totals, **told})
         if totals.get(head, 0) != told.get(head, 0)
     ]
+
+
+def records_of(machine: Machine) -> Iterator[tuple[bytes, bytes | None]]:
+    """Slots and cells, None for a corrupt one."""
+    start: bytes | None = b""
+    while start is not None:
+        records, start = machine.engine.scan(start, RECORDS_END, limit=_AT_ONCE)
+        yield from records

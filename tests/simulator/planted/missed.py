@@ -1,9 +1,9 @@
 """A trial of its own for anti-entropy: writes that a node missed, and that nobody keeps for it.
 
-Again and again one of three nodes is cut off or killed while keys are written and deleted; hints have no room.
-Some of its records rot meanwhile, and now and then the others die with it. Nobody reads, so only exchanges can
-bring the copies together, and whoever believes a wrong tree does not. In the end all disks are compared, and
-each tree with its disk.
+Again and again one of three nodes is cut off or killed while keys are written and deleted; hints have no
+room. Some of its records rot meanwhile, and now and then the others die with it. Nobody reads, so only
+exchanges can bring the copies together, and whoever believes a wrong tree does not. In the end all disks are
+compared, and each tree with its disk.
 """
 
 from __future__ import annotations
