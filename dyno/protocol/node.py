@@ -329,7 +329,7 @@ class Node:
             self._lineage.commits.heard(address, commit, now)
         if status == STATUS_RING:
             self._exchange(name, address, now, out)
-        (self._part.get(part_of(id)) or self._coordinator.writes).answer(name, message, now, out)
+        (self._part.get(part_of(id)) or self._coordinator.writes.replication).answer(name, message, now, out)
 
     def receive_datagram(self, source: str, datagram: Datagram, now: float, out: Outbox) -> None:
         if self._claim.free:

@@ -29,12 +29,12 @@ from dyno.protocol.quarantine import Quarantine
 from dyno.protocol.quorum import Tally
 from dyno.protocol.recovery import Recovery
 from dyno.protocol.replica import Replica
+from dyno.protocol.replication import Replication
 from dyno.protocol.requests_seen import RequestsSeen
 from dyno.protocol.roster import Roster
 from dyno.protocol.substitute import Substitute
 from dyno.protocol.trees import Trees
 from dyno.protocol.walks import Found, TreeWalk
-from dyno.protocol.writes import Writes
 from dyno.session.calls import Call
 from dyno.simulator.scenario import Outcome
 from dyno.storage.cell import unpack_cell
@@ -104,7 +104,7 @@ def _merge_and_say_it_is_there(original: Original) -> Any:
 
 
 def _count_own_copy_at_once(original: Original) -> Any:
-    def copy(self: Writes, intent: Any, written: Any, *args: Any, **options: Any) -> None:
+    def copy(self: Replication, intent: Any, written: Any, *args: Any, **options: Any) -> None:
         waiters = [] if written.batch is None else written.batch.waiters
         before = len(waiters)
         original(self, intent, written, *args, **options)
@@ -124,7 +124,7 @@ def _count_replies(original: Original) -> Any:
 
 
 def _hear_twice(original: Original) -> Any:
-    def answer(self: Writes, node: str, message: Stored, now: float, out: Outbox) -> None:
+    def answer(self: Replication, node: str, message: Stored, now: float, out: Outbox) -> None:
         original(self, node, message, now, out)
         original(self, node, message, now, out)
 
@@ -362,14 +362,14 @@ BUGS = (
         "ack-before-fsync",
         "A write is acknowledged when it is on its way to the disk.",
         ("lost", "strict"),
-        ((Replica, "merge", _merge_and_say_it_is_there), (Writes, "_copy", _count_own_copy_at_once)),
+        ((Replica, "merge", _merge_and_say_it_is_there), (Replication, "copy", _count_own_copy_at_once)),
         Outages(),
     ),
     Bug(
         "answer-counted-twice",
         "A quorum counts replies, and each comes twice.",
         ("strict", "lost", "returned"),
-        ((Tally, "did", _count_replies), (Writes, "answer", _hear_twice)),
+        ((Tally, "did", _count_replies), (Replication, "answer", _hear_twice)),
         SetbackTrial(),
     ),
     Bug(
