@@ -190,7 +190,7 @@ class TreeWalk:
         if self._stretches is not None:
             return self._stretches.question(id, ring)
         if self._branches:
-            self._asked = _taken(self._branches, NODES_MAX)
+            self._asked = _taken_last(self._branches, NODES_MAX)
             return AskBranches(id, ring, self._me, pack_row([pack_node(node) for node in self._asked]))
         self._asked_groups = _taken(self._groups, GROUPS_MAX)
         groups = [group.to_bytes(GROUP_BYTES, "big") for group in self._asked_groups]
@@ -354,3 +354,10 @@ class TreeWalk:
 
 def _taken(queue: deque[_T], most: int) -> list[_T]:
     return [queue.popleft() for _ in range(min(most, len(queue)))]
+
+
+def _taken_last(queue: deque[_T], most: int) -> list[_T]:
+    """The deepest, for they were found last; in their order."""
+    taken = [queue.pop() for _ in range(min(most, len(queue)))]
+    taken.reverse()
+    return taken

@@ -114,6 +114,17 @@ def test_what_differs_costs_less_than_a_kilobyte_each() -> None:
     assert not any(isinstance(question, Compare) for question in pair.questions)
 
 
+def test_what_waits_does_not_grow_with_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walks, "NODES_MAX", 4)
+    pair = Pair(mine=2500, yours=2500, partitions=1)
+    assert [tree.depth for tree in pair.mine.replica.trees.by_head.values()] == [10]
+    walk, waited = pair.walk(), 0
+    while not walk.done:
+        walk.answer(pair.yours.serve(walk.question(1, FINGERPRINT)))
+        waited = max(waited, len(walk._branches) + len(walk._leaves))
+    assert waited <= 3 * 4 * 16, "three levels are asked about"
+
+
 def test_other_values_of_one_key_are_fetched_and_not_counted_twice() -> None:
     pair = Pair(common=50)
     slot = pair.mine.write(b"both 7", b"another")
