@@ -360,6 +360,7 @@ class Exchange:
         self._peers.send(run.peer, asked, out)
 
     def _walked(self, run: Run, answer: Answer, now: float, out: Outbox) -> None:
+        self._replica.trees.forget_recent(now)
         found = run.walk.answer(answer)
         run.wanted.extend(found.wanted)
         for slot in found.missing:

@@ -114,6 +114,21 @@ def test_many_records_go_in_stretches(mine: int, yours: int, monkeypatch: pytest
     assert not owners.n1.recovery.recovering
 
 
+def test_the_last_writes_before_it_got_quiet_are_moved_at_the_first_comparison() -> None:
+    owners = Owners("n1", "n2", partitions=1)
+    for number in range(10):
+        owners.n1.write(b"both %d" % number)
+        owners.n2.replica.merge(*owners.n1.replica_entry(b"both %d" % number))
+    owners.n1.write(b"missed")
+    owners.commit()
+    apart(owners)
+    owners.now = owners.n1.now = 100.0
+    owners.link(owners.n1, "n2")
+    owners.run(ROUND_S)
+    assert [type(answer) for answer in owners.answers].count(RootsCompared) == 1
+    assert equal(owners)
+
+
 def test_large_records_go_a_few_at_a_time() -> None:
     owners = recovering("n1", "n2")
     for number in range(8):

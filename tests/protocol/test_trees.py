@@ -114,9 +114,13 @@ def test_what_was_committed_just_now_is_recent() -> None:
     assert not disk.trees.is_recent(slot)
     disk.commit(5.0)
     assert disk.trees.is_recent(slot)
-    disk.put(b"b")
+    other = disk.put(b"b")
     disk.commit(5.0 + RECENT_S)
     assert not disk.trees.is_recent(slot)
+    disk.trees.forget_recent(5.0 + 1.5 * RECENT_S)
+    assert disk.trees.is_recent(other)
+    disk.trees.forget_recent(5.0 + 2 * RECENT_S)
+    assert not disk.trees.is_recent(other)
 
 
 @pytest.mark.parametrize("seed", range(100))
