@@ -15,7 +15,7 @@ from dyno.merkle.tree import FANOUT_BITS
 from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition
 from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.leaf import KEYS_MAX as LEAF_KEYS_MAX
-from dyno.protocol.leaf import read_leaf
+from dyno.protocol.leaf import Room, read_leaf
 from dyno.protocol.stretch import KEYS_MAX, bounds, read_stretch
 from dyno.protocol.walks import LEAVES_MAX, NODES_MAX
 from dyno.storage.engine import Span
@@ -186,8 +186,9 @@ class Comparisons:
         if status != STATUS_OK:
             out.replies.append((link, LeavesCompared(message.id, status, b"")))
             return
+        room = Room()
         told = [
-            _difference(read_leaf(self._replica, node), _elements(packed))
+            _difference(read_leaf(self._replica, node, room), _elements(packed))
             for node, packed in zip(nodes, items[1::2], strict=True)
         ]
         out.replies.append((link, LeavesCompared(message.id, STATUS_OK, pack_row(told))))

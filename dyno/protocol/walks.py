@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 from dyno.placement.hashing import slot_copies, slot_partition
-from dyno.protocol.leaf import Leaf, read_leaf
+from dyno.protocol.leaf import Leaf, Room, read_leaf
 from dyno.protocol.stretch import KEYS_MAX, Stretch, read_stretch
 from dyno.wire.entries import DAMAGED, digest_of_stretch, unpack_slots
 from dyno.wire.messages import (
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 STRETCH_BYTES_MAX: Final = 256 << 10  # of records that an asker reads for one stretch, roughly
 NODES_MAX: Final = 256  # of one AskBranches
 LEAVES_MAX: Final = 32  # of one CompareLeaves: each is a few reads of the disk
+LEAVES_BYTES_MAX: Final = 1 << 20  # of records that an asker reads for one, but for the last leaf of it
 GROUPS_MAX: Final = 64  # of one AskBranches
 PATIENCE: Final = 3  # times that a tree was found to differ without a difference, until it is listed
 
@@ -200,9 +201,11 @@ class TreeWalk:
         """About none, where all are too full here: their heads are listed then."""
         self._asked, self._elements = [], []
         items: list[bytes | None] = [b""]
-        while self._leaves and len(self._asked) < LEAVES_MAX:
+        room = Room()
+        enough = room.left - LEAVES_BYTES_MAX
+        while self._leaves and len(self._asked) < LEAVES_MAX and room.left > enough:
             node = self._leaves.popleft()
-            leaf = read_leaf(self._replica, node)
+            leaf = read_leaf(self._replica, node, room)
             if leaf is None:
                 self._list(node.head)
                 continue

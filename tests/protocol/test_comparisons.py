@@ -214,5 +214,5 @@ def test_who_lost_something_is_told_what_was_reaped() -> None:
 
 
 def test_a_leaf_that_is_too_full_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparisons, "read_leaf", lambda replica, node: None)
+    monkeypatch.setattr(comparisons, "read_leaf", lambda replica, node, room: None)
     assert unpack_row(n1().serve(LEAVES).differences, items_max=1) == [None]

@@ -22,7 +22,7 @@ from dyno.wire.messages import (
     LeavesCompared,
     RootsCompared,
 )
-from dyno.wire.rows import pack_row
+from dyno.wire.rows import pack_row, unpack_row
 from dyno.wire.trees import pack_heads
 from tests.protocol.exchange_harness import FINGERPRINT, NAMES, Owner
 
@@ -125,6 +125,19 @@ def test_what_waits_does_not_grow_with_what_differs(monkeypatch: pytest.MonkeyPa
     assert waited <= 3 * 4 * 16, "three levels are asked about"
 
 
+def test_a_question_about_leaves_reads_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaves_of(pair: Pair) -> list[int]:
+        assert pair.go(pair.walk()) == pair.differences()
+        asked = [question for question in pair.questions if isinstance(question, CompareLeaves)]
+        return [len(unpack_row(question.leaves, items_max=2 * walks.LEAVES_MAX)) // 2 for question in asked]
+
+    assert max(leaves_of(Pair(common=200, mine=40, yours=40, partitions=1))) > 2
+    monkeypatch.setattr(walks, "LEAVES_BYTES_MAX", 1)
+    leaves = leaves_of(Pair(common=200, mine=40, yours=40, partitions=1))
+    assert len(leaves) > 3
+    assert sum(leaves) < 2 * len(leaves), "a leaf that is empty here costs nothing"
+
+
 def test_other_values_of_one_key_are_fetched_and_not_counted_twice() -> None:
     pair = Pair(common=50)
     slot = pair.mine.write(b"both 7", b"another")
@@ -147,7 +160,9 @@ def test_leaves_that_are_too_full_are_listed(whose: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         walks if whose == "mine" else comparisons,
         "read_leaf",
-        lambda replica, node: None if replica is owner.replica else leaf.read_leaf(replica, node),
+        lambda replica, node, room: (
+            None if replica is owner.replica else leaf.read_leaf(replica, node, room)
+        ),
     )
     assert pair.go(pair.walk()) == pair.differences()
     assert any(isinstance(question, Compare) for question in pair.questions)
