@@ -269,6 +269,28 @@ def test_what_is_moved_is_bounded_by_the_rate() -> None:
     assert not owners.n1.recovery.recovering
 
 
+def test_what_the_other_lacks_is_given_a_little_at_a_time() -> None:
+    size, count = 100_000, 20
+    owners = Owners("n1", "n2", partitions=1, config=Config(exchange_rate_bytes_max=10 * size))
+    for number in range(20):
+        owners.n1.write(b"both %d" % number)
+        owners.n2.replica.merge(*owners.n1.replica_entry(b"both %d" % number))
+    for number in range(count):
+        owners.n1.write(b"mine %d" % number, size=size)
+    owners.commit()
+    apart(owners)
+    owners.now = owners.n1.now = 100.0
+    owners.link(owners.n1, "n2")
+    most, was = 0, 0
+    while not equal(owners):
+        owners.run(0.01)
+        stored = sum(isinstance(answer, Stored) for answer in owners.answers)
+        most, was = max(most, stored - was), stored
+    assert was == count
+    assert most == 3, "which is more than GIVE_BYTES_MAX"
+    assert count * size / (10 * size) - 1 < owners.now - 100.0 < 4.0, "the rate is kept"
+
+
 def test_it_yields_to_clients() -> None:
     owners = recovering("n1", "n2", config=Config(batch_waiters_max=1))
     owners.n1.taken()

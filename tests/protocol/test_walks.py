@@ -160,9 +160,7 @@ def test_leaves_that_are_too_full_are_listed(whose: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         walks if whose == "mine" else comparisons,
         "read_leaf",
-        lambda replica, node, room: (
-            None if replica is owner.replica else leaf.read_leaf(replica, node, room)
-        ),
+        lambda replica, node, room: None if replica is owner.replica else leaf.read_leaf(replica, node, room),
     )
     assert pair.go(pair.walk()) == pair.differences()
     assert any(isinstance(question, Compare) for question in pair.questions)
