@@ -178,10 +178,7 @@ class Comparisons:
         return pack_sums(tree.sums(node.depth, node.number, below=below)) if below > node.depth else b""
 
     def _leaves(self, link: int, message: CompareLeaves, now: float, out: Outbox) -> None:
-        items = unpack_keys(message.leaves, items_max=2 * LEAVES_MAX)
-        if len(items) % 2:
-            raise ValueError("a leaf without its elements")
-        nodes = [unpack_node(node) for node in items[::2]]
+        nodes, elements = leaves_compared(message)
         status = self._why_not(message.ring, [node.head for node in nodes])
         if status != STATUS_OK:
             out.replies.append((link, LeavesCompared(message.id, status, b"")))
@@ -189,7 +186,7 @@ class Comparisons:
         room = Room()
         told = [
             _difference(read_leaf(self._replica, node, room), _elements(packed))
-            for node, packed in zip(nodes, items[1::2], strict=True)
+            for node, packed in zip(nodes, elements, strict=True)
         ]
         out.replies.append((link, LeavesCompared(message.id, STATUS_OK, pack_row(told))))
 
@@ -233,6 +230,14 @@ def span_compared(message: Compare) -> Span:
     """What is read to answer. Raises ValueError for what no node sends."""
     start, stop = bounds(_head_of(message), after=message.after, end=message.end)
     return Span(start, stop, KEYS_MAX)
+
+
+def leaves_compared(message: CompareLeaves) -> tuple[list[Node], list[bytes]]:
+    """Which they are, and what the asker has there, packed. Raises ValueError for what no node sends."""
+    items = unpack_keys(message.leaves, items_max=2 * LEAVES_MAX)
+    if len(items) % 2:
+        raise ValueError("a leaf without its elements")
+    return [unpack_node(node) for node in items[::2]], items[1::2]
 
 
 def slots_fetched(message: Fetch) -> list[bytes]:

@@ -14,7 +14,10 @@ from dyno.storage.cell import record_of
 from dyno.wire.trees import SUM_BYTES, TOTAL_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from dyno.protocol.replica import Replica
+    from dyno.storage.engine import Scanned
     from dyno.wire.trees import Node
 
 KEYS_MAX: Final = 512  # more are compared as stretches
@@ -44,18 +47,27 @@ def read_leaf(replica: Replica, node: Node, room: Room) -> Leaf | None:
     if room.left <= 0:
         return None
     leaf = Leaf({}, [])
+    for span in spans_below(node, replica.rows):
+        if span is None or _told(leaf, replica, *span, room) is None:
+            return None
+    return leaf
+
+
+def spans_below(node: Node, rows: Callable[..., Scanned]) -> Iterator[tuple[bytes, bytes] | None]:
+    """Where the slots below a node are, bucket by bucket; None for where there are too many buckets. rows: as
+    `Engine.scan`."""
     start, end = slot_range(node.head)
     if node.depth == 0:
-        return _told(leaf, replica, start, end, room)
+        yield start, end
+        return
     for _ in range(BUCKETS_MAX):
-        first, _ = replica.rows(start, end, limit=1)
+        first, _ = rows(start, end, limit=1)
         if not first:
-            return leaf
+            return
         prefix = first[0][0][:PREFIX_BYTES]
-        if _told(leaf, replica, *span_of(prefix, node.depth, node.number), room) is None:
-            return None
+        yield span_of(prefix, node.depth, node.number)
         start = slot_range(prefix)[1]
-    return None
+    yield None
 
 
 def _told(leaf: Leaf, replica: Replica, start: bytes, end: bytes, room: Room) -> Leaf | None:
