@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 STRETCH_BYTES_MAX: Final = 256 << 10  # of records that an asker reads for one stretch, roughly
 NODES_MAX: Final = 256  # of one AskBranches
+SUMMED_MAX: Final = 1 << 17  # leaves that are added up for one, but for its first node: some milliseconds
 LEAVES_MAX: Final = 32  # of one CompareLeaves: each is a few reads of the disk
 LEAVES_BYTES_MAX: Final = 1 << 20  # of records that an asker reads for one, but for the last leaf of it
 GROUPS_MAX: Final = 64  # of one AskBranches
@@ -191,11 +192,25 @@ class TreeWalk:
         if self._stretches is not None:
             return self._stretches.question(id, ring)
         if self._branches:
-            self._asked = _taken_last(self._branches, NODES_MAX)
+            self._asked = self._taken_branches()
             return AskBranches(id, ring, self._me, pack_row([pack_node(node) for node in self._asked]))
         self._asked_groups = _taken(self._groups, GROUPS_MAX)
         groups = [group.to_bytes(GROUP_BYTES, "big") for group in self._asked_groups]
         return AskBranches(id, ring, self._me, pack_row(groups))
+
+    def _taken_branches(self) -> list[Node]:
+        """The deepest, for they were found last; in their order."""
+        taken: list[Node] = []
+        summed = 0
+        while self._branches and len(taken) < NODES_MAX:
+            node = self._branches[-1]
+            tree = self._trees.get(node.head)
+            summed += 0 if tree is None else 1 << max(tree.depth - node.depth, 0)
+            if taken and summed > SUMMED_MAX:
+                break
+            taken.append(self._branches.pop())
+        taken.reverse()
+        return taken
 
     def _ask_leaves(self, id: int, ring: int) -> CompareLeaves:
         """About none, where all are too full here: their heads are listed then."""
@@ -357,10 +372,3 @@ class TreeWalk:
 
 def _taken(queue: deque[_T], most: int) -> list[_T]:
     return [queue.popleft() for _ in range(min(most, len(queue)))]
-
-
-def _taken_last(queue: deque[_T], most: int) -> list[_T]:
-    """The deepest, for they were found last; in their order."""
-    taken = [queue.pop() for _ in range(min(most, len(queue)))]
-    taken.reverse()
-    return taken

@@ -125,6 +125,25 @@ def test_what_waits_does_not_grow_with_what_differs(monkeypatch: pytest.MonkeyPa
     assert waited <= 3 * 4 * 16, "three levels are asked about"
 
 
+def test_a_question_about_branches_adds_up_so_many_leaves_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def branches_of(pair: Pair) -> list[int]:
+        assert pair.go(pair.walk()) == pair.differences()
+        asked = [question for question in pair.questions if isinstance(question, AskBranches)]
+        return [len(unpack_row(question.nodes, items_max=walks.NODES_MAX)) for question in asked[1:]]
+
+    pair = Pair(mine=1000, yours=1000, partitions=8)
+    assert branches_of(pair)[0] == 8
+    depth = next(iter(pair.mine.replica.trees.by_head.values())).depth
+    monkeypatch.setattr(walks, "SUMMED_MAX", 2 << depth)
+    pair.questions.clear()
+    assert branches_of(pair)[0] == 2
+    monkeypatch.setattr(walks, "SUMMED_MAX", 1)
+    pair.questions.clear()
+    assert branches_of(pair)[0] == 1, "one at least"
+
+
 def test_a_question_about_leaves_reads_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     def leaves_of(pair: Pair) -> list[int]:
         assert pair.go(pair.walk()) == pair.differences()
