@@ -150,7 +150,7 @@ class Comparisons:
         out.replies.append((link, RootsCompared(message.id, STATUS_OK, equal, groups, generations)))
 
     def _branches(self, link: int, message: AskBranches, now: float, out: Outbox) -> None:
-        nodes = unpack_keys(message.nodes, items_max=NODES_MAX)
+        nodes = _distinct(unpack_keys(message.nodes, items_max=NODES_MAX))
         status = self._why_no_trees(message)
         if status != STATUS_OK:
             out.replies.append((link, Branches(message.id, status, b"")))
@@ -237,7 +237,7 @@ def leaves_compared(message: CompareLeaves) -> tuple[list[Node], list[bytes]]:
     items = unpack_keys(message.leaves, items_max=2 * LEAVES_MAX)
     if len(items) % 2:
         raise ValueError("a leaf without its elements")
-    return [unpack_node(node) for node in items[::2]], items[1::2]
+    return [unpack_node(node) for node in _distinct(items[::2])], items[1::2]
 
 
 def slots_fetched(message: Fetch) -> list[bytes]:
@@ -246,6 +246,13 @@ def slots_fetched(message: Fetch) -> list[bytes]:
     if rest or not 1 <= count <= FETCH_SLOTS_MAX:
         raise ValueError(f"slots of {len(message.slots)} bytes in all")
     return [message.slots[at : at + SLOT_BYTES] for at in range(0, len(message.slots), SLOT_BYTES)]
+
+
+def _distinct(nodes: list[bytes]) -> list[bytes]:
+    """Each is work, so it is done once."""
+    if len(dict.fromkeys(nodes)) < len(nodes):
+        raise ValueError("a node of a tree is asked about twice")
+    return nodes
 
 
 def _elements(packed: bytes) -> list[bytes]:

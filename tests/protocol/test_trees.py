@@ -12,7 +12,7 @@ from dyno.placement.hashing import slot_prefix
 from dyno.protocol import recount
 from dyno.protocol.trees import RECENT_S
 from dyno.storage.cell import pack_cell
-from tests.protocol.trees_harness import Disk, slot_of
+from tests.protocol.trees_harness import Disk, Life, slot_of
 
 
 def test_a_new_disk_has_right_trees_from_the_first_write_on() -> None:
@@ -158,6 +158,20 @@ def test_whatever_is_written_while_it_is_counted(seed: int, monkeypatch: pytest.
     disk.commit()
     disk.count()
     disk.check()
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_happens_to_a_disk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes of every kind, rot, commits that fail or are there before they are known, crashes, pages of a
+    count between: the trees say what the disk has, and no count finds that they had not."""
+    random = Random(seed)
+    monkeypatch.setattr(recount, "PAGE_RECORDS", random.choice((1, 2, 3, 6, 50)))
+    life = Life(random)
+    for _ in range(120):
+        life.step()
+    life.end()
+    life.disk.check()
+    assert life.disk.recount.wrong == 0
 
 
 def test_a_corrupt_record_counts_as_something_that_nobody_else_has() -> None:
