@@ -32,7 +32,7 @@ NEWS_EVERY_S = 0.3
 STORIES_MAX = 1  # of one seed; the first violation is the one to look at
 LOOK_EVERY_S = 1.0  # whether they that say nothing are there still
 END_S = 5.0  # for a process that closed its pipe to be gone
-COLLECT_EVERY = 100_000  # new objects: most of a run's garbage needs no collector
+COLLECT_EVERY = 1_000_000  # new objects: little garbage needs a collector, and looking costs a sixth
 
 
 class Far(NamedTuple):
@@ -152,6 +152,7 @@ def _how_it_ended(code: int | None) -> str:
 def work(connection: Connection, trial: Trial) -> None:
     """What a process does, until nobody asks any more."""
     gc.enable()
+    gc.freeze()  # what is imported stays
     gc.set_threshold(COLLECT_EVERY)
     while True:
         try:
