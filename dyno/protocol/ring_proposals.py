@@ -437,6 +437,8 @@ class RingProposals:
         assert base is not None and force is not None
         if ballot.best[1]:
             base = entries.unpack(ballot.best[1])
+            if base.number != register.next or base.row(register.name) is None:
+                raise ProtocolError(f"it is no entry {register.next}")
         ballot.entry = making.force(
             base, ballot.forced, force.lost, name=register.name, directory=register.directory
         )

@@ -286,7 +286,7 @@ def force(base: Entry, number: int, lost: Iterable[bytes], *, name: str, directo
     Renew(name, mine.directory, directory).make(draft)
     for gone in lost:
         for row in list(draft.rows.values()):
-            if row.directory == gone:
+            if row.directory == gone and row.name != name:
                 Become(row.name, gone, LEFT).make(draft)
     return draft.entry(before=digest(pack(base)), forced=True)
 

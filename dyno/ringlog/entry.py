@@ -24,7 +24,7 @@ from cbor2 import dumps
 from dyno.buckets.properties import Properties, check
 from dyno.config import BUCKETS_MAX, COPIES_MAX
 from dyno.errors import InvalidRequest
-from dyno.ringlog.numbers import FIRST
+from dyno.ringlog.numbers import FIRST, has_next
 from dyno.wire.flat import FlatDecoder, ProtocolError
 from dyno.wire.members import (
     LEAVING,
@@ -219,7 +219,7 @@ def _moves(data: bytes, rows: tuple[Row, ...]) -> tuple[Move, ...]:
 
 def _fault(entry: Entry) -> str:
     """What no entry could have, "" if there is nothing."""
-    if not FIRST <= entry.number < 1 << 64:
+    if entry.number < FIRST or not has_next(entry.number):
         return "a number out of range"
     if len(entry.before) not in (0, DIGEST_BYTES):
         return "a digest of another length"

@@ -26,7 +26,7 @@ _EPOCH_MAX: Final = (1 << (64 - _EPOCH_SHIFT)) - 1
 
 def after(number: int) -> int:
     """That of the entry that follows, decided by a majority. Raises OverflowError after the last one."""
-    if number & _INDEX_MAX == _INDEX_MAX:
+    if not has_next(number):
         raise OverflowError("there are no more numbers for ring entries")
     return number + 1
 
@@ -37,6 +37,11 @@ def forced_after(number: int, *, fence: int, tag: int) -> int:
     if above > _EPOCH_MAX:
         raise OverflowError("the ring was forced too often")
     return above << _EPOCH_SHIFT | tag << _INDEX_BITS | index(after(number))
+
+
+def has_next(number: int) -> bool:
+    """Whether there is one after it; no entry has a number without."""
+    return 0 <= number < 1 << 64 and index(number) < _INDEX_MAX
 
 
 def epoch(number: int) -> int:

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import Any
+
 import pytest
 
+from dyno.buckets.properties import DEFAULTS
 from dyno.config import Config
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
-from dyno.protocol.ring_log import RingLog
+from dyno.protocol.ring_log import RingAnswer, RingLog, RingRequest
 from dyno.protocol.ring_proposals import Outcome
-from dyno.protocol.ring_register import RingRegister
+from dyno.protocol.ring_register import RING, VOTE, RingRegister
 from dyno.ringlog import entry as entries
-from dyno.ringlog.changes import Become, Join, Renew
+from dyno.ringlog import vote as votes
+from dyno.ringlog.changes import Become, Create, Join, Renew, follow
 from dyno.ringlog.entry import Entry
 from dyno.ringlog.numbers import epoch
+from dyno.ringlog.vote import ballot_of
+from dyno.wire.flat import ProtocolError
 from dyno.wire.members import JOINING, LEAVING, LEFT, NORMAL
-from dyno.wire.messages import AskRing, RingAccept, RingEntry, RingKnown
+from dyno.wire.messages import (
+    AskRing,
+    RingAccept,
+    RingAccepted,
+    RingEntry,
+    RingFence,
+    RingFenced,
+    RingKnown,
+    RingOutvoted,
+    RingPrepare,
+    RingPromised,
+)
 from tests.protocol.ring_log_harness import Disagreement, Faults, World, on_disk
 
 
@@ -459,6 +477,77 @@ def test_nonsense_changes_nothing() -> None:
     log.request(2, RingEntry(log._register.packed), world.now, out)
     assert len(out.events) == 3
     assert log.number == 1
+
+
+def random_messages(random: Random, world: World) -> list[RingRequest | RingAnswer]:
+    """Each kind of message, with fields that might be right."""
+    present = entry_of(world, "n1")
+    following = follow(present, [(Create(f"b{random.random()}", DEFAULTS),)])
+    assert following is not None
+    twisted = following._replace(number=random.choice([1, 2, 3, 5, 1 << 48, (1 << 32) - 1, (1 << 64) - 1]))
+    packed = [entries.pack(entry) for entry in (present, following, twisted)]
+    ballots = [ballot_of(number, bytes(8)) for number in (0, 1, 3, 1 << 61, 1 << 63)]
+    numbers = [0, 1, 2, 3, 1 << 48, (1 << 48) + 2, (1 << 64) - 1]
+    names = [directory_of(world, name) for name in world.machines]
+
+    def a(*choices: list[Any]) -> Any:
+        return random.choice([choice for some in choices for choice in some])
+
+    return [
+        AskRing(a(numbers)),
+        RingEntry(a(packed, [b"", random.randbytes(30)])),
+        RingKnown(a(numbers)),
+        RingPrepare(a(numbers), a(ballots, [b"", b"x"])),
+        RingPromised(a(numbers), a(ballots), a(names), a(ballots, [b""]), a(packed, [b"", b"x"])),
+        RingAccept(a(numbers), a(ballots), a(packed, [b"x"])),
+        RingAccepted(a(numbers), a(ballots), a(names)),
+        RingOutvoted(a(numbers), a(ballots, [b"", bytes(8)]), a(ballots, [b"", b"x"]), a(numbers)),
+        RingFence(a(numbers), a(numbers)),
+        RingFenced(a(numbers), a(numbers), a(names, [b""]), a(ballots, [b""]), a(packed, [b"", b"x"])),
+    ]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_others_say_raises_nothing_else(seed: int) -> None:
+    """Lies may well become entries; but no link can end a process."""
+    world, random = a_ring(), Random(seed)
+    process = world.machines["n1"].process
+    assert process is not None
+    log = process.log
+    log.on_entry = lambda entry, now, out: None
+    for step in range(60):
+        now, out = world.now + step, Outbox()
+        for message in random_messages(random, world):
+            name = random.choice(["n1", "n2", "n3", "n9"])
+            try:
+                if isinstance(message, RingRequest):
+                    log.request(7, message, now, out)
+                if isinstance(message, RingAnswer):
+                    log.answer(name, message, now, out)
+            except ProtocolError:
+                continue
+        log.heard("n2", random.choice([0, 5, (1 << 64) - 1]), now, out)
+        if random.random() < 0.2:
+            log.wish(Create(f"b{step}", DEFAULTS), then=lambda *_: None, now=now, out=out, deadline=now + 3)
+        if random.random() < 0.1:
+            log.force(
+                (directory_of(world, "n2"), directory_of(world, "n3")), then=lambda *_: None, now=now, out=out
+            )
+        log.tick(now, out)
+        process.replica.keep(out)
+        batch = process.replica.take_batch()
+        if batch is not None:
+            process.replica.committed(now, out)
+    again = RingRegister(
+        name="n1",
+        directory=directory_of(world, "n1"),
+        start=bytes(8),
+        remembered={RING: log._register.packed, VOTE: votes.pack(log._register.vote)}.get,
+        peers=Peers(),
+        keep=process.replica.keep,
+        is_dead=lambda name: False,
+    )
+    assert again.vote == log._register.vote, "and what is kept of it can be read again"
 
 
 def test_whoever_asks_is_told_of_later_entries_only() -> None:

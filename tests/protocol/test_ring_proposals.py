@@ -439,6 +439,15 @@ def test_force_has_an_end() -> None:
     assert proposer.outcomes == [Outcome(0, "the ring was forced too often")]
 
 
+def test_force_takes_nothing_along_that_cannot_follow() -> None:
+    for value in (entries.pack(the_next(FIRST_ENTRY, "b")), entries.pack(the_next(SECOND, "a"))):
+        proposer, forced = forcing()
+        proposer.commit()
+        proposer.proposals.fenced("b", RingFenced(1, forced, B, LOW, value), 0.0, proposer.out)
+        assert [level for level, _ in proposer.out.events] == ["warning"]
+        assert proposer.register.known == 1
+
+
 def test_force_against_strangers() -> None:
     proposer = Proposer(None)
     proposer.register.origin = FIRST_ENTRY

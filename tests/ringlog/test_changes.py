@@ -220,5 +220,6 @@ def test_by_force_the_lost_have_left() -> None:
 def test_whoever_forces_it_is_in_the_ring_afterwards() -> None:
     new = an_id("new")
     assert force(an_entry(), 9, [A, B, C], name="a", directory=new).voters() == {"a": new}
+    assert force(an_entry(), 9, [A, B, C], name="a", directory=A).voters() == {"a": A}
     base = an_entry(a_row("a", LEFT), a_row("b"))
     assert force(base, 9, [B], name="a", directory=A).voters() == {"a": A}
