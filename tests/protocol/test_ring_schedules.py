@@ -59,13 +59,14 @@ class Schedule:
         self.damage = random.choice([self._wipe, self._set_back])
         self.copies: dict[str, list[MemoryEngine]] = {}
         self.wishes = 0
+        self.weights = _WEIGHTS | {"force": random.choice([0, 0, 0, 6])}
 
     def run(self) -> None:
         world, random = self.world, self.random
         world.start()
         for _ in range(STEPS):
             world.run(random.choice([0.0, 0.01, 0.05, 0.5, 1.0]))
-            action = random.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+            action = random.choices(list(self.weights), list(self.weights.values()))[0]
             getattr(self, f"_{action}")()
         self._quieten()
         self._expect_progress()
@@ -109,6 +110,15 @@ class Schedule:
 
     def _heal(self) -> None:
         self.world.heal()
+
+    def _force(self) -> None:
+        """Somebody takes all whom he cannot reach for lost for good, which they are not."""
+        machine, world = self._anybody(), self.world
+        if machine is None or machine.process is None or machine.process.log.entry is None:
+            return
+        voters = machine.process.log.entry.voters()
+        lost = tuple(d for name, d in voters.items() if not world.can_talk(machine.name, name))
+        world.force(machine.name, lost, deadline_s=self.random.choice([1.0, 5.0]))
 
     def _disk(self) -> None:
         if self.world.checks.decided:
@@ -159,7 +169,7 @@ class Schedule:
         assert all(world.numbers()), "there is no log"
         intact = self._intact()
         if len(intact) < majority(len(self._last().voters())):
-            self._force(intact)
+            self._go_on_by_force(intact)
             intact = self._intact()
         for machine in world.machines.values():
             row = self._last().row(machine.name)
@@ -174,7 +184,7 @@ class Schedule:
         assert not world.events, world.events
         world.checks.at_the_end(self._last())
 
-    def _force(self, intact: list[Machine]) -> None:
+    def _go_on_by_force(self, intact: list[Machine]) -> None:
         """Whoever is left goes on; where nobody is, one who has another directory by now."""
         voters = self._last().voters()
         lost = tuple(d for d in voters.values() if d not in [machine.directory for machine in intact])
