@@ -100,12 +100,14 @@ class Phase(Enum):
 class Ballot:
     """number: of the entry to be decided; while fencing, of the one before. voters: names by directory.
     granted, refused: who said yes and no in this phase. best: the highest ballot under which a value was
-    accepted, and that value. helped: who was sent what it lacked."""
+    accepted, and that value. fenced: whether somebody refused for having assented to a forced entry.
+    helped: who was sent what it lacked."""
 
     __slots__ = (
         "best",
         "deadline",
         "entry",
+        "fenced",
         "forced",
         "granted",
         "helped",
@@ -129,6 +131,7 @@ class Ballot:
         self.best: tuple[bytes, bytes] = (b"", b"")
         self.value = b""
         self.entry: Entry | None = None
+        self.fenced = False
         self.helped: dict[str, bool] = {}
         self.ask(voters, needed)
 
@@ -147,6 +150,12 @@ class Ballot:
                 return RingAccept(self.number, self.id, self.value)
             case Phase.FENCING:
                 return RingFence(self.number, self.forced)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether too many said no. Where a fence was the reason, all are heard first."""
+        heard = len(self.granted | self.refused) == len(self.voters)
+        return len(self.voters) - len(self.refused) < self.needed and (heard or not self.fenced)
 
     def note(self, name: str, accepted: bytes, value: bytes) -> bool:
         """A voter said yes; whether that is enough now."""
@@ -170,6 +179,7 @@ class RingProposals:
         self._forced = (-1, 0)  # the last one drawn here, behind the number of the entry that it follows
         self._attempts = 0
         self._begin_at: float | None = None
+        self._unfences = False  # whether the next ballot is to end fences of which nothing came
 
     # ── what is wished ──
 
@@ -181,7 +191,7 @@ class RingProposals:
             then(Outcome(0, f"{self._register.name}: too many ring changes wait already"), now, out)
             return
         self._wishes.append(Wish(changes, deadline=deadline, then=then))
-        if self._ballot is None and not self._attempts:
+        if self._ballot is None and (self._begin_at is None or not self._attempts):
             self._begin(now, out)  # else it comes along with the next ballot
 
     def force(self, force: Force, now: float, out: Outbox) -> None:
@@ -225,9 +235,7 @@ class RingProposals:
             self._round = max(self._round, round_of(message.promised))
         self._fence = max(self._fence, message.fence)
         if name in ballot.voters:
-            ballot.refused[name] = True
-            if len(ballot.voters) - len(ballot.refused) < ballot.needed:
-                self._pause(now)
+            self._refused(ballot, name, message.fence, now)
 
     def behind(self, name: str, message: RingKnown, out: Outbox) -> None:
         """Somebody lacks the last entry. A voter is asked again behind it, once."""
@@ -286,8 +294,11 @@ class RingProposals:
         self._settle(now, out)
         if register.base is None:
             return  # begun when there is something to begin with
+        unfences, self._unfences = self._unfences, False
         if self._force is not None:
             self._begin_force(self._force, now, out)
+        elif unfences:
+            self._fence_off(register.voters(), now, out)
         elif not (self._wishes or register.vote.accepted or register.entry is None):
             self._attempts = 0
         else:
@@ -315,11 +326,22 @@ class RingProposals:
             batch = register.keep(out)
             batch.own = True
             batch.waiters.append(partial(self._voted, ballot, ballot.phase, vote))
+        elif register.vote.fence and register.name in ballot.voters:
+            self._refused(ballot, register.name, register.vote.fence, now)
 
     def _voted(self, ballot: Ballot, phase: Phase, vote: Vote, status: int, now: float, out: Outbox) -> None:
         """This node's own vote is on its disk, or is not: then the ballot ends by itself."""
         if status == STATUS_OK and self._ballot is ballot and ballot.phase is phase:
             self._granted(ballot, self._register.name, vote.accepted, vote.value, now, out)
+
+    def _refused(self, ballot: Ballot, name: str, fence: int, now: float) -> None:
+        """A voter said no. Where all were heard, and fences are why it is hopeless, nothing came of a force
+        that was begun, or somebody would have told: so all of them together end it."""
+        ballot.refused[name] = True
+        ballot.fenced = ballot.fenced or (fence != 0 and ballot.phase is not Phase.FENCING)
+        if ballot.is_hopeless:
+            self._unfences = ballot.fenced
+            self._pause(now)
 
     def _mine(self, phase: Phase, name: str, directory: bytes) -> Ballot | None:
         """The ballot under way, if it is in that phase and this is one of those who are asked."""
@@ -332,6 +354,9 @@ class RingProposals:
         self, ballot: Ballot, name: str, accepted: bytes, value: bytes, now: float, out: Outbox
     ) -> None:
         if not ballot.note(name, accepted, value):
+            if ballot.is_hopeless:
+                self._unfences = ballot.fenced
+                self._pause(now)
             return
         try:
             match ballot.phase:
@@ -404,7 +429,10 @@ class RingProposals:
             self._end_force(Outcome(0, "none of those who are to be put out is a member"), now, out)
         elif me not in voters:
             self._end_force(Outcome(0, f"{me} is no member that could go on by force"), now, out)
-        elif len(left) >= register.needed(len(voters)):
+        elif (
+            len(left) >= register.needed(len(voters))
+            and max(self._fence, register.vote.fence) <= register.known
+        ):
             text = "a majority of the members is left; remove the others without force"
             self._end_force(Outcome(0, text), now, out)
         else:
@@ -419,7 +447,8 @@ class RingProposals:
             try:
                 number = forced_after(register.known, fence=fence, tag=self._random.getrandbits(TAG_BITS))
             except OverflowError as error:
-                self._end_force(Outcome(0, str(error)), now, out)
+                if self._force is not None:
+                    self._end_force(Outcome(0, str(error)), now, out)
                 return
             self._forced = (register.known, number)
         ballot = self._ballot = Ballot(
@@ -432,15 +461,18 @@ class RingProposals:
     def _impose(self, ballot: Ballot, now: float, out: Outbox) -> None:
         """All who are left have assented. What one of them accepted may have been decided with the lost
         ones, so it is taken along."""
-        register, force = self._register, self._force
-        base = register.base
-        assert base is not None and force is not None
+        register, base = self._register, self._register.base
+        lost = () if self._force is None else self._force.lost
+        assert base is not None
+        if register.vote.fence != ballot.forced:  # it has assented to another one meanwhile
+            self._pause(now)
+            return
         if ballot.best[1]:
             base = entries.unpack(ballot.best[1])
             if base.number != register.next or base.row(register.name) is None:
                 raise ProtocolError(f"it is no entry {register.next}")
         ballot.entry = making.force(
-            base, ballot.forced, force.lost, name=register.name, directory=register.directory
+            base, ballot.forced, lost, name=register.name, directory=register.directory
         )
         ballot.value = entries.pack(ballot.entry)
         out.events.append(("warning", f"the ring went on by force: {', '.join(ballot.voters)}"))
@@ -449,6 +481,7 @@ class RingProposals:
     def _end_force(self, outcome: Outcome, now: float, out: Outbox) -> None:
         force, self._force = self._force, None
         assert force is not None
+        self._attempts = 0
         force.then(outcome, now, out)
         if self._wishes:
             self._begin_at = now

@@ -406,6 +406,41 @@ def test_who_has_assented_votes_for_nothing_else() -> None:
     assert world.log("n2")._register.vote.fence == 0, "and so n2 votes again"
 
 
+def with_fences_of_nothing() -> World:
+    """n1 and n2 each began to go on by force, without the other, and gave it up. Now nobody is lost."""
+    world, lost = with_lost("n3", "n4", count=4)
+    world.cut_off("n1", "n2")
+    outcomes = [world.force(name, lost, deadline_s=2.0) for name in ("n1", "n2")]
+    world.run(5)
+    assert all(outcome.is_open for (outcome,) in outcomes)
+    assert all(world.log(name)._register.vote.fence for name in ("n1", "n2"))
+    world.heal()
+    return world
+
+
+def test_fences_of_which_nothing_came_are_ended_by_all_together() -> None:
+    world = with_fences_of_nothing()
+    outcomes = world.wish_bucket("n1", "b")
+    world.machines["n3"].start()
+    world.run(10)
+    assert outcomes == [], "n4 might know of a forced entry"
+    world.machines["n4"].start()
+    world.run(10)
+    assert outcomes[0].number
+    assert len(entry_of(world, "n4").voters()) == 4
+    assert world.numbers() == [outcomes[0].number] * 4
+
+
+def test_fences_of_which_nothing_came_are_ended_by_force_where_one_is_lost() -> None:
+    world = with_fences_of_nothing()
+    world.machines["n3"].start()
+    world.run(5)
+    outcomes = world.force("n1", (directory_of(world, "n4"),))
+    world.run(10)
+    assert outcomes[0].number
+    assert list(entry_of(world, "n3").voters()) == ["n1", "n2", "n3"]
+
+
 def test_two_who_force_at_once_end_with_one_ring() -> None:
     world, lost = with_lost("n3", "n4", "n5", count=5)
     outcomes = [world.force(name, lost) for name in ("n1", "n2")]

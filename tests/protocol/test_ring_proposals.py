@@ -439,6 +439,24 @@ def test_force_has_an_end() -> None:
     assert proposer.outcomes == [Outcome(0, "the ring was forced too often")]
 
 
+def test_force_ends_where_its_own_node_assented_to_another() -> None:
+    proposer, forced = forcing()
+    proposer.commit()
+    proposer.register.vote = proposer.register.vote._replace(fence=forced + 1)
+    proposer.proposals.fenced("b", RingFenced(1, forced, B, b"", b""), 0.0, proposer.out)
+    assert proposer.register.known == 1
+    assert proposer.proposals.deadline() is not None
+
+
+def test_a_node_wishes_on_after_its_force_was_given_up() -> None:
+    proposer, _ = forcing()
+    proposer.tick(BALLOT_S)
+    proposer.tick(60.0)
+    proposer.sent()
+    proposer.wish("x")
+    assert any(isinstance(message, RingPrepare) for _, message in proposer.sent())
+
+
 def test_force_takes_nothing_along_that_cannot_follow() -> None:
     for value in (entries.pack(the_next(FIRST_ENTRY, "b")), entries.pack(the_next(SECOND, "a"))):
         proposer, forced = forcing()
