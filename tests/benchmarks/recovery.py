@@ -112,8 +112,11 @@ class Stage:
         self.load = Load(client, options.rate)
         self.records = client.bucket(RECORDS)
         self.keys = [f"key{number}" for number in range(options.keys)]
-        self.suspects: list[str] = []  # keys of records that are looked at until they are whole
-        self.rotten: list[bytes] = []  # slots, likewise
+        self.slots: dict[bytes, bytes] = {}  # by key, of all that was loaded
+        self.suspects: list[bytes] = []  # slots that are looked at until they are whole
+
+    def slots_of(self, keys: Sequence[str]) -> list[bytes]:
+        return [self.slots[key.encode()] for key in keys]
 
 
 # ── the cases: each gives back the nodes that it took down ──
@@ -121,34 +124,36 @@ class Stage:
 
 async def wiped(stage: Stage) -> list[FaultyNode]:
     node = stage.nodes[-1]
-    node.kill()
-    node.wipe()
-    stage.suspects = stage.keys
+    await trio.to_thread.run_sync(node.kill)
+    await trio.to_thread.run_sync(node.wipe)
+    stage.suspects = stage.slots_of(stage.keys)
     return [node]
 
 
 async def away(stage: Stage) -> list[FaultyNode]:
     node = stage.nodes[-1]
-    node.kill()
-    stage.suspects = stage.keys[::SHARE]
+    await trio.to_thread.run_sync(node.kill)
+    some = stage.keys[::SHARE]
+    stage.suspects = stage.slots_of(some)
     until = trio.current_time() + 10.0
-    await fill(stage.records, stage.suspects)
+    await fill(stage.records, some)
     await trio.sleep_until(until)
     return [node]
 
 
 async def corrupt(stage: Stage) -> list[FaultyNode]:
     node = stage.nodes[-1]
-    node.kill()
+    await trio.to_thread.run_sync(node.kill)
     rotten = partial(rot, node.directory, RECORDS, share=SHARE)
-    stage.rotten = await trio.to_thread.run_sync(rotten)
+    stage.suspects = await trio.to_thread.run_sync(rotten)
     return [node]
 
 
 async def half(stage: Stage) -> list[FaultyNode]:
     nodes = stage.nodes[len(stage.nodes) // 2 :]
-    for node in nodes:
-        node.kill()
+    async with trio.open_nursery() as at_once:
+        for node in nodes:
+            at_once.start_soon(trio.to_thread.run_sync, node.kill)
     await trio.sleep(2.0)
     return nodes
 
@@ -179,7 +184,8 @@ async def measure(case: Case, nodes: list[FaultyNode], options: argparse.Namespa
         await stage.load.fill()
         await fill(stage.records, stage.keys)
         with glimpses([node.directory for node in nodes]) as disks:
-            await until_whole(disks, slots(disks, RECORDS, LOAD))
+            stage.slots = slots_on(disks)
+            await until_whole(disks, list(stage.slots.values()))
         load = stage.load
         load.phase = "warm"
         nursery.start_soon(load.run)
@@ -192,12 +198,12 @@ async def measure(case: Case, nodes: list[FaultyNode], options: argparse.Namespa
         load.phase = "meanwhile"
         began = trio.current_time()
         for node in struck:
-            node.start()
+            await trio.to_thread.run_sync(node.start)
         await until_all_alive(nodes)
         with glimpses([node.directory for node in nodes]) as disks:
-            suspects = dict.fromkeys(key.encode() for key in (*stage.suspects, *keys_of("before")))
-            waiting = slots(disks, RECORDS, LOAD, keys=suspects) + stage.rotten
-            is_whole = await until_whole(disks, waiting, within_s=WHOLE_WITHIN_S)
+            # In the order in which they come, the first to be looked at in the end.
+            suspects = sorted([*stage.suspects, *stage.slots_of(keys_of("before"))], reverse=True)
+            is_whole = await until_whole(disks, suspects)
             whole_s = trio.current_time() - began if is_whole else float("inf")
             load.phase = "afterwards"
             await trio.sleep(AFTERWARDS_S)
@@ -230,11 +236,9 @@ async def until_all_alive(nodes: Sequence[FaultyNode]) -> None:
             await trio.sleep(LOOK_EVERY_S)
 
 
-async def until_whole(
-    disks: Sequence[Glimpse], waiting: list[bytes], *, within_s: float = WHOLE_WITHIN_S
-) -> bool:
+async def until_whole(disks: Sequence[Glimpse], waiting: list[bytes]) -> bool:
     """Whether all of these slots have their copies in time, equal."""
-    with trio.move_on_after(within_s):
+    with trio.move_on_after(WHOLE_WITHIN_S):
         while waiting:
             for _ in range(LOOKS):
                 if not waiting or not is_equal([disk.record(waiting[-1]) for disk in disks]):
@@ -253,15 +257,11 @@ def is_equal(copies: Sequence[bytes | None]) -> bool:
     return len(there) == COPIES and bool(there[0]) and there.count(there[0]) == COPIES
 
 
-def slots(disks: Sequence[Glimpse], *buckets: str, keys: dict[bytes, None] | None = None) -> list[bytes]:
-    """Of these keys on any of the disks, the last first, for they are taken from the end."""
-    found: dict[bytes, None] = {}
-    for disk in disks:
-        for bucket in buckets:
-            found.update(
-                (slot, None) for slot, key in disk.keys(bucket).items() if keys is None or key in keys
-            )
-    return sorted(found, reverse=True)
+def slots_on(disks: Sequence[Glimpse]) -> dict[bytes, bytes]:
+    """By key."""
+    return {
+        key: slot for disk in disks for bucket in (RECORDS, LOAD) for slot, key in disk.keys(bucket).items()
+    }
 
 
 def all_copies(disks: Sequence[Glimpse]) -> dict[bytes, list[bytes]]:
