@@ -112,11 +112,15 @@ class Stage:
         self.load = Load(client, options.rate)
         self.records = client.bucket(RECORDS)
         self.keys = [f"key{number}" for number in range(options.keys)]
-        self.slots: dict[bytes, bytes] = {}  # by key, of all that was loaded
-        self.suspects: list[bytes] = []  # slots that are looked at until they are whole
+        self.every: list[bytes] = []  # slots of all that was loaded and does not change in the end, in order
+        self.some: list[bytes] = []  # of one of so many records, and of what the load wrote before
+        self.suspects: list[bytes] = []  # those that are looked at until they are whole
 
-    def slots_of(self, keys: Sequence[str]) -> list[bytes]:
-        return [self.slots[key.encode()] for key in keys]
+    def note(self, slots: dict[bytes, bytes]) -> None:
+        """By key. Beforehand, for to sort so many takes long enough to be noticed by the load."""
+        loaded = [slots[key.encode()] for key in keys_of("before")]
+        self.every = sorted([*loaded, *(slots[key.encode()] for key in self.keys)])
+        self.some = sorted([*loaded, *(slots[key.encode()] for key in self.keys[::SHARE])])
 
 
 # ── the cases: each gives back the nodes that it took down ──
@@ -126,17 +130,16 @@ async def wiped(stage: Stage) -> list[FaultyNode]:
     node = stage.nodes[-1]
     await trio.to_thread.run_sync(node.kill)
     await trio.to_thread.run_sync(node.wipe)
-    stage.suspects = stage.slots_of(stage.keys)
+    stage.suspects = stage.every
     return [node]
 
 
 async def away(stage: Stage) -> list[FaultyNode]:
     node = stage.nodes[-1]
     await trio.to_thread.run_sync(node.kill)
-    some = stage.keys[::SHARE]
-    stage.suspects = stage.slots_of(some)
+    stage.suspects = stage.some
     until = trio.current_time() + 10.0
-    await fill(stage.records, some)
+    await fill(stage.records, stage.keys[::SHARE])
     await trio.sleep_until(until)
     return [node]
 
@@ -145,12 +148,13 @@ async def corrupt(stage: Stage) -> list[FaultyNode]:
     node = stage.nodes[-1]
     await trio.to_thread.run_sync(node.kill)
     rotten = partial(rot, node.directory, RECORDS, share=SHARE)
-    stage.suspects = await trio.to_thread.run_sync(rotten)
+    stage.suspects = stage.some + await trio.to_thread.run_sync(rotten)
     return [node]
 
 
 async def half(stage: Stage) -> list[FaultyNode]:
     nodes = stage.nodes[len(stage.nodes) // 2 :]
+    stage.suspects = stage.some
     async with trio.open_nursery() as at_once:
         for node in nodes:
             at_once.start_soon(trio.to_thread.run_sync, node.kill)
@@ -184,8 +188,9 @@ async def measure(case: Case, nodes: list[FaultyNode], options: argparse.Namespa
         await stage.load.fill()
         await fill(stage.records, stage.keys)
         with glimpses([node.directory for node in nodes]) as disks:
-            stage.slots = slots_on(disks)
-            await until_whole(disks, list(stage.slots.values()))
+            slots = slots_on(disks)
+            await until_whole(disks, list(slots.values()))
+            stage.note(slots)
         load = stage.load
         load.phase = "warm"
         nursery.start_soon(load.run)
@@ -201,9 +206,8 @@ async def measure(case: Case, nodes: list[FaultyNode], options: argparse.Namespa
             await trio.to_thread.run_sync(node.start)
         await until_all_alive(nodes)
         with glimpses([node.directory for node in nodes]) as disks:
-            # In the order in which they come, the first to be looked at in the end.
-            suspects = sorted([*stage.suspects, *stage.slots_of(keys_of("before"))], reverse=True)
-            is_whole = await until_whole(disks, suspects)
+            stage.suspects.reverse()  # the first are looked at first, from the end
+            is_whole = await until_whole(disks, stage.suspects)
             whole_s = trio.current_time() - began if is_whole else float("inf")
             load.phase = "afterwards"
             await trio.sleep(AFTERWARDS_S)
