@@ -7,6 +7,7 @@ process looks into one directory once at a time.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Final
 
 import lmdb
 
-from dyno.placement.hashing import bucket_id, slot_bucket
+from dyno.placement.hashing import BUCKET_IN_SLOT, SLOT_BYTES, bucket_id, slot_bucket
 from dyno.protocol.rows import is_row
 from dyno.storage.cell import unpack_cell
 from dyno.storage.checksum import unseal
@@ -81,16 +82,21 @@ def rot(directory: Path, *buckets: str, share: int) -> list[bytes]:
     """Flip a bit in one of so many records of these buckets, of any without names, on the disk of a node that
     does not run. Their slots. Where LMDB gave pages back there may be older copies; they rot with them."""
     with glimpses([directory]) as (disk,):
-        cells = list(disk.sealed(*buckets))[::share]
-    content = bytearray((directory / DATA_FILE).read_bytes())
-    for slot, sealed in cells:
-        at = content.find(slot + sealed)
-        assert at >= 0, "LMDB keeps a value that is no page long right behind its key"
-        while at >= 0:
-            content[at + len(slot) + len(sealed) - 1] ^= 1
-            at = content.find(slot + sealed, at + 1)
-    (directory / DATA_FILE).write_bytes(content)
-    return [slot for slot, _ in cells]
+        cells = dict(list(disk.sealed(*buckets))[::share])
+    file = directory / DATA_FILE
+    content = bytearray(file.read_bytes())
+    found: dict[bytes, bool] = {}
+    buckets_met = dict.fromkeys(map(slot_bucket, cells))
+    for met in re.finditer(b"|".join(map(re.escape, buckets_met)), content) if cells else ():
+        begin = met.start() - BUCKET_IN_SLOT
+        slot = bytes(content[begin : begin + SLOT_BYTES])
+        sealed, at = cells.get(slot, b""), begin + SLOT_BYTES
+        if sealed and content.startswith(sealed, at):
+            content[at + len(sealed) - 1] ^= 1
+            found[slot] = True
+    assert len(found) == len(cells), "LMDB keeps a value that is no page long right behind its key"
+    file.write_bytes(content)
+    return list(cells)
 
 
 def _record(slot: bytes, sealed: bytes) -> bytes:
