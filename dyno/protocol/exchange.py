@@ -38,6 +38,7 @@ from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.group_commit import Refusal
 from dyno.protocol.healing import Healing
 from dyno.protocol.shared import Shared
+from dyno.protocol.urgency import Urgency
 from dyno.protocol.walks import ANSWERS, Answer, StretchWalk, TreeWalk
 from dyno.wire.messages import (
     STATUS_OK,
@@ -74,6 +75,7 @@ RETURNED_SHARE: Final = 0.1  # of the interval, until a node that is back is ask
 BURST_S: Final = 0.05  # of the rate, that may be moved at once
 YIELD_S: Final = 0.05  # while clients wait for the disk
 UNWRITTEN_MAX: Final = 64  # commits and answers that are waited for while more is looked for
+GIVE_BYTES_MAX: Final = 256 << 10  # of records that are given at one go, but for the last
 
 _Answered: TypeAlias = Answer | Fetched | Stored
 
@@ -110,6 +112,7 @@ class Exchange:
         self._returned: dict[str, bool] = {}  # nodes that are back, and are not asked yet
         self._treeless: dict[str, float] = {}  # nodes without trees, until when they are not asked for them
         self._paused: dict[str, float] = {}  # nodes that refused, until when they are left alone
+        self._urgency = Urgency()
         self._next_at = math.inf  # of the slow round
         self._free_at = -math.inf  # what was moved so far is paid for then
         self.shared = Shared(me=me, planner=planner, trees=replica.trees)
@@ -138,6 +141,24 @@ class Exchange:
     def compared_with(self, node: str) -> float | None:
         """The same for all that is shared with a node."""
         return self._times.of_node(node)
+
+    def compared_copies(self, node: str, copies: int) -> float | None:
+        """The same for what is shared of one n; None also where nothing is."""
+        return self._times.of_copies(node, copies)
+
+    @property
+    def sharers(self) -> list[str]:
+        """The nodes that there is anything to compare with, by name."""
+        return sorted(self._turns)
+
+    def is_comparing(self, node: str) -> bool:
+        return any(run.peer == node for run in self._runs.values())
+
+    def urge(self, since: Mapping[str, float], now: float, out: Outbox) -> None:
+        """Compare with these nodes at once, until an exchange is finished that began since then. This takes
+        the place of what was urged before."""
+        self._urgency.want(since)
+        self._begin_some(now, out)
 
     # ── what comes in ──
 
@@ -226,6 +247,8 @@ class Exchange:
                     earliest = min(earliest, self._free_at)
         elif self._next_at < earliest:
             earliest = self._next_at
+        if self._urgency and len(self._runs) < PARALLEL_MAX and not self._recovery.missing():
+            earliest = min(earliest, self._urgency.deadline(self._may_be_urged))
         if self._paused:
             earliest = min(earliest, *self._paused.values())
         if self._treeless:
@@ -238,6 +261,8 @@ class Exchange:
         missing = self._recovery.missing()
         if missing:
             self._begin_missing(missing, now, out)
+        elif self._urgency:
+            self._begin_urgent(now, out)
         if now < self._next_at:
             return
         self._next_at = self._next_round(now)
@@ -247,6 +272,14 @@ class Exchange:
             ):
                 self._begin_trees(node, now, out)
                 return
+
+    def _begin_urgent(self, now: float, out: Outbox) -> None:
+        """Whoever was compared longest ago goes first."""
+        for node in [*self._turns]:
+            if len(self._runs) >= PARALLEL_MAX:
+                return
+            if self._may_compare_trees(node) and self._urgency.due(node, self.compared_with(node), now):
+                self._begin_trees(node, now, out)
 
     def _begin_missing(self, missing: Mapping[Pair, bool], now: float, out: Outbox) -> None:
         """By trees, with one node after another, for what comes from the first need not come from others
@@ -270,6 +303,7 @@ class Exchange:
     def _begin_trees(self, node: str, now: float, out: Outbox) -> None:
         self._turns.pop(node)
         self._turns[node] = now
+        self._urgency.asked(node, now)
         self._returned.pop(node, None)
         walk = TreeWalk(
             node,
@@ -304,6 +338,9 @@ class Exchange:
             and not self._replica.closed
         )
 
+    def _may_be_urged(self, node: str) -> bool:
+        return self._may_compare_trees(node) and self._urgency.due(node, self.compared_with(node), math.inf)
+
     def _is_moving(self, slot: bytes) -> bool:
         return self._replica.waits(slot) or self._replica.trees.is_recent(slot)
 
@@ -317,13 +354,17 @@ class Exchange:
         if closed and (run.by_trees or run.pair[0] in closed):
             self._forget(run)
             return
-        if run.unwritten and (run.walk.done or run.unwritten >= UNWRITTEN_MAX) and not run.wanted:
+        is_full = run.unwritten >= UNWRITTEN_MAX
+        if run.unwritten and (run.walk.done or is_full) and not run.wanted and (is_full or not run.missing):
             run.rests = False
             return
         run.rests = not self._may_go_on(now)
         if run.rests:
             return
-        if run.wanted:
+        if run.missing and not is_full:
+            self._give_some(run, now, out)
+            self._go_on(run, now, out)
+        elif run.wanted:
             self._ask(run, partial(self._question, run), now, out)
         elif run.walk.done:
             self._finish(run, now, out)
@@ -360,12 +401,11 @@ class Exchange:
         self._peers.send(run.peer, asked, out)
 
     def _walked(self, run: Run, answer: Answer, now: float, out: Outbox) -> None:
+        self._replica.trees.forget_recent(now)
         found = run.walk.answer(answer)
         run.wanted.extend(found.wanted)
-        for slot in found.missing:
-            if run.over:
-                break
-            self._give(run, slot, b"", now, out)
+        run.missing.extend(found.missing)
+        self._give_some(run, now, out)
         self._go_on(run, now, out)
 
     def _fetched(self, run: Run, answer: Fetched, now: float, out: Outbox) -> None:
@@ -399,22 +439,30 @@ class Exchange:
         except Refusal as refusal:
             self._refused(run, slot[:HEAD_BYTES], refusal, now, out)
             return
+        if batch is not None:
+            self._replica.mended.received += 1
         if batch is not None and batch is not run.batch:
             run.batch = batch
             run.unwritten += 1
             batch.waiters.append(partial(self._stored_here, run))
 
-    def _give(self, run: Run, slot: bytes, theirs: bytes, now: float, out: Outbox) -> None:
-        """Send the other what is here, where that is more than it has."""
+    def _give_some(self, run: Run, now: float, out: Outbox) -> None:
+        """As much of what it lacks as may go at once."""
+        size = 0
+        while run.missing and not run.over and size < GIVE_BYTES_MAX:
+            size += self._give(run, run.missing.popleft(), b"", now, out)
+
+    def _give(self, run: Run, slot: bytes, theirs: bytes, now: float, out: Outbox) -> int:
+        """Send the other what is here, where that is more than it has. Gives its size."""
         ring = self._planner.ring
         assert ring is not None
         try:
             copy = self._replica.newest_copy(slot)
         except Refusal as refusal:
             self._refused(run, slot[:HEAD_BYTES], refusal, now, out)
-            return
+            return 0
         if copy is None or copy[1] == theirs or run.over:
-            return
+            return 0
         key, record = copy
         run.unwritten += 1
         id = self._next_id()
@@ -423,6 +471,7 @@ class Exchange:
         run.until = now + ANSWER_TIMEOUT_S
         self._spend(len(record), now)
         self._peers.send(run.peer, Store(id, ring.fingerprint, slot, key, record), out)
+        return len(record)
 
     def _refused(self, run: Run, head: bytes, refusal: Refusal, now: float, out: Outbox) -> None:
         """This disk does not take it, or does not give it: now, or ever."""
@@ -446,6 +495,7 @@ class Exchange:
     def _stored_there(self, run: Run, head: bytes, status: int, now: float, out: Outbox) -> None:
         run.unwritten -= 1
         if status == STATUS_OK:
+            self._replica.mended.sent += 1
             self._go_on(run, now, out)
         elif status in (STATUS_OVERLOADED, STATUS_RING):
             self._break_off(run, now)
@@ -486,6 +536,7 @@ class Exchange:
 
     def _note_trees(self, run: Run, walk: TreeWalk, unfinished: dict[bytes, None]) -> None:
         self._times.finished(run.peer, run.began, but_for=unfinished)
+        self._replica.mended.compared += self.shared.count(run.peer)
         patience = self._patience[run.peer]
         self._patience[run.peer] = {head: patience.get(head, 0) + 1 for head in walk.puzzling}
 

@@ -66,6 +66,7 @@ from dyno.wire.messages import (
     Reapable,
     Refuse,
     Reject,
+    Repaired,
     RootsCompared,
     Stored,
     SwapBuckets,
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from dyno.protocol.outbox import Outbox
     from dyno.storage.engine import Engine, Span
     from dyno.wire.messages import Datagram, Message
+    from dyno.wire.trees import Node as TreeNode
 
 _START_ID_BYTES = 8
 # By which requests under a node's own ids are answered.
@@ -98,6 +100,7 @@ _ANSWERS = (
     Reapable,
     HintsHeld,
     Examined,
+    Repaired,
 )
 _EXCHANGE_INTERVAL_S = 0.2  # how often one peer is asked for its ring because we disagree
 
@@ -283,7 +286,7 @@ class Node:
         """See Foresight."""
         return self._foresight.slots_read_by(message)
 
-    def spans_read_by(self, message: Message) -> Sequence[Span]:
+    def spans_read_by(self, message: Message) -> Sequence[Span] | Sequence[TreeNode]:
         """See Foresight."""
         return self._foresight.spans_read_by(message)
 
@@ -329,7 +332,7 @@ class Node:
             self._lineage.commits.heard(address, commit, now)
         if status == STATUS_RING:
             self._exchange(name, address, now, out)
-        (self._part.get(part_of(id)) or self._coordinator.writes).answer(name, message, now, out)
+        (self._part.get(part_of(id)) or self._coordinator.writes.replication).answer(name, message, now, out)
 
     def receive_datagram(self, source: str, datagram: Datagram, now: float, out: Outbox) -> None:
         if self._claim.free:
