@@ -251,7 +251,9 @@ def test_however_many_starts_are_said_to_be_suspect_as_many_are_timed_as_the_tab
     for number in range(2, 50):
         start = number.to_bytes(8, "big")
         hear(roster, a_member("n2", stamp=2 * number, start=start, liveness=SUSPECT))
-        hear(roster, a_member("n2", stamp=2 * number + 1, start=b"L" + start[1:], state=LEFT, liveness=SUSPECT))
+        hear(
+            roster, a_member("n2", stamp=2 * number + 1, start=b"L" + start[1:], state=LEFT, liveness=SUSPECT)
+        )
         assert len(roster.suspicions) <= 2
     roster.bury(99.0, Outbox())
     assert len(roster.suspicions) == 0
