@@ -252,7 +252,7 @@ class Coordinator:
         if primaries:
             self._forward(link, request, plan, now, out)
             return
-        stand_in = partial(self._do_after_all, link, request, plan, ring, sink)
+        stand_in = partial(self._do_after_all, link, request, plan, ring, sink, now)
         can_ask, is_live = self._peers.can_ask, self._planner.is_live
         if not self._planner.is_deaf and any(map(can_ask, self._planner.standing(plan.owners).alive)):
             self._forward(link, request, plan, now, out, stand_in)
@@ -280,9 +280,21 @@ class Coordinator:
             forwarding.stand_in(now, out)
 
     def _do_after_all(
-        self, link: int, request: Request, plan: Plan, ring: Ring, sink: Sink, now: float, out: Outbox
+        self,
+        link: int,
+        request: Request,
+        plan: Plan,
+        ring: Ring,
+        sink: Sink,
+        asked_at: float,
+        now: float,
+        out: Outbox,
     ) -> None:
-        """Though owners have it, too, and may be doing it."""
+        """Though owners have it, too, and may be doing it; unless whoever asked has given up."""
+        left_ms = request.budget_ms - int((now - asked_at) * 1000)
+        if left_ms <= 0:
+            return
+        request = request._replace(budget_ms=left_ms)
         if not isinstance(request, Get):
             sink = Doubtful(sink)
         if isinstance(request, Put):

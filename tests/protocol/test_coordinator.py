@@ -531,6 +531,16 @@ def test_a_read_that_no_owner_answers_is_answered_here() -> None:
     assert (found.id, found.record, found.fallbacks) == (9, b"", "a")
 
 
+def test_what_nobody_waits_for_any_more_is_not_done_here() -> None:
+    at = At(names="abcde", put_timeout_s=3.0)
+    at.ask(a_put(9, key=not_owned(at), w=1, budget_ms=3000))
+    at.tick(2.9)
+    at.out.sends.clear()
+    at.tick(20.0)
+    assert not at.out
+    assert not at.coordinator.busy
+
+
 def test_what_must_be_done_by_owners_waits_for_them_alone() -> None:
     at = At(names="abcde", put_timeout_s=3.0)
     at.ask(a_put(9, key=not_owned(at), pw=1))
