@@ -6,12 +6,16 @@ a module's own tests leave something out.
 
 `-n auto` is one process more than there are cores, for the one with the real clusters mostly waits.
 
+Simulated runs make millions of objects and hardly any cycle, so the collector looks at the new ones less
+often, and at what collecting the tests made not at all.
+
 What the tests start may keep its bytecode in any case: to compile all of dyno takes longer than most of what
 a test wants of a process.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 UNMEASURED: Final = ("stories", "simulator", "cluster", "examples")
 PROCESSES_MAX: Final = 8  # each imports and collects all that there is
+LOOK_EVERY: Final = 100_000  # new objects
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -62,3 +67,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):
         longest_first(items)
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(LOOK_EVERY)

@@ -15,7 +15,7 @@ from dyno.merkle.tree import FANOUT_BITS
 from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition
 from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.leaf import KEYS_MAX as LEAF_KEYS_MAX
-from dyno.protocol.leaf import read_leaf
+from dyno.protocol.leaf import Room, read_leaf
 from dyno.protocol.stretch import KEYS_MAX, bounds, read_stretch
 from dyno.protocol.walks import LEAVES_MAX, NODES_MAX
 from dyno.storage.engine import Span
@@ -150,7 +150,7 @@ class Comparisons:
         out.replies.append((link, RootsCompared(message.id, STATUS_OK, equal, groups, generations)))
 
     def _branches(self, link: int, message: AskBranches, now: float, out: Outbox) -> None:
-        nodes = unpack_keys(message.nodes, items_max=NODES_MAX)
+        nodes = _distinct(unpack_keys(message.nodes, items_max=NODES_MAX))
         status = self._why_no_trees(message)
         if status != STATUS_OK:
             out.replies.append((link, Branches(message.id, status, b"")))
@@ -178,17 +178,15 @@ class Comparisons:
         return pack_sums(tree.sums(node.depth, node.number, below=below)) if below > node.depth else b""
 
     def _leaves(self, link: int, message: CompareLeaves, now: float, out: Outbox) -> None:
-        items = unpack_keys(message.leaves, items_max=2 * LEAVES_MAX)
-        if len(items) % 2:
-            raise ValueError("a leaf without its elements")
-        nodes = [unpack_node(node) for node in items[::2]]
+        nodes, elements = leaves_compared(message)
         status = self._why_not(message.ring, [node.head for node in nodes])
         if status != STATUS_OK:
             out.replies.append((link, LeavesCompared(message.id, status, b"")))
             return
+        room = Room()
         told = [
-            _difference(read_leaf(self._replica, node), _elements(packed))
-            for node, packed in zip(nodes, items[1::2], strict=True)
+            _difference(read_leaf(self._replica, node, room), _elements(packed))
+            for node, packed in zip(nodes, elements, strict=True)
         ]
         out.replies.append((link, LeavesCompared(message.id, STATUS_OK, pack_row(told))))
 
@@ -234,12 +232,27 @@ def span_compared(message: Compare) -> Span:
     return Span(start, stop, KEYS_MAX)
 
 
+def leaves_compared(message: CompareLeaves) -> tuple[list[Node], list[bytes]]:
+    """Which they are, and what the asker has there, packed. Raises ValueError for what no node sends."""
+    items = unpack_keys(message.leaves, items_max=2 * LEAVES_MAX)
+    if len(items) % 2:
+        raise ValueError("a leaf without its elements")
+    return [unpack_node(node) for node in _distinct(items[::2])], items[1::2]
+
+
 def slots_fetched(message: Fetch) -> list[bytes]:
     """Raises ValueError for what no node sends."""
     count, rest = divmod(len(message.slots), SLOT_BYTES)
     if rest or not 1 <= count <= FETCH_SLOTS_MAX:
         raise ValueError(f"slots of {len(message.slots)} bytes in all")
     return [message.slots[at : at + SLOT_BYTES] for at in range(0, len(message.slots), SLOT_BYTES)]
+
+
+def _distinct(nodes: list[bytes]) -> list[bytes]:
+    """Each is work, so it is done once."""
+    if len(dict.fromkeys(nodes)) < len(nodes):
+        raise ValueError("a node of a tree is asked about twice")
+    return nodes
 
 
 def _elements(packed: bytes) -> list[bytes]:

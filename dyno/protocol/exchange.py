@@ -74,6 +74,7 @@ RETURNED_SHARE: Final = 0.1  # of the interval, until a node that is back is ask
 BURST_S: Final = 0.05  # of the rate, that may be moved at once
 YIELD_S: Final = 0.05  # while clients wait for the disk
 UNWRITTEN_MAX: Final = 64  # commits and answers that are waited for while more is looked for
+GIVE_BYTES_MAX: Final = 256 << 10  # of records that are given at one go, but for the last
 
 _Answered: TypeAlias = Answer | Fetched | Stored
 
@@ -317,13 +318,17 @@ class Exchange:
         if closed and (run.by_trees or run.pair[0] in closed):
             self._forget(run)
             return
-        if run.unwritten and (run.walk.done or run.unwritten >= UNWRITTEN_MAX) and not run.wanted:
+        is_full = run.unwritten >= UNWRITTEN_MAX
+        if run.unwritten and (run.walk.done or is_full) and not run.wanted and (is_full or not run.missing):
             run.rests = False
             return
         run.rests = not self._may_go_on(now)
         if run.rests:
             return
-        if run.wanted:
+        if run.missing and not is_full:
+            self._give_some(run, now, out)
+            self._go_on(run, now, out)
+        elif run.wanted:
             self._ask(run, partial(self._question, run), now, out)
         elif run.walk.done:
             self._finish(run, now, out)
@@ -360,12 +365,11 @@ class Exchange:
         self._peers.send(run.peer, asked, out)
 
     def _walked(self, run: Run, answer: Answer, now: float, out: Outbox) -> None:
+        self._replica.trees.forget_recent(now)
         found = run.walk.answer(answer)
         run.wanted.extend(found.wanted)
-        for slot in found.missing:
-            if run.over:
-                break
-            self._give(run, slot, b"", now, out)
+        run.missing.extend(found.missing)
+        self._give_some(run, now, out)
         self._go_on(run, now, out)
 
     def _fetched(self, run: Run, answer: Fetched, now: float, out: Outbox) -> None:
@@ -402,17 +406,23 @@ class Exchange:
             run.unwritten += 1
             batch.waiters.append(partial(self._stored_here, run))
 
-    def _give(self, run: Run, slot: bytes, theirs: bytes, now: float, out: Outbox) -> None:
-        """Send the other what is here, where that is more than it has."""
+    def _give_some(self, run: Run, now: float, out: Outbox) -> None:
+        """As much of what it lacks as may go at once."""
+        size = 0
+        while run.missing and not run.over and size < GIVE_BYTES_MAX:
+            size += self._give(run, run.missing.popleft(), b"", now, out)
+
+    def _give(self, run: Run, slot: bytes, theirs: bytes, now: float, out: Outbox) -> int:
+        """Send the other what is here, where that is more than it has. Gives its size."""
         ring = self._planner.ring
         assert ring is not None
         try:
             copy = self._replica.newest_copy(slot)
         except Refusal as refusal:
             self._refused(run, slot[:HEAD_BYTES], refusal, now, out)
-            return
+            return 0
         if copy is None or copy[1] == theirs or run.over:
-            return
+            return 0
         key, record = copy
         run.unwritten += 1
         id = self._next_id()
@@ -421,6 +431,7 @@ class Exchange:
         run.until = now + ANSWER_TIMEOUT_S
         self._spend(len(record), now)
         self._peers.send(run.peer, Store(id, ring.fingerprint, slot, key, record), out)
+        return len(record)
 
     def _refused(self, run: Run, head: bytes, refusal: Refusal, now: float, out: Outbox) -> None:
         """This disk does not take it, or does not give it: now, or ever."""

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Run:
     """One exchange on its way. pair: a (partition, n) and the other node; b"" for all that is shared. began:
     by this node's clock. walk: finds out where the copies differ. wanted, fetching: slots to be fetched, and
-    those asked for now. unwritten: commits here and answers from there that are waited for. waits_for: the id
+    those asked for now. missing: slots that the other lacks, to be
+    given. unwritten: commits here and answers from there that are waited for. waits_for: the id
     of the question that is not answered, or 0; answered_by: with what class; until: how long an answer or a
     disk is waited for. rests: until it may go on. flawed: heads of which not all could be brought up to date.
     given: heads of the records that were sent, by the id of their Store. losses: how often this node had
@@ -35,6 +36,7 @@ class Run:
         "flawed",
         "given",
         "losses",
+        "missing",
         "over",
         "pair",
         "peer",
@@ -55,6 +57,7 @@ class Run:
         self.began = now
         self.wanted: deque[bytes] = deque()
         self.fetching: list[bytes] = []
+        self.missing: deque[bytes] = deque()
         self.batch: Batch | None = None
         self.unwritten = 0
         self.waits_for = 0

@@ -3,8 +3,8 @@
 Reads of the core are inline, which a cold disk must not make slow: whoever runs the node asks here what a
 message is about to read, lets a thread touch that first, and only then hands the message over.
 
-In: a message as it came. Out: slots, or spans of slots, as far as they are known beforehand; none for what
-will be refused.
+In: a message as it came. Out: slots, spans of slots, or nodes of trees below which they lie, as
+far as they are known beforehand; none for what will be refused.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from dyno.buckets.properties import DEFAULTS
 from dyno.errors import InvalidRequest
 from dyno.placement.hashing import SLOT_BYTES
-from dyno.protocol.comparisons import slots_fetched, span_compared
+from dyno.protocol.comparisons import leaves_compared, slots_fetched, span_compared
 from dyno.protocol.peer_requests import is_scan, slots_of
 from dyno.protocol.replica import listing_span
 from dyno.wire.messages import (
     GET_MANY_KEYS_MAX,
     Compare,
+    CompareLeaves,
     Delete,
     Fetch,
     Get,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from dyno.protocol.planner import Planner
     from dyno.storage.engine import Span
     from dyno.wire.messages import Message
+    from dyno.wire.trees import Node
 
 
 class Foresight:
@@ -65,12 +67,14 @@ class Foresight:
             return self._own_slots(message.bucket, unpack_keys(message.keys, items_max=GET_MANY_KEYS_MAX))
         return ()
 
-    def spans_read_by(self, message: Message) -> Sequence[Span]:
-        """The same for a page of records."""
+    def spans_read_by(self, message: Message) -> Sequence[Span] | Sequence[Node]:
+        """The same for a page of records, or for what lies below nodes of trees."""
         if isinstance(message, Scan) and is_scan(message):
             return (listing_span(message.prefix, message.after, message.limit),)
         if isinstance(message, Compare):
             return (span_compared(message),)
+        if isinstance(message, CompareLeaves):
+            return leaves_compared(message)[0]
         ring = self._planner.ring
         if ring is not None and isinstance(message, ListKeys) and is_page(message.after, message.limit):
             bucket = self._planner.serving.get(message.bucket, DEFAULTS)

@@ -14,11 +14,15 @@ from dyno.storage.cell import record_of
 from dyno.wire.trees import SUM_BYTES, TOTAL_BYTES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from dyno.protocol.replica import Replica
+    from dyno.storage.engine import Scanned
     from dyno.wire.trees import Node
 
 KEYS_MAX: Final = 512  # more are compared as stretches
 BUCKETS_MAX: Final = 128  # likewise, for each is a place of its own on the disk
+BYTES_MAX: Final = 32 << 20  # likewise, of records, for one question or answer
 
 
 class Leaf(NamedTuple):
@@ -29,24 +33,44 @@ class Leaf(NamedTuple):
     damaged: list[bytes]
 
 
-def read_leaf(replica: Replica, node: Node) -> Leaf | None:
+class Room:
+    """left: how many bytes of records may still be read for one question or answer, roughly."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = BYTES_MAX
+
+
+def read_leaf(replica: Replica, node: Node, room: Room) -> Leaf | None:
     """None: too much for one answer."""
+    if room.left <= 0:
+        return None
     leaf = Leaf({}, [])
+    for span in spans_below(node, replica.rows):
+        if span is None or _told(leaf, replica, *span, room) is None:
+            return None
+    return leaf
+
+
+def spans_below(node: Node, rows: Callable[..., Scanned]) -> Iterator[tuple[bytes, bytes] | None]:
+    """Where the slots below a node are, bucket by bucket; None for where there are too many buckets. rows: as
+    `Engine.scan`."""
     start, end = slot_range(node.head)
     if node.depth == 0:
-        return _told(leaf, replica, start, end)
+        yield start, end
+        return
     for _ in range(BUCKETS_MAX):
-        first, _ = replica.rows(start, end, limit=1)
+        first, _ = rows(start, end, limit=1)
         if not first:
-            return leaf
+            return
         prefix = first[0][0][:PREFIX_BYTES]
-        if _told(leaf, replica, *span_of(prefix, node.depth, node.number)) is None:
-            return None
+        yield span_of(prefix, node.depth, node.number)
         start = slot_range(prefix)[1]
-    return None
+    yield None
 
 
-def _told(leaf: Leaf, replica: Replica, start: bytes, end: bytes) -> Leaf | None:
+def _told(leaf: Leaf, replica: Replica, start: bytes, end: bytes, room: Room) -> Leaf | None:
     """With what lies between two slots."""
     at: bytes | None = start
     while at is not None:
@@ -56,8 +80,10 @@ def _told(leaf: Leaf, replica: Replica, start: bytes, end: bytes) -> Leaf | None
                 leaf.damaged.append(slot)
                 replica.note_damage(slot)
             else:
-                element = element_of(slot, record_of(cell))
+                record = record_of(cell)
+                room.left -= len(record)
+                element = element_of(slot, record)
                 leaf.elements[slot] = element.to_bytes(TOTAL_BYTES, "little")[:SUM_BYTES]
-        if len(leaf.elements) > KEYS_MAX:
+        if len(leaf.elements) > KEYS_MAX or room.left < 0:
             return None
     return leaf

@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from dyno.protocol.outbox import Outbox
     from dyno.storage.engine import Engine, Span
     from dyno.wire.messages import Datagram, Message
+    from dyno.wire.trees import Node as TreeNode
 
 _START_ID_BYTES = 8
 # By which requests under a node's own ids are answered.
@@ -283,7 +284,7 @@ class Node:
         """See Foresight."""
         return self._foresight.slots_read_by(message)
 
-    def spans_read_by(self, message: Message) -> Sequence[Span]:
+    def spans_read_by(self, message: Message) -> Sequence[Span] | Sequence[TreeNode]:
         """See Foresight."""
         return self._foresight.spans_read_by(message)
 

@@ -53,7 +53,6 @@ class Recount:
         self._scrub_at = -math.inf
         self._after = b""  # heads up to here are scrubbed
         self._scrubbing: bytes | None = None  # the head that is being counted for that
-        self._records = 0  # on the disk, when the round began
         self.wrong = 0
         self.scrubbed_at: float | None = None
 
@@ -118,9 +117,8 @@ class Recount:
     def _pause_s(self, read: int) -> float:
         """For so many records and heads, so that all of them take `scrub_s`."""
         trees = self._trees.by_head
-        if not self._after:
-            self._records = sum(tree.count for tree in trees.values())
-        return max(PAUSE_S, self._scrub_s * min(1.0, read / (self._records + len(trees) + 1)))
+        records = sum(tree.count for tree in trees.values())  # there may be many more than a moment ago
+        return max(PAUSE_S, self._scrub_s * min(1.0, read / (records + len(trees) + 1)))
 
     def _step(self, next_head: Callable[[], bytes | None], out: Outbox) -> int:
         """As many heads, or as much of one, as a page holds. Gives what was read: records and heads."""

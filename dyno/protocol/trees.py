@@ -70,6 +70,12 @@ class Trees:
                 self._add(slot, difference, records)
         self._remember(writes, now)
 
+    def forget_recent(self, now: float) -> None:
+        """What was committed a while ago is no longer recent, though nothing was since."""
+        recent = self._recent
+        while recent and recent[0][0] <= now - RECENT_S:
+            recent.popleft()
+
     def is_recent(self, slot: bytes) -> bool:
         """Whether it was committed here just now."""
         return any(slot in slots for _, slots in self._recent)
@@ -121,11 +127,9 @@ class Trees:
         return self.edge is None or head < self.edge
 
     def _remember(self, writes: Mapping[bytes, object], now: float) -> None:
-        recent = self._recent
         if writes:
-            recent.append((now, dict.fromkeys(writes)))
-        while recent and recent[0][0] <= now - RECENT_S:
-            recent.popleft()
+            self._recent.append((now, dict.fromkeys(writes)))
+        self.forget_recent(now)
 
 
 class Count:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias, TypeVar
 
 from dyno.placement.hashing import slot_copies, slot_partition
-from dyno.protocol.leaf import Leaf, read_leaf
+from dyno.protocol.leaf import Leaf, Room, read_leaf
 from dyno.protocol.stretch import KEYS_MAX, Stretch, read_stretch
 from dyno.wire.entries import DAMAGED, digest_of_stretch, unpack_slots
 from dyno.wire.messages import (
@@ -56,7 +56,9 @@ if TYPE_CHECKING:
 
 STRETCH_BYTES_MAX: Final = 256 << 10  # of records that an asker reads for one stretch, roughly
 NODES_MAX: Final = 256  # of one AskBranches
+SUMMED_MAX: Final = 1 << 17  # leaves that are added up for one, but for its first node: some milliseconds
 LEAVES_MAX: Final = 32  # of one CompareLeaves: each is a few reads of the disk
+LEAVES_BYTES_MAX: Final = 1 << 20  # of records that an asker reads for one, but for the last leaf of it
 GROUPS_MAX: Final = 64  # of one AskBranches
 PATIENCE: Final = 3  # times that a tree was found to differ without a difference, until it is listed
 
@@ -190,19 +192,35 @@ class TreeWalk:
         if self._stretches is not None:
             return self._stretches.question(id, ring)
         if self._branches:
-            self._asked = _taken(self._branches, NODES_MAX)
+            self._asked = self._taken_branches()
             return AskBranches(id, ring, self._me, pack_row([pack_node(node) for node in self._asked]))
         self._asked_groups = _taken(self._groups, GROUPS_MAX)
         groups = [group.to_bytes(GROUP_BYTES, "big") for group in self._asked_groups]
         return AskBranches(id, ring, self._me, pack_row(groups))
 
+    def _taken_branches(self) -> list[Node]:
+        """The deepest, for they were found last; in their order."""
+        taken: list[Node] = []
+        summed = 0
+        while self._branches and len(taken) < NODES_MAX:
+            node = self._branches[-1]
+            tree = self._trees.get(node.head)
+            summed += 0 if tree is None else 1 << max(tree.depth - node.depth, 0)
+            if taken and summed > SUMMED_MAX:
+                break
+            taken.append(self._branches.pop())
+        taken.reverse()
+        return taken
+
     def _ask_leaves(self, id: int, ring: int) -> CompareLeaves:
         """About none, where all are too full here: their heads are listed then."""
         self._asked, self._elements = [], []
         items: list[bytes | None] = [b""]
-        while self._leaves and len(self._asked) < LEAVES_MAX:
+        room = Room()
+        enough = room.left - LEAVES_BYTES_MAX
+        while self._leaves and len(self._asked) < LEAVES_MAX and room.left > enough:
             node = self._leaves.popleft()
-            leaf = read_leaf(self._replica, node)
+            leaf = read_leaf(self._replica, node, room)
             if leaf is None:
                 self._list(node.head)
                 continue

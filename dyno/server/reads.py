@@ -12,17 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from dyno.errors import StorageFailed
+from dyno.protocol.leaf import KEYS_MAX, spans_below
 from dyno.server.worker import Worker
 from dyno.storage.engine import CorruptRecord, Engine, Scanned, Span, StorageBroken
 from dyno.wire.messages import READ_MANY_BYTES_MAX
+from dyno.wire.trees import Node
 
 if TYPE_CHECKING:
     from dyno.protocol.overload import ReadLine
     from dyno.transport.reactor import Reactor
     from dyno.wire.messages import Message
+
+_What: TypeAlias = Sequence[bytes] | Sequence[Span] | Sequence[Node]
 
 _COLD_S = 0.001
 _WARM_S = 0.000_25
@@ -79,16 +83,19 @@ class MeteredEngine(Engine):
                     self._took(each_s)
         return _up_to(bytes_max, keys, at_hand, values) if at_hand else values
 
-    def warm(self, what: bytes | Span, found: dict[bytes, bytes | None]) -> int:
-        """Read on the thread, so that its pages are in memory: the record under a key, or a span of records.
-        found: where what may be put at hand goes. What is wrong there is the core's to find. Returns how many
-        bytes it was."""
+    def warm(self, what: bytes | Span | Node, found: dict[bytes, bytes | None]) -> int:
+        """Read on the thread, so that its pages are in memory: the record under a key, a span of records, or
+        what lies below a node of a tree. found: where what may be put at hand goes. What is wrong there is
+        the core's to find. Returns how many bytes it was."""
         started, records = perf_counter(), 1
         try:
             if isinstance(what, Span):
                 items = self._engine.scan(what.start, what.end, limit=what.limit)[0]
                 records = len(items)
                 return sum(len(value or b"") for _, value in items)
+            if isinstance(what, Node):
+                records, size = self._warm_below(what)
+                return size
             value = self._engine.get(what)
         except (CorruptRecord, StorageBroken):
             return 0
@@ -98,6 +105,17 @@ class MeteredEngine(Engine):
         if size <= _AT_HAND_BYTES_MAX:
             found[what] = value
         return size
+
+    def _warm_below(self, node: Node) -> tuple[int, int]:
+        """Gives how many records and bytes were read."""
+        records = size = 0
+        for span in spans_below(node, self._engine.scan):
+            if span is None or size >= READ_MANY_BYTES_MAX:
+                break
+            items = self._engine.scan(*span, limit=KEYS_MAX)[0]
+            records += len(items)
+            size += sum(len(value or b"") for _, value in items)
+        return records, size
 
     def put_at_hand(self, found: Mapping[bytes, bytes | None]) -> None:
         """What is got from now on without reading, until it is let go of."""
@@ -173,9 +191,7 @@ class _Waiting:
 
     __slots__ = ("found", "link", "message", "stale", "until", "what")
 
-    def __init__(
-        self, what: Sequence[bytes] | Sequence[Span], link: int, message: Message, until: float
-    ) -> None:
+    def __init__(self, what: _What, link: int, message: Message, until: float) -> None:
         self.what = what
         self.link = link
         self.message = message
@@ -211,7 +227,7 @@ class ColdReads:
             per_turn_max=_WARMED_PER_TURN_MAX,
         )
 
-    def take(self, what: Sequence[bytes] | Sequence[Span], link: int, message: Message) -> bool:
+    def take(self, what: _What, link: int, message: Message) -> bool:
         """what: the message will read. False when it would wait too long."""
         self._line.mean_s = self._engine.mean_s
         until = self._line.join(message, self._now(), records=len(what))

@@ -105,12 +105,17 @@ def test_sums_of_a_node_of_a_tree() -> None:
         BRANCHES._replace(nodes=pack_row([b"\xff\xff"])),
         BRANCHES._replace(nodes=pack_row([b"\0\0", node()])),
         BRANCHES._replace(nodes=pack_row([node(), b"\0\0"])),
-        BRANCHES._replace(nodes=pack_row([b"\0\0"] * (NODES_MAX + 1))),
+        BRANCHES._replace(nodes=pack_row([b"%c%c" % divmod(n, 256) for n in range(NODES_MAX + 1)])),
+        BRANCHES._replace(nodes=pack_row([node(), node()])),
+        BRANCHES._replace(nodes=pack_row([b"\0\0", b"\0\0"])),
         LEAVES._replace(leaves=pack_row([node()])),
         LEAVES._replace(leaves=pack_row([node(), b"short"])),
         LEAVES._replace(leaves=pack_row([node(), bytes(8 * 513)])),
         LEAVES._replace(leaves=pack_row([b"short", b""])),
-        LEAVES._replace(leaves=pack_row([node(), b""] * (LEAVES_MAX + 1))),
+        LEAVES._replace(leaves=pack_row([node(), b"", node(), b""])),
+        LEAVES._replace(
+            leaves=pack_row([part for n in range(LEAVES_MAX + 1) for part in (node(depth=9, number=n), b"")])
+        ),
     ],
 )
 def test_nonsense_is_refused(message: Any) -> None:
@@ -214,5 +219,5 @@ def test_who_lost_something_is_told_what_was_reaped() -> None:
 
 
 def test_a_leaf_that_is_too_full_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparisons, "read_leaf", lambda replica, node: None)
+    monkeypatch.setattr(comparisons, "read_leaf", lambda replica, node, room: None)
     assert unpack_row(n1().serve(LEAVES).differences, items_max=1) == [None]

@@ -114,6 +114,21 @@ def test_many_records_go_in_stretches(mine: int, yours: int, monkeypatch: pytest
     assert not owners.n1.recovery.recovering
 
 
+def test_the_last_writes_before_it_got_quiet_are_moved_at_the_first_comparison() -> None:
+    owners = Owners("n1", "n2", partitions=1)
+    for number in range(10):
+        owners.n1.write(b"both %d" % number)
+        owners.n2.replica.merge(*owners.n1.replica_entry(b"both %d" % number))
+    owners.n1.write(b"missed")
+    owners.commit()
+    apart(owners)
+    owners.now = owners.n1.now = 100.0
+    owners.link(owners.n1, "n2")
+    owners.run(ROUND_S)
+    assert [type(answer) for answer in owners.answers].count(RootsCompared) == 1
+    assert equal(owners)
+
+
 def test_large_records_go_a_few_at_a_time() -> None:
     owners = recovering("n1", "n2")
     for number in range(8):
@@ -252,6 +267,28 @@ def test_what_is_moved_is_bounded_by_the_rate() -> None:
     assert owners.n1.recovery.recovering
     owners.run(10.0)
     assert not owners.n1.recovery.recovering
+
+
+def test_what_the_other_lacks_is_given_a_little_at_a_time() -> None:
+    size, count = 100_000, 20
+    owners = Owners("n1", "n2", partitions=1, config=Config(exchange_rate_bytes_max=10 * size))
+    for number in range(20):
+        owners.n1.write(b"both %d" % number)
+        owners.n2.replica.merge(*owners.n1.replica_entry(b"both %d" % number))
+    for number in range(count):
+        owners.n1.write(b"mine %d" % number, size=size)
+    owners.commit()
+    apart(owners)
+    owners.now = owners.n1.now = 100.0
+    owners.link(owners.n1, "n2")
+    most, was = 0, 0
+    while not equal(owners):
+        owners.run(0.01)
+        stored = sum(isinstance(answer, Stored) for answer in owners.answers)
+        most, was = max(most, stored - was), stored
+    assert was == count
+    assert most == 3, "which is more than GIVE_BYTES_MAX"
+    assert count * size / (10 * size) - 1 < owners.now - 100.0 < 4.0, "the rate is kept"
 
 
 def test_it_yields_to_clients() -> None:

@@ -5,8 +5,20 @@ from __future__ import annotations
 import pytest
 
 from dyno.buckets.table import Entry
-from dyno.wire.messages import DEFAULT, AskMembers, Compare, Fetch, ListKeys, Read, ReadMany, Scan, Store
+from dyno.wire.messages import (
+    DEFAULT,
+    AskMembers,
+    Compare,
+    CompareLeaves,
+    Fetch,
+    ListKeys,
+    Read,
+    ReadMany,
+    Scan,
+    Store,
+)
 from dyno.wire.rows import pack_row
+from dyno.wire.trees import Node, pack_node
 from tests.protocol.node_harness import KEY, WIDE, Driven, a_get, a_get_many, a_listing, a_put, create
 
 
@@ -72,6 +84,11 @@ def test_what_an_exchange_will_read_is_known_beforehand() -> None:
     assert span.start <= slot < span.end
     (span,) = driven.node.spans_read_by(Compare(1, 7, partition, 3, slot, slot, b""))
     assert slot < span.start <= span.end
+    node = Node(slot[:3], 2, 3)
+    leaves = CompareLeaves(1, 7, pack_row([pack_node(node), b""]))
+    assert driven.node.spans_read_by(leaves) == [node]
+    with pytest.raises(ValueError, match="a leaf"):
+        driven.node.spans_read_by(CompareLeaves(1, 7, pack_row([pack_node(node)])))
     with pytest.raises(ValueError, match="slots of"):
         driven.node.slots_read_by(Fetch(1, 7, b"short"))
     with pytest.raises(ValueError, match="a stretch"):

@@ -138,6 +138,27 @@ def test_within_the_time_of_a_scrub_all_of_the_disk_is_read(
     assert disk.recount.scrubbed_at is not None
 
 
+def test_a_disk_that_fills_up_in_the_middle_of_a_round_is_read_as_fast_as_it_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recount, "PAGE_RECORDS", 4)
+    disk = used(3, config=Config(scrub_s=60.0))
+    disk.replica.merge(b"\0\0\4" + bytes(24), b"beyond", disk.replica.read(slot_of(b"key 1"))[0])
+    disk.commit()
+    disk.count()
+    while not disk.recount._after:
+        disk.step()
+    began = disk.now
+    for number in range(2000):
+        key = b"filled %d" % number
+        disk.replica.merge(b"\0\0\4" + slot_of(key)[3:], key, disk.replica.read(slot_of(b"key 1"))[0])
+    disk.commit()
+    disk.recount.scrubbed_at = None
+    while disk.recount.scrubbed_at is None:
+        disk.step()
+    assert disk.now - began < 2 * 60.0
+
+
 def test_a_tree_that_says_something_else_than_the_disk_is_reported_and_replaced() -> None:
     disk = used()
     disk.count()

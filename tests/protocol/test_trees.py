@@ -12,7 +12,7 @@ from dyno.placement.hashing import slot_prefix
 from dyno.protocol import recount
 from dyno.protocol.trees import RECENT_S
 from dyno.storage.cell import pack_cell
-from tests.protocol.trees_harness import Disk, slot_of
+from tests.protocol.trees_harness import Disk, Life, slot_of
 
 
 def test_a_new_disk_has_right_trees_from_the_first_write_on() -> None:
@@ -114,9 +114,13 @@ def test_what_was_committed_just_now_is_recent() -> None:
     assert not disk.trees.is_recent(slot)
     disk.commit(5.0)
     assert disk.trees.is_recent(slot)
-    disk.put(b"b")
+    other = disk.put(b"b")
     disk.commit(5.0 + RECENT_S)
     assert not disk.trees.is_recent(slot)
+    disk.trees.forget_recent(5.0 + 1.5 * RECENT_S)
+    assert disk.trees.is_recent(other)
+    disk.trees.forget_recent(5.0 + 2 * RECENT_S)
+    assert not disk.trees.is_recent(other)
 
 
 @pytest.mark.parametrize("seed", range(100))
@@ -154,6 +158,20 @@ def test_whatever_is_written_while_it_is_counted(seed: int, monkeypatch: pytest.
     disk.commit()
     disk.count()
     disk.check()
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_happens_to_a_disk(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes of every kind, rot, commits that fail or are there before they are known, crashes, pages of a
+    count between: the trees say what the disk has, and no count finds that they had not."""
+    random = Random(seed)
+    monkeypatch.setattr(recount, "PAGE_RECORDS", random.choice((1, 2, 3, 6, 50)))
+    life = Life(random)
+    for _ in range(120):
+        life.step()
+    life.end()
+    life.disk.check()
+    assert life.disk.recount.wrong == 0
 
 
 def test_a_corrupt_record_counts_as_something_that_nobody_else_has() -> None:

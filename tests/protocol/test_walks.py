@@ -22,7 +22,7 @@ from dyno.wire.messages import (
     LeavesCompared,
     RootsCompared,
 )
-from dyno.wire.rows import pack_row
+from dyno.wire.rows import pack_row, unpack_row
 from dyno.wire.trees import pack_heads
 from tests.protocol.exchange_harness import FINGERPRINT, NAMES, Owner
 
@@ -114,6 +114,49 @@ def test_what_differs_costs_less_than_a_kilobyte_each() -> None:
     assert not any(isinstance(question, Compare) for question in pair.questions)
 
 
+def test_what_waits_does_not_grow_with_what_differs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walks, "NODES_MAX", 4)
+    pair = Pair(mine=2500, yours=2500, partitions=1)
+    assert [tree.depth for tree in pair.mine.replica.trees.by_head.values()] == [10]
+    walk, waited = pair.walk(), 0
+    while not walk.done:
+        walk.answer(pair.yours.serve(walk.question(1, FINGERPRINT)))
+        waited = max(waited, len(walk._branches) + len(walk._leaves))
+    assert waited <= 3 * 4 * 16, "three levels are asked about"
+
+
+def test_a_question_about_branches_adds_up_so_many_leaves_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def branches_of(pair: Pair) -> list[int]:
+        assert pair.go(pair.walk()) == pair.differences()
+        asked = [question for question in pair.questions if isinstance(question, AskBranches)]
+        return [len(unpack_row(question.nodes, items_max=walks.NODES_MAX)) for question in asked[1:]]
+
+    pair = Pair(mine=1000, yours=1000, partitions=8)
+    assert branches_of(pair)[0] == 8
+    depth = next(iter(pair.mine.replica.trees.by_head.values())).depth
+    monkeypatch.setattr(walks, "SUMMED_MAX", 2 << depth)
+    pair.questions.clear()
+    assert branches_of(pair)[0] == 2
+    monkeypatch.setattr(walks, "SUMMED_MAX", 1)
+    pair.questions.clear()
+    assert branches_of(pair)[0] == 1, "one at least"
+
+
+def test_a_question_about_leaves_reads_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leaves_of(pair: Pair) -> list[int]:
+        assert pair.go(pair.walk()) == pair.differences()
+        asked = [question for question in pair.questions if isinstance(question, CompareLeaves)]
+        return [len(unpack_row(question.leaves, items_max=2 * walks.LEAVES_MAX)) // 2 for question in asked]
+
+    assert max(leaves_of(Pair(common=200, mine=40, yours=40, partitions=1))) > 2
+    monkeypatch.setattr(walks, "LEAVES_BYTES_MAX", 1)
+    leaves = leaves_of(Pair(common=200, mine=40, yours=40, partitions=1))
+    assert len(leaves) > 3
+    assert sum(leaves) < 2 * len(leaves), "a leaf that is empty here costs nothing"
+
+
 def test_other_values_of_one_key_are_fetched_and_not_counted_twice() -> None:
     pair = Pair(common=50)
     slot = pair.mine.write(b"both 7", b"another")
@@ -136,7 +179,7 @@ def test_leaves_that_are_too_full_are_listed(whose: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         walks if whose == "mine" else comparisons,
         "read_leaf",
-        lambda replica, node: None if replica is owner.replica else leaf.read_leaf(replica, node),
+        lambda replica, node, room: None if replica is owner.replica else leaf.read_leaf(replica, node, room),
     )
     assert pair.go(pair.walk()) == pair.differences()
     assert any(isinstance(question, Compare) for question in pair.questions)

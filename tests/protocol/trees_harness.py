@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
 
 from dyno.causality.context import Context
 from dyno.causality.mint import Minter
 from dyno.causality.record import Record
 from dyno.config import Config
+from dyno.errors import InvalidRequest
 from dyno.merkle.places import HEAD_BYTES
 from dyno.merkle.tree import Tree
-from dyno.placement.hashing import Keyspace, bucket_id
+from dyno.placement.hashing import Keyspace, bucket_id, slot_prefix
+from dyno.protocol.group_commit import Refusal
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.recount import Recount
 from dyno.protocol.replica import Batch, Replica
 from dyno.protocol.rows import RECORDS_END
 from dyno.protocol.trees import Count, Trees
 from dyno.storage.cell import record_of
+from dyno.storage.engine import CorruptRecord
 from dyno.storage.memory import MemoryEngine
 
 _KEYS = Keyspace(b"cluster.", 1)
@@ -94,3 +98,122 @@ class Disk:
             below = min(tree.depth, right.depth)
             assert tree.sums(0, 0, below=below) == right.sums(0, 0, below=below)
         assert not expected
+
+
+_HEADS = ((0, 1), (0, 3), (7, 3))  # partition and n
+
+
+class Life:
+    """What may happen to a disk, at random. peer: another owner, whose records are merged and heal."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.disk = Disk(random=random, config=Config(scrub_s=0.001))
+        self.peer = Disk(random=random)
+        self.keys = [
+            b"%c%d" % (random.choice(b"abcd"), number) for number in range(random.choice((2, 8, 40)))
+        ]
+        self.flying: Batch | None = None  # the disk is at it
+        self.shows = False  # and is done, which nobody knows
+        self.rotten: dict[bytes, bytes] = {}  # keys by slot
+        self.now = 0.0
+        self.kinds = (
+            [self.put] * 8
+            + [self.delete, self.rot, self.forget, self.set_aside] * 2
+            + [self.merge, self.heal] * 3
+            + [self.disk.step] * 5
+            + [self.commit] * 6
+            + [self.crash]
+        )
+
+    def step(self) -> None:
+        with suppress(Refusal, InvalidRequest, CorruptRecord):  # nothing was changed then
+            self.random.choice(self.kinds)()
+        self.rotten = {slot: key for slot, key in self.rotten.items() if self.is_rotten(slot)}
+
+    def end(self) -> None:
+        """All is written, sound and counted."""
+        while self.flying is not None:
+            self.commit(fails=False)
+        self.disk.commit(self.now)
+        for slot, key in self.rotten.items():
+            self.disk.replica.heal(slot, key, self.theirs(slot))
+        self.disk.commit(self.now)
+        self.disk.count()
+
+    # ── kinds ──
+
+    def put(self) -> None:
+        key, slot = self.some()
+        context = self.disk.context(slot) if self.random.random() < 0.7 else Context.EMPTY
+        request = self.random.randbytes(16)
+        self.disk.replica.put(slot, key, context=context, request=request, value=request)
+
+    def delete(self) -> None:
+        key, slot = self.some()
+        self.disk.replica.delete(slot, key, context=self.disk.context(slot))
+
+    def forget(self) -> None:
+        _, slot = self.some()
+        self.disk.replica.forget(slot, self.disk.context(slot))
+
+    def set_aside(self) -> None:
+        _, slot = self.some()
+        self.disk.replica.write_rows({slot: None})
+
+    def merge(self) -> None:
+        key, slot = self.some()
+        context = self.random.choice((self.disk, self.peer)).context(slot)
+        request = self.random.randbytes(16)
+        self.peer.replica.put(slot, key, context=context, request=request, value=request)
+        self.peer.commit()
+        self.disk.replica.merge(slot, key, self.theirs(slot))
+
+    def rot(self) -> None:
+        key, slot = self.some()
+        if not self.disk.replica.waits(slot) and self.disk.engine.get(slot) is not None:
+            self.disk.engine.corrupt(slot)
+            self.rotten[slot] = key
+
+    def heal(self) -> None:
+        if self.rotten:
+            slot, key = self.random.choice(list(self.rotten.items()))
+            self.disk.replica.heal(slot, key, self.theirs(slot))
+
+    def commit(self, *, fails: bool | None = None) -> None:
+        """One begins, or ends."""
+        if self.flying is None:
+            self.flying = self.disk.replica.take_batch(self.now)
+            if self.flying is not None and self.random.random() < 0.5:
+                self.disk.engine.write_batch(self.flying.writes, self.flying.meta)
+                self.shows = True
+        elif not self.shows and (self.random.random() < 0.25 if fails is None else fails):
+            self.disk.replica.commit_failed(self.random.randbytes(8), self.now, self.disk.out)
+            self.flying = None
+            self.now += 2.0
+            self.disk.replica.tick(self.now)
+            self.disk.commit(self.now)  # without records
+        else:
+            self.disk.finish(self.flying, now=self.now, written=self.shows)
+            self.flying, self.shows = None, False
+
+    def crash(self) -> None:
+        self.flying, self.shows = None, False
+        self.disk.restart()
+
+    # ── inside ──
+
+    def some(self) -> tuple[bytes, bytes]:
+        key = self.random.choice(self.keys)
+        partition, copies = _HEADS[key[-1] % len(_HEADS)]
+        return key, slot_prefix(bucket_id(key[:1].decode()), partition, copies) + slot_of(key)[-16:]
+
+    def theirs(self, slot: bytes) -> bytes:
+        return self.peer.replica.read(slot)[0] or Record.EMPTY.pack()
+
+    def is_rotten(self, slot: bytes) -> bool:
+        try:
+            self.disk.engine.get(slot)
+        except CorruptRecord:
+            return True
+        return False

@@ -15,6 +15,7 @@ from dyno.storage.engine import CorruptRecord, Scanned, Span, StorageBroken
 from dyno.storage.memory import MemoryEngine
 from dyno.transport.reactor import Reactor
 from dyno.wire.messages import DEFAULT, READ_MANY_BYTES_MAX, AskMembers, Get, Message
+from dyno.wire.trees import Node
 
 
 class Disk(MemoryEngine):
@@ -132,6 +133,22 @@ def test_a_scan_counts_by_its_records() -> None:
     for _ in range(300):
         engine.warm(Span(b"", b"z", 100), {})
     assert not engine.cold
+
+
+def test_what_lies_below_a_node_of_a_tree_is_read_bucket_by_bucket() -> None:
+    disk = Disk()
+    engine = MeteredEngine(disk)
+    head, value = b"\0\0\3", bytes(1000)
+    buckets = [bytes([number]) * 8 for number in range(3)]
+    slots = [head + bucket + bytes([key]).ljust(16, b"k") for bucket in buckets for key in range(20)]
+    engine.write_batch(dict.fromkeys(slots, value), {})
+    engine.write_batch({b"\0\0\4" + slots[0][3:]: value}, {})
+    assert [engine.warm(Node(head, 1, number), {}) for number in range(2)] == [60_000, 0]
+    assert engine.warm(Node(head, 0, 0), {}) == 60_000
+    engine.write_batch(dict.fromkeys(slots[:40], bytes(READ_MANY_BYTES_MAX // 16)), {})
+    assert engine.warm(Node(head, 1, 0), {}) == 20 * READ_MANY_BYTES_MAX // 16, "it is enough"
+    disk.fault = StorageBroken
+    assert engine.warm(Node(head, 1, 0), {}) == 0, "the core will find out"
 
 
 def test_it_is_the_engine_that_it_measures() -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NEWS_EVERY_S = 0.3
 STORIES_MAX = 1  # of one seed; the first violation is the one to look at
-COLLECT_EVERY = 100_000  # new objects: most of a run's garbage needs no collector
+COLLECT_EVERY = 1_000_000  # new objects: little garbage needs a collector, and looking costs a sixth
 
 
 class Far(NamedTuple):
@@ -125,6 +125,7 @@ class Workers:
 def work(connection: Connection, trial: Trial) -> None:
     """What a process does, until nobody asks any more."""
     gc.enable()
+    gc.freeze()  # what is imported stays
     gc.set_threshold(COLLECT_EVERY)
     while True:
         try:
