@@ -11,7 +11,8 @@ at once is less likely than that it is *deaf*: time in which nobody was heard do
 either. That has an end, for they may be dead indeed, or cut off, and then who is left has to know.
 
 In: the time at each look, when this process had asked to be woken, and whether somebody was heard. Out: by
-how much waiting is to be prolonged, and when to look again at the latest.
+how much waiting is to be prolonged, when to look again at the latest, and whether this node is deaf, so that
+who waits for others need not.
 """
 
 from __future__ import annotations
