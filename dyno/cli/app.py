@@ -34,6 +34,7 @@ COMMANDS = {
     "keys": "dyno.cli.keys:keys",
     "status": "dyno.cli.status:status",
     "explain": "dyno.cli.explain:explain",
+    "repair": "dyno.cli.repair:repair",
     "bucket create": "dyno.cli.bucket:create",
     "bucket list": "dyno.cli.bucket:list_",
     "bench": "dyno.cli.bench.command:bench",

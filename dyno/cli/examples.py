@@ -47,6 +47,11 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "dyno explain fruit apple",
         "dyno explain fruit apple --json",
     ),
+    "repair": (
+        "dyno repair",
+        "dyno repair ledger --json",
+        "dyno repair --quarantine",
+    ),
     "bucket create": (
         "dyno bucket create sessions -n 2 -r one -w one",
         "dyno bucket create ledger -n 5 -w all",

@@ -108,7 +108,7 @@ def remarks(facts: dict[str, Any]) -> list[tables.Remark]:
         text = f"not complete again yet, so not counted in reads: {', '.join(weak)}"
         lines.append(tables.Remark(text, "yellow"))
     compared = [
-        f"{one_line(replica['node'])} {_ago(replica['compared_s'])}"
+        f"{one_line(replica['node'])} {tables.ago(replica['compared_s'])}"
         for replica in heard
         if replica["compared_s"] is not None
     ]
@@ -158,13 +158,6 @@ def _actor(actor: str) -> str:
     """32 hexadecimal digits: the start id, then the epoch."""
     epoch = int(actor[16:], 16)
     return actor[:_ID_CHARS] + (f".{epoch}" if epoch else "")
-
-
-def _ago(seconds: float) -> str:
-    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.0f} {name} ago"
-    return f"{seconds / 86_400:.0f} days ago"
 
 
 def _text(key: str | bytes) -> str:

@@ -16,6 +16,7 @@ from dyno.cli import output, tables
 from dyno.cli.options import AsJson, Nodes, Version
 from dyno.cli.outcome import one_line
 from dyno.cli.session import converse
+from dyno.cli.tables import ago
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,11 +98,28 @@ def summary(facts: dict[str, Any]) -> str:
 def remarks(facts: dict[str, Any]) -> list[tables.Remark]:
     """What the rows cannot say."""
     lines = [f"{name}: {count}" for name, count in facts["hints_for"].items()]
-    return (
-        [tables.Remark(f"hints that wait, by whom they are for: {one_line(', '.join(lines))}")]
-        if lines
-        else []
+    said = [f"hints that wait, by whom they are for: {one_line(', '.join(lines))}"] if lines else []
+    said += [mended(name, repairs) for name, repairs in facts["repairs"].items()]
+    remarks = [tables.Remark(text) for text in said]
+    aside = [f"{name}: {repairs['aside']}" for name, repairs in facts["repairs"].items() if repairs["aside"]]
+    if aside:
+        text = f"records set aside, which dyno repair --quarantine merges: {one_line(', '.join(aside))}"
+        remarks.append(tables.Remark(text, "yellow"))
+    return remarks
+
+
+def mended(name: str, repairs: dict[str, Any]) -> str:
+    """What a node repaired since it started, and why, and when it compared its copies with whom."""
+    counts = (
+        f"{repairs['read_repairs']} by reads, {repairs['handed_over']} by hints, "
+        f"{repairs['sent'] + repairs['received']} by exchanges, {repairs['healed']} corrupt"
     )
+    compared = [
+        f"{peer} {'never' if seconds is None else ago(seconds)}"
+        for peer, seconds in repairs["compared_s"].items()
+    ]
+    state = "" if repairs["state"] == "ready" else f" ({repairs['state']})"
+    return one_line(f"{name}{state} repaired {counts}; compared with {', '.join(compared) or 'nobody'}")
 
 
 def cells(member: dict[str, Any], unheard: Sequence[str] = ()) -> tuple[str, ...]:

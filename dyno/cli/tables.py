@@ -57,6 +57,14 @@ def plain(
     return [*(remark.text for remark in above), *lines, *(remark.text for remark in below)]
 
 
+def ago(seconds: float) -> str:
+    """A time in the past, in the unit that suits it."""
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name} ago"
+    return f"{seconds / 86_400:.0f} days ago"
+
+
 def _aligned(row: Sequence[str], widths: Sequence[int], columns: Sequence[Column]) -> str:
     cells = (
         cell.rjust(width) if column.right else cell.ljust(width)

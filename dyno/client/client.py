@@ -22,6 +22,8 @@ from dyno.client.runner import BROKEN, Runner
 from dyno.errors import DynoError, InvalidRequest
 from dyno.session.drained import Drained
 from dyno.session.options import BucketOptions
+from dyno.session.repairing import Repairing
+from dyno.session.repairing import told as told_of
 from dyno.session.session import TIMEOUT_S, Session
 
 if TYPE_CHECKING:
@@ -105,7 +107,8 @@ class Client:
         await checkpoint_if_cancelled()
         call = runner.session.status(timeout=timeout, now=current_time(), out=runner.out)
         status: dict[str, Any] = await runner.outcome(call)
-        return status
+        call = self.runner.session.repair(b"", timeout=timeout, now=current_time(), out=runner.out)
+        return status | {"repairs": told_of(await runner.outcome(call))}
 
     @enable_ki_protection
     async def hints_drained(
@@ -125,6 +128,35 @@ class Client:
             call = drained.step(call, current_time(), runner.out)
             if told is not None and drained.backlog:
                 told(drained.backlog)
+
+    @enable_ki_protection
+    async def repair(
+        self,
+        bucket: str | None = None,
+        *,
+        quarantine: bool = False,
+        timeout: float | None = None,
+        told: Callable[[dict[str, Any]], object] | None = None,
+    ) -> dict[str, Any]:
+        """Have all nodes compare their copies now, and repair what differs; return once that is done, in the
+        shape of `dyno repair --json`. Its "done" is False where nodes could not be reached: "unreached" names
+        them, and all others are repaired.
+
+        bucket: no more than what is kept in as many copies as this one. quarantine: first merge back what
+        nodes have set aside, which may bring back values that were deleted. timeout: seconds, after which
+        RequestTimeout is raised; without one it takes as long as it takes. told: called with how far it is,
+        in the same shape."""
+        runner = self.runner
+        await checkpoint_if_cancelled()
+        now = current_time()
+        repairing = Repairing(runner.session, bucket=bucket, quarantine=quarantine, timeout=timeout, now=now)
+        call: Call | None = repairing.start(now, runner.out)
+        while call is not None:
+            await self.runner.wait(call)  # asked for anew: the client may have been closed
+            call = repairing.step(call, current_time(), runner.out)
+            if told is not None:
+                told(repairing.progress)
+        return repairing.progress
 
     @enable_ki_protection
     async def explain(self, bucket: str, key: str | bytes, *, timeout: float | None = None) -> dict[str, Any]:

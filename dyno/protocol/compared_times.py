@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from dyno.placement.hashing import COPIES_IN_SLOT
+
 if TYPE_CHECKING:
     from dyno.protocol.recovery import Pair
 
@@ -31,6 +33,16 @@ class ComparedTimes:
     def of_node(self, node: str) -> float | None:
         """The least recent of what is shared with one; None before all of it was compared."""
         at = self._least(node)
+        return None if at == -math.inf else at
+
+    def of_copies(self, node: str, copies: int) -> float | None:
+        """The least recent of what is shared with one of an n; None also where nothing is."""
+        times = [
+            self._with(name, head)
+            for head, name in self._pairs
+            if name == node and head[COPIES_IN_SLOT] == copies
+        ]
+        at = min(times, default=-math.inf)
         return None if at == -math.inf else at
 
     def of_head(self, head: bytes) -> float | None:

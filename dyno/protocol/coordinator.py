@@ -144,7 +144,7 @@ class Coordinator:
     def answer(self, node: str, message: Answer, now: float, out: Outbox) -> None:
         """An answer of another node; one to an operation that is over is late and means nothing."""
         if isinstance(message, Stored):
-            self.writes.answer(node, message, now, out)
+            self.writes.replication.answer(node, message, now, out)
         elif isinstance(message, ReadAnswer | ScanAnswer):
             self.reads.answer(node, message, now, out)
         elif isinstance(message, Recalled):

@@ -38,6 +38,7 @@ from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.group_commit import Refusal
 from dyno.protocol.healing import Healing
 from dyno.protocol.shared import Shared
+from dyno.protocol.urgency import Urgency
 from dyno.protocol.walks import ANSWERS, Answer, StretchWalk, TreeWalk
 from dyno.wire.messages import (
     STATUS_OK,
@@ -111,6 +112,7 @@ class Exchange:
         self._returned: dict[str, bool] = {}  # nodes that are back, and are not asked yet
         self._treeless: dict[str, float] = {}  # nodes without trees, until when they are not asked for them
         self._paused: dict[str, float] = {}  # nodes that refused, until when they are left alone
+        self._urgency = Urgency()
         self._next_at = math.inf  # of the slow round
         self._free_at = -math.inf  # what was moved so far is paid for then
         self.shared = Shared(me=me, planner=planner, trees=replica.trees)
@@ -139,6 +141,24 @@ class Exchange:
     def compared_with(self, node: str) -> float | None:
         """The same for all that is shared with a node."""
         return self._times.of_node(node)
+
+    def compared_copies(self, node: str, copies: int) -> float | None:
+        """The same for what is shared of one n; None also where nothing is."""
+        return self._times.of_copies(node, copies)
+
+    @property
+    def sharers(self) -> list[str]:
+        """The nodes that there is anything to compare with, by name."""
+        return sorted(self._turns)
+
+    def is_comparing(self, node: str) -> bool:
+        return any(run.peer == node for run in self._runs.values())
+
+    def urge(self, since: Mapping[str, float], now: float, out: Outbox) -> None:
+        """Compare with these nodes at once, until an exchange is finished that began since then. This takes
+        the place of what was urged before."""
+        self._urgency.want(since)
+        self._begin_some(now, out)
 
     # ── what comes in ──
 
@@ -227,6 +247,8 @@ class Exchange:
                     earliest = min(earliest, self._free_at)
         elif self._next_at < earliest:
             earliest = self._next_at
+        if self._urgency and len(self._runs) < PARALLEL_MAX and not self._recovery.missing():
+            earliest = min(earliest, self._urgency.deadline(self._may_be_urged))
         if self._paused:
             earliest = min(earliest, *self._paused.values())
         if self._treeless:
@@ -239,6 +261,8 @@ class Exchange:
         missing = self._recovery.missing()
         if missing:
             self._begin_missing(missing, now, out)
+        elif self._urgency:
+            self._begin_urgent(now, out)
         if now < self._next_at:
             return
         self._next_at = self._next_round(now)
@@ -248,6 +272,14 @@ class Exchange:
             ):
                 self._begin_trees(node, now, out)
                 return
+
+    def _begin_urgent(self, now: float, out: Outbox) -> None:
+        """Whoever was compared longest ago goes first."""
+        for node in [*self._turns]:
+            if len(self._runs) >= PARALLEL_MAX:
+                return
+            if self._may_compare_trees(node) and self._urgency.due(node, self.compared_with(node), now):
+                self._begin_trees(node, now, out)
 
     def _begin_missing(self, missing: Mapping[Pair, bool], now: float, out: Outbox) -> None:
         """By trees, with one node after another, for what comes from the first need not come from others
@@ -271,6 +303,7 @@ class Exchange:
     def _begin_trees(self, node: str, now: float, out: Outbox) -> None:
         self._turns.pop(node)
         self._turns[node] = now
+        self._urgency.asked(node, now)
         self._returned.pop(node, None)
         walk = TreeWalk(
             node,
@@ -304,6 +337,9 @@ class Exchange:
             and self._replica.trees.ready
             and not self._replica.closed
         )
+
+    def _may_be_urged(self, node: str) -> bool:
+        return self._may_compare_trees(node) and self._urgency.due(node, self.compared_with(node), math.inf)
 
     def _is_moving(self, slot: bytes) -> bool:
         return self._replica.waits(slot) or self._replica.trees.is_recent(slot)
@@ -401,6 +437,8 @@ class Exchange:
         except Refusal as refusal:
             self._refused(run, slot[:HEAD_BYTES], refusal, now, out)
             return
+        if batch is not None:
+            self._replica.mended.received += 1
         if batch is not None and batch is not run.batch:
             run.batch = batch
             run.unwritten += 1
@@ -455,6 +493,7 @@ class Exchange:
     def _stored_there(self, run: Run, head: bytes, status: int, now: float, out: Outbox) -> None:
         run.unwritten -= 1
         if status == STATUS_OK:
+            self._replica.mended.sent += 1
             self._go_on(run, now, out)
         elif status in (STATUS_OVERLOADED, STATUS_RING):
             self._break_off(run, now)
@@ -495,6 +534,7 @@ class Exchange:
 
     def _note_trees(self, run: Run, walk: TreeWalk, unfinished: dict[bytes, None]) -> None:
         self._times.finished(run.peer, run.began, but_for=unfinished)
+        self._replica.mended.compared += self.shared.count(run.peer)
         patience = self._patience[run.peer]
         self._patience[run.peer] = {head: patience.get(head, 0) + 1 for head in walk.puzzling}
 

@@ -344,6 +344,7 @@ class GetCoordinator:
             if record == merged or node not in self._owners:
                 continue
             (self._answers if node in self._answers else self._weak)[node] = merged
+            self._replica.mended.read_repairs += 1
             if node == self._me:
                 try:
                     self._replica.merge(self.slot, self._key, merged)

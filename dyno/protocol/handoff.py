@@ -103,6 +103,7 @@ class Handoff:
         try:
             if status == STATUS_OK:
                 self._watch(walk, self._hints.delete(node, hint))
+                self._replica.mended.handed_over += 1
             elif status in (STATUS_REAPED, STATUS_REFUSED):
                 self._set_aside(walk, hint, status, out)
             else:

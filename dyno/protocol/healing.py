@@ -135,6 +135,7 @@ class Healing:
             key, merged = self._merged(patient)
             if merged:
                 self._replica.heal(patient.slot, key, merged)
+                self._replica.mended.healed += 1
                 self._replica.damaged.pop(patient.slot, None)
                 del self._patients[patient.slot]
                 out.events.append(("warning", f"the record of key {key!r} was corrupt and is healed"))

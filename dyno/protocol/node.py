@@ -66,6 +66,7 @@ from dyno.wire.messages import (
     Reapable,
     Refuse,
     Reject,
+    Repaired,
     RootsCompared,
     Stored,
     SwapBuckets,
@@ -99,6 +100,7 @@ _ANSWERS = (
     Reapable,
     HintsHeld,
     Examined,
+    Repaired,
 )
 _EXCHANGE_INTERVAL_S = 0.2  # how often one peer is asked for its ring because we disagree
 
@@ -330,7 +332,7 @@ class Node:
             self._lineage.commits.heard(address, commit, now)
         if status == STATUS_RING:
             self._exchange(name, address, now, out)
-        (self._part.get(part_of(id)) or self._coordinator.writes).answer(name, message, now, out)
+        (self._part.get(part_of(id)) or self._coordinator.writes.replication).answer(name, message, now, out)
 
     def receive_datagram(self, source: str, datagram: Datagram, now: float, out: Outbox) -> None:
         if self._claim.free:

@@ -27,6 +27,7 @@ from dyno.protocol.handoff import Handoff
 from dyno.protocol.hints import Hints
 from dyno.protocol.identity import CLOSING, ROUNDS
 from dyno.protocol.lineage import Lineage
+from dyno.protocol.merging import Merging
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.overview import Overview
 from dyno.protocol.peer_requests import PeerRequests
@@ -35,6 +36,7 @@ from dyno.protocol.planner import Planner
 from dyno.protocol.quarantine import Quarantine
 from dyno.protocol.reaping import Reaping
 from dyno.protocol.recount import Recount
+from dyno.protocol.repairs import Repairs
 from dyno.protocol.replica import Replica
 from dyno.protocol.spares import Spares
 
@@ -116,6 +118,14 @@ class Parts:
         self.recount = Recount(me=self._me, config=config, replica=self.replica)
         self.reaping = self._build_reaping()
         self.quarantine = self._build_quarantine(engine.get_meta(CLOSING) or b"")
+        self.merging = Merging(
+            me=self._me,
+            config=config,
+            planner=self.planner,
+            peers=self.peers,
+            replica=self.replica,
+            quarantine=self.quarantine,
+        )
         self.background: list[Background] = [
             self.handoff,
             self.recount,
@@ -124,6 +134,8 @@ class Parts:
             self.quarantine,
             self._build_overview(),
             self._build_explainer(),
+            self.merging,
+            self._build_repairs(),
         ]
 
     # ── requests ──
@@ -230,6 +242,19 @@ class Parts:
                 weak=self.lineage.recovery.is_weak,
                 compared_at=self.exchanges.compared_at,
             ),
+        )
+
+    def _build_repairs(self) -> Repairs:
+        return Repairs(
+            me=self._me,
+            config=self._config,
+            planner=self.planner,
+            peers=self.peers,
+            replica=self.replica,
+            recovery=self.lineage.recovery,
+            exchanges=self.exchanges,
+            quarantine=self.quarantine,
+            merging=self.merging,
         )
 
     def _is_complete(self, head: bytes) -> bool:

@@ -127,6 +127,11 @@ class Quarantine:
         """How many (partition, n) are closed."""
         return len(self._cases)
 
+    def count_again(self, now: float) -> None:
+        """Rows were merged back (`merging`)."""
+        self._settle_from, self._found = b"", 0
+        self._settle_at = now
+
     # ── an old copy ──
 
     def begin(self, now: float, out: Outbox) -> None:

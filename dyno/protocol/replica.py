@@ -27,6 +27,7 @@ from dyno.placement.hashing import slot_bucket, slot_prefix, slot_range
 from dyno.protocol.doubles import with_doubles, without_replaced
 from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.group_commit import Batch, GroupCommit, Refusal
+from dyno.protocol.mended import Mended
 from dyno.protocol.requests_seen import RequestsSeen
 from dyno.protocol.rows import is_row
 from dyno.protocol.trees import Trees
@@ -64,6 +65,7 @@ class Replica(GroupCommit):
         # What nobody may read or write now, by (partition, n) as slots begin (`quarantine`).
         self.closed: dict[bytes, None] = {}
         self.trees = Trees(empty=not self._holds_data)
+        self.mended = Mended()
         self.seen = RequestsSeen(engine, window_s=config.retry_window_s, count_max=config.requests_seen_max)
 
     def gathers(self, bucket: bytes) -> bool:

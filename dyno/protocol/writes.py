@@ -1,24 +1,20 @@
 """All writes of one node that are under way, and what is asked before one begins.
 
-A put mints a dot here and is copied to the other owners (`PutCoordinator`); a delete drops what its context
+A put mints a dot here and is copied to the other owners (`replication`); a delete drops what its context
 covers, and is copied likewise. A put that was sent before is asked for first (`recalls`): where anybody knows
-it, what it has become is copied, and no dot is minted. Writes all have the same time, so they expire in
-the order in which they began (PERFORMANCE, rule 7). A write that would wait too long, for this disk or for
-those of the others, is refused before anything is done (`overload`). A write that was answered *trails* until
-every owner has it, or somebody keeps it for those that do not.
+it, what it has become is copied, and no dot is minted. A write that would wait too long, for this disk or for
+those of the others, is refused before anything is done (`overload`).
 
-In: what to write for whom, the answers of replicas, link and ring events, the time. Out: copies, and one word
-to every sink. Raises InvalidRequest for what can never be written, `Refusal` when this replica cannot write
-it now, and nothing was done then.
+In: what to write for whom, what others know of it, link and ring events, the time. Out: what is to be copied,
+or one word to the sink of what is not. Raises InvalidRequest for what can never be written, `Refusal` when
+this replica cannot write it now, and nothing was done then.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from heapq import heappop, heappush
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from dyno.causality import token
 from dyno.causality.context import Context, Malformed
@@ -27,13 +23,11 @@ from dyno.config import RECORD_BYTES_MAX
 from dyno.errors import Code, InvalidRequest
 from dyno.protocol.group_commit import Refusal
 from dyno.protocol.outbox import Outbox
-from dyno.protocol.overload import PeerLoads
-from dyno.protocol.put import PutCoordinator
-from dyno.protocol.reads import RETRY_AFTER_S
 from dyno.protocol.recalls import Recalls, dot_of
 from dyno.protocol.replica import Written
+from dyno.protocol.replication import Quorum, Replication
 from dyno.protocol.sink import Failure, invalid, overloaded
-from dyno.wire.messages import DEFAULT, STATUS_OK, Put, Recall, Store
+from dyno.wire.messages import DEFAULT, STATUS_OK, Put, Recall
 from dyno.wire.values import content_size
 
 if TYPE_CHECKING:
@@ -47,7 +41,7 @@ if TYPE_CHECKING:
     from dyno.protocol.sink import Sink
     from dyno.protocol.spares import Spares
     from dyno.protocol.substitute import Substitute
-    from dyno.wire.messages import Delete, Recalled, Stored
+    from dyno.wire.messages import Delete, Recalled
 
 Refused: TypeAlias = Callable[[Refusal, float, Outbox], None]
 
@@ -55,21 +49,12 @@ _REQUEST_ID_BYTES = 16
 _OTHERS_TAKE = 2.0  # times as long as this node's own disk, as a rule, until W owners have a write
 _RECALL_SHARE = 0.25  # of the time that a write has, at most, for asking whether it was done before
 _RECALLED_MAX = 100  # nodes that are asked for one conditional write
-_MANY_PUTS = 64  # under way: with fewer nobody needs to ask whether peers keep up
-_TRAILING_MAX = 10_000  # writes that are answered, but that some owner does not have yet
-_TRAILING_BYTES_MAX = 64 << 20  # of their records
-_PATIENCE = 1 / 3  # of a write's time: what is left of it when a slow owner's hint is made
-
-
-class Quorum(NamedTuple):
-    """W and PW as counts."""
-
-    needed: int
-    primaries: int
 
 
 class Writes:
-    """me: this node's name. reads: for what is known here of a key. spares: what writes fall back on."""
+    """me: this node's name. reads: for what is known here of a key. spares: what writes fall back on.
+
+    replication: told of the answers of replicas."""
 
     def __init__(
         self,
@@ -87,27 +72,17 @@ class Writes:
         self._me = me
         self._config = config
         self._replica = replica
-        self._peers = peers
         self._membership = membership
         self._planner = planner
         self._reads = reads
-        self._spares = spares
         self._substitute = substitute
-        self._loads = PeerLoads(config)
         self._recalls = Recalls(peers=peers, patience_s=config.put_timeout_s * _RECALL_SHARE)
-        self._last_id = 0
-        self._puts: dict[int, PutCoordinator] = {}
-        self._trailing: dict[int, PutCoordinator] = {}
-        self._trailing_bytes = 0
-        self._silent: deque[tuple[float, PutCoordinator]] = deque()  # whom to look after when
-        self._slow: list[tuple[float, int]] = []  # a heap: when to look after which, by id, once more
-        self._patience_s = config.put_timeout_s * _PATIENCE
-        self._retries: deque[tuple[float, str, PutCoordinator]] = deque()
+        self.replication = Replication(me=me, config=config, peers=peers, planner=planner, spares=spares)
 
     @property
     def under_way(self) -> int:
         """Writes that are not answered yet."""
-        return len(self._puts) + self._recalls.under_way
+        return self.replication.under_way + self._recalls.under_way
 
     # ── what comes in ──
 
@@ -134,70 +109,30 @@ class Writes:
         else:
             self._delete(context, intent, quorum, sink, now, out)
 
-    def answer(self, node: str, message: Stored, now: float, out: Outbox) -> None:
-        """A replica's; one to a write that is over is late and means nothing."""
-        put = self._puts.get(message.id) or self._trailing.get(message.id)
-        if put is None or put.is_owner(node):  # what fallbacks have room for is another matter
-            self._loads.answered(node, message.status, now)
-        if put is not None:
-            self._stored(put, node, message.status, now, out)
-
     def recalled(self, node: str, message: Recalled, now: float, out: Outbox) -> None:
         """An owner says whether it knows a write. Raises ValueError for what no node says."""
         self._recalls.answer(node, message, now, out)
 
     def link_up(self, node: str, out: Outbox) -> None:
         """What could not be sent to a node is sent now."""
-        self._loads.lost(node)
-        for put in self._all():
-            put.retry(node, out)
+        self.replication.link_up(node, out)
 
     def link_down(self, node: str, out: Outbox) -> None:
-        self._loads.lost(node)
         self._recalls.link_down(node)
-        for put in self._all():
-            put.lost(node, out)
-            self._file(put, out)
+        self.replication.link_down(node, out)
 
     def replan(self, ring: Ring) -> None:
-        """The ring is another one now. A write is on some disks already, and goes on."""
-        self._loads.keep(ring.names)
+        """The ring is another one now."""
+        self.replication.replan(ring)
 
     def tick(self, now: float, out: Outbox) -> None:
         self._recalls.tick(now, out)
-        while self._retries and self._retries[0][0] <= now:
-            _, node, put = self._retries.popleft()
-            put.retry(node, out)
-        while self._puts and (put := next(iter(self._puts.values()))).deadline <= now:
-            del self._puts[put.id]
-            put.expire(out)
-        silent = self._silent
-        while silent and silent[0][0] <= now:
-            _, put = silent.popleft()
-            self._look(put, now, out)
-        slow = self._slow
-        while slow and slow[0][0] <= now:
-            slow_one = self._put_under(heappop(slow)[1])
-            if slow_one is not None:
-                self._look(slow_one, now, out)
+        self.replication.tick(now, out)
 
     def deadline(self) -> float:
         """Infinity for none."""
-        earliest = self._recalls.deadline()
-        if self._retries and self._retries[0][0] < earliest:
-            earliest = self._retries[0][0]
-        for put in self._puts.values():  # the first one
-            earliest = put.deadline if put.deadline < earliest else earliest
-            break
-        silent = self._silent
-        while silent and silent[0][1].settled:
-            self._settled(silent.popleft()[1])
-        if silent and silent[0][0] < earliest:
-            earliest = silent[0][0]
-        slow = self._slow
-        while slow and self._put_under(slow[0][1]) is None:
-            heappop(slow)
-        return slow[0][0] if slow and slow[0][0] < earliest else earliest
+        recalls, copies = self._recalls.deadline(), self.replication.deadline()
+        return recalls if recalls < copies else copies
 
     # ── before it begins ──
 
@@ -223,12 +158,7 @@ class Writes:
         if delay_s and delay_s > min(self._config.write_delay_max_s, budget_ms / 1000 / _OTHERS_TAKE):
             self._refuse(f"writes wait {delay_s:.2f} s for the disk", delay_s, sink, out)
             return False
-        if not self._loads.pressed and len(self._puts) <= _MANY_PUTS:
-            return True
-        room = self._loads.room(self._planner.standing(intent.owners).others, now)
-        if room < needed - 1 and room >= primaries - 1:
-            room += len(self._planner.fallbacks(intent.slot))
-        if room < needed - 1:
+        if not self.replication.has_room(intent, needed, primaries, now):
             self._refuse(f"fewer than {needed} owners of the key keep up with writes", 0.0, sink, out)
             return False
         return True
@@ -294,7 +224,7 @@ class Writes:
                 slot, intent.owners, context=context, request=id, value=value, again=request.again
             )
         answer = put_context(context, written.before, written.dot).pack()
-        self._copy(intent, written, answer, quorum, sink, now, out)
+        self.replication.copy(intent, written, answer, quorum, sink, now, out)
 
     # ── puts that were sent before ──
 
@@ -396,7 +326,7 @@ class Writes:
     ) -> None:
         """It was done, under a dot that is known: see to it that enough owners have what it has become."""
         answer = context.vector_only().add(known.dot).pack()
-        self._copy(intent, known, answer, quorum, sink, now, out)
+        self.replication.copy(intent, known, answer, quorum, sink, now, out)
 
     def _superseded(self, quorum: Quorum, sink: Sink, out: Outbox) -> None:
         text = f"{self._me}: another node was asked to do this write, and asked here whether it was done"
@@ -448,93 +378,4 @@ class Writes:
             written = self._replica.delete(intent.slot, intent.key, context=context)
         else:
             written = self._substitute.delete(intent.slot, intent.owners, context=context)
-        self._copy(intent, written, context.pack(), quorum, sink, now, out)
-
-    # ── copies ──
-
-    def _copy(
-        self,
-        intent: Intent,
-        written: Written,
-        context: bytes,
-        quorum: Quorum,
-        sink: Sink,
-        now: float,
-        out: Outbox,
-    ) -> None:
-        """The record goes to the other owners while this node's disk is at it."""
-        put = PutCoordinator(
-            store=Store(self._next_id(), intent.ring, intent.slot, intent.key, written.record),
-            context=context,
-            owners=intent.owners,
-            needed=quorum.needed,
-            primaries=quorum.primaries,
-            deadline=now + self._config.put_timeout_s,
-            me=self._me,
-            peers=self._peers,
-            sink=sink,
-            spares=self._spares,
-            patience_s=self._patience_s,
-        )
-        self._puts[put.id] = put
-        self._silent.append((now + self._config.fallback_after_s, put))
-        standing = self._planner.standing(intent.owners)
-        self._loads.sent(standing.others, now)
-        if written.batch is not None:
-            written.batch.waiters.append(partial(self._stored, put, self._me))
-        put.start(out, all_live=standing.live == len(intent.owners))
-        if written.batch is None and self._me in intent.owners:  # a write that was done before
-            self._stored(put, self._me, STATUS_OK, now, out)
-        elif put.finished:
-            self._file(put, out)
-
-    def _stored(self, put: PutCoordinator, node: str, status: int, now: float, out: Outbox) -> None:
-        if put.stored(node, status, now, out):
-            self._retries.append((now + RETRY_AFTER_S, node, put))
-        if put.finished:
-            self._file(put, out)
-
-    def _look(self, put: PutCoordinator, now: float, out: Outbox) -> None:
-        """One that trails, or has asked all fallbacks that it may, is looked after twice more: before its
-        time is over, and when it is."""
-        put.look(now, out)
-        self._file(put, out)
-        if put.deadline <= now:
-            self._forget(put, out)
-        elif put.patient and not put.settled:
-            patient_until = put.deadline - self._patience_s
-            heappush(self._slow, (patient_until if patient_until > now else put.deadline, put.id))
-        elif not put.settled:
-            self._silent.append((now + self._config.fallback_after_s, put))
-
-    def _put_under(self, id: int) -> PutCoordinator | None:
-        return self._puts.get(id) or self._trailing.get(id)
-
-    def _all(self) -> list[PutCoordinator]:
-        return [*self._puts.values(), *self._trailing.values()]
-
-    def _file(self, put: PutCoordinator, out: Outbox) -> None:
-        """A write is under way until it is answered; then it trails until it is settled."""
-        if not put.finished:
-            return
-        if put.settled:
-            self._settled(put)
-        elif self._puts.pop(put.id, None) is not None:
-            self._trailing[put.id] = put
-            self._trailing_bytes += put.bytes
-            while len(self._trailing) > _TRAILING_MAX or self._trailing_bytes > _TRAILING_BYTES_MAX:
-                self._forget(next(iter(self._trailing.values())), out)
-
-    def _settled(self, put: PutCoordinator) -> None:
-        if self._puts.pop(put.id, None) is None and self._trailing.pop(put.id, None) is not None:
-            self._trailing_bytes -= put.bytes
-
-    def _forget(self, put: PutCoordinator, out: Outbox) -> None:
-        """Its time, or the room for it, is over."""
-        if self._trailing.pop(put.id, None) is not None:
-            self._trailing_bytes -= put.bytes
-            put.give_up(out)
-
-    def _next_id(self) -> int:
-        self._last_id += 1
-        return self._last_id
+        self.replication.copy(intent, written, context.pack(), quorum, sink, now, out)

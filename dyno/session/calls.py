@@ -24,6 +24,7 @@ from dyno.wire.messages import (
     STRICT,
     AskBuckets,
     AskMembers,
+    AskRepair,
     AskStatus,
     CreateBucket,
     Delete,
@@ -43,13 +44,13 @@ if TYPE_CHECKING:
     from dyno.session.deletion import Deletion
     from dyno.session.links import NodeLink
 
-    Question: TypeAlias = AskMembers | AskStatus | AskBuckets | Explain
+    Question: TypeAlias = AskMembers | AskStatus | AskBuckets | Explain | AskRepair
     Request: TypeAlias = Get | GetMany | Put | Delete | ListKeys | CreateBucket | Question
 
 REQUEST_BYTES = 128  # of a message without its value, about
 RETRY_MAX_S = 30.0  # since a write may have been done first: well below the nodes' retry_window_s
 
-_QUESTIONS = (AskMembers, AskStatus, AskBuckets, Explain)
+_QUESTIONS = (AskMembers, AskStatus, AskBuckets, Explain, AskRepair)
 
 # What the words stand for in a bucket that says nothing else; only the nodes know better.
 _WORDS = {DEFAULT: COPIES // 2 + 1, QUORUM: COPIES // 2 + 1, ALL: COPIES}

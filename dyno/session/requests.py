@@ -17,7 +17,17 @@ from dyno.errors import InvalidRequest
 from dyno.session import buckets, options
 from dyno.session.calls import REQUEST_BYTES, Call
 from dyno.wire import values
-from dyno.wire.messages import AskBuckets, AskMembers, AskStatus, Delete, Explain, Get, ListKeys, Put
+from dyno.wire.messages import (
+    AskBuckets,
+    AskMembers,
+    AskRepair,
+    AskStatus,
+    Delete,
+    Explain,
+    Get,
+    ListKeys,
+    Put,
+)
 from dyno.wire.pages import PAGE_KEYS_MAX
 
 if TYPE_CHECKING:
@@ -197,6 +207,10 @@ class Requests:
 
     def status(self, *, timeout: float | None, now: float) -> Call:
         return self._question(AskStatus(self.next_id()), timeout, now)
+
+    def repair(self, run: bytes, bucket: str, *, merge: bool, timeout: float | None, now: float) -> Call:
+        """run: its id, b"" for none. bucket: "" for all."""
+        return self._question(AskRepair(self.next_id(), run, bucket, merge), timeout, now)
 
     def members(self, *, timeout: float | None, now: float) -> Call:
         return self._question(AskMembers(self.next_id()), timeout, now)

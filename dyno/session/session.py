@@ -35,6 +35,7 @@ from dyno.wire.address import parse_address
 from dyno.wire.codec import ProtocolError
 from dyno.wire.messages import (
     AskBuckets,
+    AskRepair,
     Buckets,
     CreateBucket,
     Delete,
@@ -52,7 +53,9 @@ from dyno.wire.messages import (
     Members,
     Put,
     Refuse,
+    RepairTold,
 )
+from dyno.wire.repairs import unpack_reports
 from dyno.wire.rows import unpack_row
 
 if TYPE_CHECKING:
@@ -235,6 +238,22 @@ class Session:
         """Ends with the dict of `dyno explain --json`: what every node holds of a key."""
         return self.begin(self.requests.explain(bucket, key, timeout=timeout, now=now), now, out)
 
+    def repair(
+        self,
+        run: bytes,
+        bucket: str = "",
+        *,
+        merge: bool = False,
+        now: float,
+        out: SessionOutbox,
+        timeout: float | None = None,
+        delay: float = 0.0,
+    ) -> Call:
+        """Ends with a list of the reports of all members: for `Repairing`, which checks the rest, and with
+        no run for what was mended so far. delay: seconds to wait before it is asked."""
+        call = self.requests.repair(run, bucket, merge=merge, timeout=timeout, now=now)
+        return self.begin(call, now, out, delay=delay)
+
     def members(self, *, timeout: float, now: float, out: SessionOutbox) -> Call:
         """Ends when a node has told the members, with how many partitions there are."""
         return self.begin(self.requests.members(timeout=timeout, now=now), now, out)
@@ -374,7 +393,7 @@ class Session:
 
     def _many(self, message: Message, now: float, out: SessionOutbox) -> None:
         """An answer about many keys, or what is rare."""
-        if not isinstance(message, FoundMany | Listed | Explained):
+        if not isinstance(message, FoundMany | Listed | Explained | RepairTold):
             raise ProtocolError(f"a {type(message).__name__} is no answer")
         call = self._dispatch.calls.get(message.id)
         if call is None:
@@ -386,6 +405,8 @@ class Session:
         elif isinstance(message, Explained) and isinstance(call.request, Explain):
             shown = explaining.shown(call.request.bucket, call.request.key, message)
             self._dispatch.conclude(call, shown, now, out)
+        elif isinstance(message, RepairTold) and isinstance(call.request, AskRepair):
+            self._dispatch.conclude(call, unpack_reports(message.reports), now, out)
 
     def _failed(self, link: NodeLink, failed: Failed, now: float, out: SessionOutbox) -> None:
         call = self._dispatch.calls.get(failed.id)

@@ -18,6 +18,7 @@ from dyno.session.batch import GetBatch, PutBatch
 from dyno.session.listing import Listing
 from dyno.session.options import BucketOptions
 from dyno.session.outbox import SessionOutbox
+from dyno.session.repairing import Repairing, shown, told
 from dyno.session.session import Session
 from dyno.session.update import Update
 from dyno.wire.codec import ProtocolError
@@ -149,6 +150,24 @@ class Client:
             keys += listing.take(call, self._kernel.now, self._out)
         self._note(f"keys {bucket}: {len(keys)} of them")
         return keys
+
+    def repair(self, bucket: str | None = None, **options: Any) -> dict[str, Any]:
+        """As `Client.repair`."""
+        options = {"quarantine": False, "timeout": None} | options
+        repairing = Repairing(self._session, bucket=bucket, now=self._kernel.now, **options)
+        call: Call | None = repairing.start(self._kernel.now, self._out)
+        while call is not None:
+            self._settle()
+            ended = self._kernel.run_until(partial(_has_ended, call), limit_s=_PATIENCE_S)
+            assert ended, "a session ends every call at its timeout at the latest"
+            call = repairing.step(call, self._kernel.now, self._out)
+        self._settle()
+        self._note(f"repair: {shown(repairing.progress)}")
+        return repairing.progress
+
+    def repairs(self, **options: Any) -> dict[str, Any]:
+        """What nodes mended so far, as it is in `Client.status`."""
+        return told(self.wait(self._begin("repairs", self._session.repair, b"", **options))[0])
 
     def wait(self, *pending: Pending) -> list[Any]:
         """Their results, in order; raises the first error among them."""

@@ -103,6 +103,10 @@ LINK: Final[Registry[Message]] = Registry(
         73: messages.Branches,
         74: messages.CompareLeaves,
         75: messages.LeavesCompared,
+        76: messages.AskRepair,
+        77: messages.RepairTold,
+        78: messages.Repair,
+        79: messages.Repaired,
         80: messages.Ping,
         81: messages.Ack,
     }

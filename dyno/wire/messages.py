@@ -567,6 +567,42 @@ class Examined(NamedTuple):
     report: bytes
 
 
+class AskRepair(NamedTuple):
+    """Compare all copies now, and tell how far that is. Any node answers, for all; asked again with the same
+    id of a run it goes on. run: b"" to be told alone, what each node mended since its start. bucket: "" for
+    all. merge: first take back what is set aside."""
+
+    id: int
+    run: bytes
+    bucket: str
+    merge: bool
+
+
+class RepairTold(NamedTuple):
+    """reports: packed (wire.repairs), one for each member."""
+
+    id: int
+    reports: bytes
+
+
+class Repair(NamedTuple):
+    """The same between nodes. copies: of which n; 0 for all."""
+
+    id: int
+    ring: int
+    run: bytes
+    copies: int
+    merge: bool
+
+
+class Repaired(NamedTuple):
+    """report: packed (wire.repairs), of one node."""
+
+    id: int
+    status: int
+    report: bytes
+
+
 # ── between nodes: membership over TCP ─────────────────────────────────────────────────────────────────
 
 
@@ -727,9 +763,21 @@ class Doubts(NamedTuple):
 
 
 ClientRequest: TypeAlias = (
-    Get | GetMany | Put | Delete | ListKeys | AskMembers | AskStatus | CreateBucket | AskBuckets | Explain
+    Get
+    | GetMany
+    | Put
+    | Delete
+    | ListKeys
+    | AskMembers
+    | AskStatus
+    | CreateBucket
+    | AskBuckets
+    | Explain
+    | AskRepair
 )
-ClientAnswer: TypeAlias = Found | FoundMany | Done | Listed | Failed | Members | Buckets | Explained
+ClientAnswer: TypeAlias = (
+    Found | FoundMany | Done | Listed | Failed | Members | Buckets | Explained | RepairTold
+)
 PeerMessage: TypeAlias = (
     Read
     | ReadAnswer
@@ -772,6 +820,8 @@ PeerMessage: TypeAlias = (
     | HintsHeld
     | Examine
     | Examined
+    | Repair
+    | Repaired
     | Ping
     | Ack
 )

@@ -25,6 +25,7 @@ def test_the_commands_of_this_step() -> None:
         "keys",
         "status",
         "explain",
+        "repair",
         "bucket create",
         "bucket list",
         "bench",

@@ -30,7 +30,29 @@ def member(name: str, **facts: Any) -> dict[str, Any]:
 
 
 def a_status(members: list[dict[str, Any]], **facts: Any) -> dict[str, Any]:
-    return {"cluster": "abc", "partitions": 64, "members": members, "hints_for": {}, "unheard": []} | facts
+    return {
+        "cluster": "abc",
+        "partitions": 64,
+        "members": members,
+        "hints_for": {},
+        "unheard": [],
+        "repairs": {},
+    } | facts
+
+
+def repairs(**facts: Any) -> dict[str, Any]:
+    return {
+        "state": "ready",
+        "read_repairs": 0,
+        "handed_over": 0,
+        "received": 0,
+        "sent": 0,
+        "healed": 0,
+        "compared": 0,
+        "merged": 0,
+        "aside": 0,
+        "compared_s": {},
+    } | facts
 
 
 def plain(facts: dict[str, Any]) -> list[str]:
@@ -53,6 +75,18 @@ def test_a_pipe_gets_aligned_text() -> None:
 def test_a_name_from_afar_cannot_drive_the_terminal() -> None:
     facts = a_status([member("n1", zone="\x1b[2J\n")])
     assert "\\x1b[2J" in plain(facts)[2]
+
+
+def test_what_nodes_repaired_is_told_in_a_line_for_each() -> None:
+    some = repairs(
+        read_repairs=1, handed_over=2, received=3, sent=4, healed=5, compared_s={"n2": 12.3, "n3": None}
+    )
+    facts = a_status([member("n1")], repairs={"n1": some, "n2": repairs(state="recovering", aside=6)})
+    assert plain(facts)[-3:] == [
+        "n1 repaired 1 by reads, 2 by hints, 7 by exchanges, 5 corrupt; compared with n2 12 s ago, n3 never",
+        "n2 (recovering) repaired 0 by reads, 0 by hints, 0 by exchanges, 0 corrupt; compared with nobody",
+        "records set aside, which dyno repair --quarantine merges: n2: 6",
+    ]
 
 
 def test_status_of_a_real_node(command: Dyno, node: str) -> None:
@@ -90,7 +124,8 @@ def test_a_narrow_terminal_wraps_lines_rather_than_lose_addresses(node: str) -> 
 
 def test_status_as_json(command: Dyno, node: str) -> None:
     facts = json.loads(command("status", "--json", "--node", node).out)
-    assert list(facts) == ["cluster", "partitions", "members", "hints_for", "unheard"]
+    assert list(facts) == ["cluster", "partitions", "members", "hints_for", "unheard", "repairs"]
+    assert facts["repairs"] == {"n1": repairs()}
     assert (facts["hints_for"], facts["unheard"]) == ({}, [])
     assert facts["partitions"] == 1024
     assert facts["members"] == [member("n1", address=node, share=1.0)]

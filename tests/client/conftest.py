@@ -25,6 +25,7 @@ from dyno.wire.messages import (
     GET_MANY_KEYS_MAX,
     AskBuckets,
     AskMembers,
+    AskRepair,
     AskStatus,
     Buckets,
     CreateBucket,
@@ -43,8 +44,11 @@ from dyno.wire.messages import (
     Members,
     Message,
     Put,
+    RepairTold,
 )
 from dyno.wire.pages import pack_keys
+from dyno.wire.repairs import Report as MendedHere
+from dyno.wire.repairs import pack_reports
 from dyno.wire.rows import pack_row, unpack_keys
 
 CLUSTER = bytes(range(16))
@@ -66,6 +70,7 @@ class FakeNode:
         self.buckets: dict[str, Entry] = {}
         self.left_out: list[bytes] = []
         self.held: dict[str, int] = {}
+        self.repairs: list[AskRepair] = []
         self.seen: list[Any] = []
         self.turns: list[int] = []
         self.answer: Callable[[Any], Message | None] = self.answer_truly
@@ -128,6 +133,10 @@ class FakeNode:
                 if isinstance(request, AskStatus):
                     hints = pack_hints(row for node in (self, *self.others) for row in node.hints())
                 return Members(request.id, CLUSTER, PARTITIONS, 1, members, hints)
+            case AskRepair():
+                self.repairs.append(request)
+                reports = [MendedHere(node.name, HEARD) for node in (self, *self.others)]
+                return RepairTold(request.id, pack_reports(reports))
         raise AssertionError(f"no client sends {request!r}")
 
     def _list(self, request: ListKeys) -> Message:

@@ -180,6 +180,23 @@ async def test_status_lists_the_members(serving, a_node):
             status = await client.status(timeout=2)
     assert [member["name"] for member in status["members"]] == ["n1", "n2"]
     assert sum(member["share"] for member in status["members"]) == pytest.approx(1)
+    assert list(status["repairs"]) == ["n1", "n2"]
+    assert status["repairs"]["n1"]["state"] == "ready"
+
+
+async def test_a_repair_tells_how_far_it_is(serving):
+    seen = []
+    async with serving("n1") as node, dyno.connect(node.address) as client:
+        progress = await client.repair("carts", quarantine=True, told=seen.append)
+        assert progress["done"]
+        assert [node["name"] for node in progress["nodes"]] == ["n1"]
+        assert seen == [progress]
+        assert (await client.repair(timeout=2))["done"]
+        with pytest.raises(dyno.InvalidRequest):
+            await client.repair("")
+        asked = node.repairs
+    assert [(one.bucket, one.merge, len(one.run)) for one in asked] == [("carts", True, 16), ("", False, 16)]
+    assert asked[0].run != asked[1].run
 
 
 async def test_what_is_held_of_a_key_is_explained(serving):

@@ -46,6 +46,17 @@ def test_what_was_left_unfinished_keeps_its_time() -> None:
     assert (compared.since, compared.of_head(B)) == (3.0, 4.0)
 
 
+def test_what_is_shared_of_one_number_of_copies() -> None:
+    compared = times()
+    wide = b"\0\0\5"
+    compared.replan([(A, "n2"), (B, "n2"), (wide, "n2")])
+    assert compared.of_copies("n2", 3) is None
+    compared.finished("n2", 1.0, but_for={})
+    compared.finished("n2", 2.0, but_for={wide: None})
+    assert (compared.of_copies("n2", 3), compared.of_copies("n2", 5)) == (2.0, 1.0)
+    assert compared.of_copies("n2", 4) is compared.of_copies("n3", 3) is None
+
+
 def test_what_is_new_was_never_compared_and_what_is_gone_does_not_count() -> None:
     compared = times()
     for node in ("n2", "n3"):

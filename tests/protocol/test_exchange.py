@@ -716,3 +716,67 @@ def test_what_was_closed_while_it_was_compared_is_not_given() -> None:
         owners.n1.exchange.answer("n2", owners.n2.serve(message), 0.0, owners.n1.out)
     assert owners.n1.taken() == []
     assert owners.n1.exchange.deadline() <= RETRY_AFTER_S
+
+
+# ── at once, because somebody asked for it ──
+
+
+def test_what_is_urgent_does_not_wait_for_its_turn() -> None:
+    owners = Owners()
+    owners.run(5.0)
+    exchange, now = owners.n1.exchange, owners.now
+    assert exchange.sharers == ["n2", "n3"]
+    slot = owners.n2.write(b"key")
+    owners.commit()
+    owners.n1.exchange._next_at = math.inf
+    owners.run(2.0)
+    assert slot not in owners.n1.records()
+    exchange.urge({"n2": owners.now, "n3": owners.now}, owners.now, owners.n1.out)
+    assert exchange.is_comparing("n2")
+    assert exchange.is_comparing("n3"), "several at once"
+    owners.run(1.5)  # it was written just now: left for the next time, once
+    assert slot in owners.n1.records()
+    for name in ("n2", "n3"):
+        at = exchange.compared_with(name)
+        assert at is not None
+        assert at >= now + 2.0
+        assert exchange.compared_copies(name, COPIES) == at
+    assert owners.n1.replica.mended.received == 1
+    owners.answers.clear()
+    owners.n1.exchange._next_at = math.inf
+    owners.run(60.0)
+    assert owners.answers == [], "and then no more"
+
+
+def test_what_is_urgent_waits_until_it_can_be_asked() -> None:
+    owners = Owners()
+    owners.run(5.0)
+    owners.unlink(owners.n1, "n2")
+    exchange, since = owners.n1.exchange, owners.now
+    exchange.urge({"n2": since}, owners.now, owners.n1.out)
+    owners.run(5.0)
+    assert (exchange.compared_with("n2") or 0.0) < since
+    owners.link(owners.n1, "n2")
+    owners.run(0.5)
+    assert (exchange.compared_with("n2") or 0.0) >= since
+
+
+def test_there_is_a_bound_to_what_is_urgent_at_once() -> None:
+    owners = Owners(*[f"n{number}" for number in range(1, 9)], partitions=64)
+    owners.run(20.0)
+    exchange = owners.n1.exchange
+    exchange.urge(dict.fromkeys(exchange.sharers, owners.now), owners.now, owners.n1.out)
+    assert len(exchange._runs) == PARALLEL_MAX
+    since = owners.now
+    owners.run(1.0)
+    assert all((exchange.compared_with(name) or 0.0) >= since for name in exchange.sharers)
+
+
+def test_what_moves_is_counted() -> None:
+    owners = Owners()
+    owners.n1.write(b"mine")
+    owners.n2.write(b"yours")
+    owners.commit()
+    owners.run(30.0)
+    mended = owners.n1.replica.mended
+    assert (mended.received, mended.sent >= 1, mended.compared >= 4) == (1, True, True)

@@ -496,3 +496,20 @@ def test_a_ring_of_which_nothing_is_known_yet_has_no_owners() -> None:
     old.quarantine.begin(old.now, old.out)
     assert old.quarantine.closed == 1
     assert old.asked() == {}
+
+
+def test_rows_that_are_gone_are_counted_anew_when_somebody_says_so() -> None:
+    old = Old(a_value())
+    (slot,) = old.slots
+    key, _ = old.key()
+    other = Record.EMPTY.write(Context.EMPTY, Dot(actor(START, 0), 2), b"q" * 16, b"other")
+    old.engine.write_batch({ASIDE + slot + b"d" * 8: pack_cell(key, b"", other.pack())}, {})
+    old.quarantine.count_again(old.now)
+    old.settle_down(0.0)
+    assert old.quarantine.count == 1
+    old.engine.write_batch({ASIDE + slot + b"d" * 8: None}, {})
+    old.settle_down(0.0)
+    assert old.quarantine.count == 1
+    old.quarantine.count_again(old.now)
+    old.settle_down(0.0)
+    assert old.quarantine.count == 0

@@ -32,6 +32,7 @@ from dyno.wire.messages import (
     AskHints,
     AskJoin,
     AskMembers,
+    AskRepair,
     AskStatus,
     Assent,
     Datagram,
@@ -64,12 +65,17 @@ from dyno.wire.messages import (
     ReadManyAnswer,
     Refuse,
     Reject,
+    Repair,
+    Repaired,
+    RepairTold,
     Scan,
     ScanAnswer,
     Store,
     Stored,
 )
 from dyno.wire.pages import entry, pack_entries, unreadable
+from dyno.wire.repairs import RUN_BYTES, Mends, Peer, pack_reports
+from dyno.wire.repairs import Report as MendedHere
 from dyno.wire.rows import pack_row
 
 HUGE = (0, 1, 2**32, 2**62 - 1, 2**62, 2**63, 2**64 - 1)
@@ -146,7 +152,24 @@ class Nonsense:
     def an_explain(self) -> Message:
         return Explain(0, self.random.choice(["b", "b", ""]), self.key(), *self.tail())
 
+    def a_repair(self) -> Message:
+        run = self.random.choice([b"", b"r" * RUN_BYTES, b"s" * RUN_BYTES, self.random.randbytes(RUN_BYTES)])
+        return AskRepair(0, run, self.random.choice(["", "b", "b" * 65]), self.random.random() < 0.5)
+
     # ── what the parts in the background send ──
+
+    def a_repair_of_a_node(self) -> Message:
+        run = self.random.choice([b"", b"r" * RUN_BYTES, b"short"])
+        return Repair(self.id(), self.ring(), run, self.random.choice([0, 3, 99]), self.random.random() < 0.5)
+
+    def a_report_of_repairs(self) -> Message:
+        name = self.random.choice(NAMES)
+        packed = pack_reports(
+            [MendedHere(name, self.random.choice([0, 0, 1]), 0, Mends(), (Peer("n2", 0, 3),))]
+        )
+        return Repaired(
+            self.id(), self.random.choice([0, 0, 1, 9]), self.random.choice([packed] * 5 + [b"?"])
+        )
 
     def a_hints_question(self) -> Message:
         return AskHints(self.id())
@@ -376,10 +399,10 @@ class Besieged:
             nonsense = self.nonsense
             requests = [nonsense.a_get, nonsense.a_get_many, nonsense.a_put, nonsense.a_delete]
             message = self.random.choice([*requests, nonsense.a_listing])()
-        if isinstance(message, Get | GetMany | Put | Delete | ListKeys | AskStatus | Explain):
+        if isinstance(message, Get | GetMany | Put | Delete | ListKeys | AskStatus | Explain | AskRepair):
             self.last_id += 1
             message = message._replace(id=self.last_id)
-            if isinstance(message, AskStatus) or message.budget_ms:
+            if isinstance(message, AskStatus | AskRepair) or message.budget_ms:
                 self.answers[link, message.id] = 0
         try:
             self.node.receive(link, message, self.now, self.out)
@@ -443,7 +466,9 @@ class Besieged:
         for link, reply in out.replies:
             if isinstance(reply, Members) and (link, reply.id) not in self.answers:
                 continue  # to AskMembers
-            if isinstance(reply, Found | FoundMany | Done | Listed | Failed | Members | Explained):
+            if isinstance(
+                reply, Found | FoundMany | Done | Listed | Failed | Members | Explained | RepairTold
+            ):
                 self.answers[link, reply.id] += 1
         for _, message in (*out.sends, *out.replies):
             self.codec.send(message)

@@ -42,5 +42,5 @@ def test_it_finds_the_tables_of_a_node() -> None:
     client = sim.client("n1")
     client.put("b", "k", 1)
     found = census(sim.machines["n1"].node)
-    assert found["Node._coordinator.writes._puts"] == 0
+    assert found["Node._coordinator.writes.replication._puts"] == 0
     assert found["Node.membership.table._ring"] == 3

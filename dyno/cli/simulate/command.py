@@ -3,7 +3,8 @@
 In: seeds and what to simulate, as texts. Out: a line for each seed in a pipe, a bar on a terminal; for every
 seed that failed what did not hold, the story of it and the command that runs it again; at the end a summary
 and `digest HEX`, which is the same wherever and on however many cores the same was simulated. The exit code
-is 0 only if every checker held for every seed, and 1 if one did not.
+is 0 only if every checker held for every seed, and 1 if one did not. Where the process that ran a seed is
+lost, the command ends with that seed's name, after all that is known of others.
 """
 
 from __future__ import annotations
@@ -79,14 +80,19 @@ def simulate(
 def _passes(trial: Trial, seeds: range) -> bool:
     from dyno.cli.simulate.progress import display
     from dyno.cli.simulate.report import Report
-    from dyno.cli.simulate.workers import Workers
+    from dyno.cli.simulate.workers import SeedLost, Workers
 
     report = Report(trial, seeds)
     with display(seeds) as shown, Workers(trial, seeds) as workers:
-        for news in workers.news():
-            shown.take(news)
-            for line in report.take(news, terse=shown.seen):
+        try:
+            for news in workers.news():
+                shown.take(news)
+                for line in report.take(news, terse=shown.seen):
+                    shown.print(line)
+        except SeedLost:
+            for line in report.rest(terse=shown.seen):
                 shown.print(line)
+            raise
     for line in report.summary():
         output.line(line)
     return report.passed

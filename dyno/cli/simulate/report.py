@@ -50,6 +50,13 @@ class Report:
             if not terse or result.outcome.violations:
                 yield from self._lines(result)
 
+    def rest(self, *, terse: bool) -> Iterator[str]:
+        """The lines of the seeds that still waited for one before them, which will not come any more."""
+        for seed in sorted(self._waiting):
+            result = self._waiting.pop(seed)
+            if not terse or result.outcome.violations:
+                yield from self._lines(result)
+
     def summary(self) -> list[str]:
         hours = self._simulated_s / 3600
         speed = self._simulated_s / self._cpu_s if self._cpu_s else 0.0

@@ -1,8 +1,9 @@
 """Seeds on all cores: a process for each core, which gets one seed after the other.
 
 In: a trial and its seeds. Out: news as they come: how far a seed is, and what came of it, with the stories
-of what did not hold. Guarantees: a process that dies is an error and no hang; leaving ends all processes at
-once, and they end by themselves when this one is no more. Ctrl-C reaches this process alone.
+of what did not hold. Guarantees: a process that is lost is an error that names its seed, and no hang, whoever
+else may hold an end of its pipe; leaving ends all processes at once, and they end by themselves when this one
+is no more. Ctrl-C reaches this process alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, NamedTuple
 
+from dyno.errors import DynoError
 from dyno.simulator.trial import Trial
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 NEWS_EVERY_S = 0.3
 STORIES_MAX = 1  # of one seed; the first violation is the one to look at
+LOOK_EVERY_S = 1.0  # whether they that say nothing are there still
+END_S = 5.0  # for a process that closed its pipe to be gone
 COLLECT_EVERY = 1_000_000  # new objects: little garbage needs a collector, and looking costs a sixth
 
 
@@ -48,6 +52,10 @@ class Result(NamedTuple):
     @property
     def seed(self) -> int:
         return self.outcome.seed
+
+
+class SeedLost(DynoError):
+    """The process that ran a seed is gone, and nobody knows what would have come of it."""
 
 
 class Workers:
@@ -88,19 +96,27 @@ class Workers:
             connection.close()
 
     def news(self) -> Iterator[Far | Result]:
-        """In no certain order, until all seeds are done. Raises RuntimeError when a process died."""
+        """In no certain order, until all seeds are done. Raises SeedLost when a process is."""
         for connection in self._processes:
             self._next(connection)
         while self._busy:
-            ready = wait(list(self._busy))
+            ready = wait(list(self._busy), LOOK_EVERY_S)
             for connection in [one for one in self._busy if one in ready]:
                 yield self._heard(connection)
+            if not ready:
+                self._look()
+
+    def _look(self) -> None:
+        """A pipe ends with its process only where nobody else holds it."""
+        for connection in self._busy:
+            if self._processes[connection].exitcode is not None and not connection.poll():
+                raise self._lost(connection)
 
     def _heard(self, connection: Connection) -> Far | Result:
         try:
             news: Far | Result = connection.recv()
         except (EOFError, OSError):
-            raise self._died(connection) from None
+            raise self._lost(connection) from None
         if isinstance(news, Result):
             self._next(connection)
         return news
@@ -114,12 +130,23 @@ class Workers:
             try:
                 connection.send(seed)
             except OSError:
-                raise self._died(connection) from None
+                raise self._lost(connection) from None
 
-    def _died(self, connection: Connection) -> RuntimeError:
+    def _lost(self, connection: Connection) -> SeedLost:
         process, seed = self._processes[connection], self._busy[connection]
-        process.join()
-        return RuntimeError(f"the process that ran seed {seed} died with exit code {process.exitcode}")
+        process.join(END_S)
+        how = _how_it_ended(process.exitcode)
+        again = self._trial.command(seed)
+        return SeedLost(f"the process that ran seed {seed} {how}, so this says nothing of it; again: {again}")
+
+
+def _how_it_ended(code: int | None) -> str:
+    """code: of a process; None for one that runs, and has closed its pipe."""
+    if code is None:
+        return "answers no more"
+    if code == -signal.SIGKILL:
+        return "was killed (signal 9), as it is where memory is short"
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
 def work(connection: Connection, trial: Trial) -> None:

@@ -103,3 +103,35 @@ def test_ctrl_c_ends_it_at_once() -> None:
         assert process.wait() == 130
         assert process.stderr.read() == b""
         process.stdout.read()  # ends only when no process holds the pipe any more
+
+
+def test_a_process_that_is_killed_ends_it_with_the_seed_that_was_lost() -> None:
+    """What is known of other seeds is told first."""
+    code = (
+        "import os; os.sched_getaffinity = lambda pid: [0, 1]\n"
+        "import sys; from dyno.cli.app import run\n"
+        "from dyno.cli.simulate.workers import Result, Workers\n"
+        "heard = Workers._heard\n"
+        "def kill_another(self, connection):\n"
+        "    news = heard(self, connection)\n"
+        "    if isinstance(news, Result):\n"
+        "        next(process for one, process in self._processes.items() if one is not connection).kill()\n"
+        "    return news\n"
+        "Workers._heard = kill_another\n"
+        "if __name__ == '__main__': sys.exit(run(sys.argv[1:]))"
+    )
+    words = ["simulate", *SHORT, "--seed", "5", "--seeds", "1000"]
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, check=False, cwd=ROOT, timeout=300
+    )
+    lost = re.fullmatch(
+        r"dyno: the process that ran seed (\d+) was killed \(signal 9\), as it is where memory is short, so "
+        r"this says nothing of it; again: dyno simulate --seed (\d+) --hours 0\.002 --faults [a-z,]+\n",
+        ended.stderr.decode(),
+    )
+    assert lost is not None, ended.stderr
+    assert (ended.returncode, lost[1]) == (2, lost[2])
+    told = [line for line in ended.stdout.decode().splitlines() if line.startswith("seed ")]
+    done = [int(line.split()[1].removesuffix(":")) for line in told]
+    assert done
+    assert int(lost[1]) not in done

@@ -75,3 +75,21 @@ def test_where_somebody_sees_a_bar_a_seed_that_passed_has_no_line() -> None:
     assert list(report.take(result(0), terse=True)) == []
     *_, last = report.take(result(1, violation("x")), terse=True)
     assert last == "  run it again: dyno simulate --seed 1"
+
+
+def test_what_is_known_is_told_where_a_seed_before_it_is_lost() -> None:
+    report = Report(Trial(), range(4))
+    for seed in (3, 1, 2):
+        assert list(report.take(result(seed, *[violation("x")] * (seed == 2)), terse=False)) == []
+    lines = list(report.rest(terse=False))
+    assert [line.split(":")[0] for line in lines if line.startswith("seed")] == ["seed 1", "seed 2", "seed 3"]
+    assert "  run it again: dyno simulate --seed 2" in lines
+    assert list(report.rest(terse=False)) == []
+    assert not report.passed
+
+
+def test_where_somebody_sees_a_bar_only_failures_are_told_then() -> None:
+    report = Report(Trial(), range(3))
+    assert list(report.take(result(1), terse=True)) == []
+    assert list(report.take(result(2, violation("x")), terse=True)) == []
+    assert next(report.rest(terse=True)).startswith("seed 2: ")

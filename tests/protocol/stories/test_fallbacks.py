@@ -595,6 +595,6 @@ def test_nothing_acknowledged_is_lost_and_no_dot_is_given_twice(simulate: Simula
     assert "contradict" not in story
     assert "has two different" not in story
     for machine in sim.machines.values():
-        writes = machine.node._coordinator.writes
-        assert (writes._puts, writes._trailing, writes._trailing_bytes) == ({}, {}, 0)
+        copies = machine.node._coordinator.writes.replication
+        assert (copies._puts, copies._trailing, copies._trailing_bytes) == ({}, {}, 0)
         assert machine.node._handoff.deadline() == math.inf

@@ -136,8 +136,10 @@ def queues(machine: Machine) -> list[int]:
     return [
         len(gathering.writes),
         gathering.waiting // 3,  # a put of its own, and copies for others
-        len(coordinator.writes._puts) + len(coordinator.reads._gets) + len(coordinator._forwardings),
-        len(coordinator.reads._retries) + len(coordinator.writes._retries),
+        len(coordinator.writes.replication._puts)
+        + len(coordinator.reads._gets)
+        + len(coordinator._forwardings),
+        len(coordinator.reads._retries) + len(coordinator.writes.replication._retries),
         node.read_line.waiting,
     ]
 

@@ -29,15 +29,18 @@ from dyno.protocol.quarantine import Quarantine
 from dyno.protocol.quorum import Tally
 from dyno.protocol.recovery import Recovery
 from dyno.protocol.replica import Replica
+from dyno.protocol.replication import Replication
 from dyno.protocol.requests_seen import RequestsSeen
 from dyno.protocol.roster import Roster
 from dyno.protocol.substitute import Substitute
-from dyno.protocol.writes import Writes
+from dyno.protocol.trees import Trees
+from dyno.protocol.walks import Found, TreeWalk
 from dyno.session.calls import Call
 from dyno.simulator.scenario import Outcome
 from dyno.storage.cell import unpack_cell
 from dyno.wire.messages import STATUS_OK, Delete, HandOver, Put, Store, Stored
 from tests.simulator.planted.handoff import HandoffTrial
+from tests.simulator.planted.missed import MissedTrial
 from tests.simulator.planted.reaped import ReapTrial
 from tests.simulator.planted.rough import Outages, Rough
 from tests.simulator.planted.setback import ProofTrial, SetbackTrial
@@ -101,7 +104,7 @@ def _merge_and_say_it_is_there(original: Original) -> Any:
 
 
 def _count_own_copy_at_once(original: Original) -> Any:
-    def copy(self: Writes, intent: Any, written: Any, *args: Any, **options: Any) -> None:
+    def copy(self: Replication, intent: Any, written: Any, *args: Any, **options: Any) -> None:
         waiters = [] if written.batch is None else written.batch.waiters
         before = len(waiters)
         original(self, intent, written, *args, **options)
@@ -121,7 +124,7 @@ def _count_replies(original: Original) -> Any:
 
 
 def _hear_twice(original: Original) -> Any:
-    def answer(self: Writes, node: str, message: Stored, now: float, out: Outbox) -> None:
+    def answer(self: Replication, node: str, message: Stored, now: float, out: Outbox) -> None:
         original(self, node, message, now, out)
         original(self, node, message, now, out)
 
@@ -291,6 +294,40 @@ def _take_hints_of_any_age(original: Original) -> Any:
     return hand_over
 
 
+# ── trees ──
+
+
+def _feed_what_is_new(original: Original) -> Any:
+    def committed(self: Trees, writes: Any, before: Any, now: float) -> None:
+        fed = {slot: cell for slot, cell in writes.items() if not before.get(slot)}
+        original(self, fed, before, now)
+
+    return committed
+
+
+def _count_nothing(original: Original) -> Any:
+    def init(self: Trees, *, empty: bool) -> None:
+        original(self, empty=True)
+
+    return init
+
+
+def _drop_the_first_difference(original: Original) -> Any:
+    def compare_leaves(self: TreeWalk, answer: Any) -> Found:
+        found: Found = original(self, answer)
+        return Found(found.wanted[1:], found.missing[1:])
+
+    return compare_leaves
+
+
+def _forget_patience(original: Original) -> Any:
+    def note_trees(self: Exchange, run: Any, *args: Any) -> None:
+        original(self, run, *args)
+        self._patience[run.peer] = {}
+
+    return note_trees
+
+
 # ── hints ──
 
 
@@ -325,14 +362,14 @@ BUGS = (
         "ack-before-fsync",
         "A write is acknowledged when it is on its way to the disk.",
         ("lost", "strict"),
-        ((Replica, "merge", _merge_and_say_it_is_there), (Writes, "_copy", _count_own_copy_at_once)),
+        ((Replica, "merge", _merge_and_say_it_is_there), (Replication, "copy", _count_own_copy_at_once)),
         Outages(),
     ),
     Bug(
         "answer-counted-twice",
         "A quorum counts replies, and each comes twice.",
         ("strict", "lost", "returned"),
-        ((Tally, "did", _count_replies), (Writes, "answer", _hear_twice)),
+        ((Tally, "did", _count_replies), (Replication, "answer", _hear_twice)),
         SetbackTrial(),
     ),
     Bug(
@@ -497,6 +534,42 @@ BUGS = (
         ("strict",),
         ((Recovery, "is_weak", _trust_whoever_was_not_greeted),),
         ProofTrial(),
+    ),
+    # trees
+    Bug(
+        "write-not-fed",
+        "A write that replaces another is committed, and its tree is not told.",
+        ("settled",),
+        ((Trees, "committed", _feed_what_is_new),),
+        MissedTrial(),
+    ),
+    Bug(
+        "trees-believed-empty",
+        "After a restart nothing is counted: the trees are taken for complete as they are.",
+        ("settled",),
+        ((Trees, "__init__", _count_nothing),),
+        MissedTrial(),
+    ),
+    Bug(
+        "unsure-forgotten",
+        "A record is written over something that nobody has read, and its tree is not counted anew.",
+        ("trees",),
+        ((Trees, "_doubt", _always(None)),),
+        MissedTrial(),
+    ),
+    Bug(
+        "difference-dropped",
+        "Of what differs in the leaves that were compared, one record is not moved.",
+        ("settled",),
+        ((TreeWalk, "_compare_leaves", _drop_the_first_difference),),
+        MissedTrial(),
+    ),
+    Bug(
+        "left-out-for-ever",
+        "What passes for written just now is left out of exchanges, each time and for ever.",
+        ("settled",),
+        ((Trees, "is_recent", _always(True)), (Exchange, "_note_trees", _forget_patience)),
+        MissedTrial(),
     ),
     # reaping
     Bug(
