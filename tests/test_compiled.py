@@ -65,3 +65,22 @@ def test_no_constant_of_a_module_is_a_final_tuple_of_floats():
         if isinstance(line.value.elts[0], ast.Constant) and isinstance(line.value.elts[0].value, float)
     ]
     assert not found
+
+
+def test_what_takes_a_float_by_default_takes_its_required_keywords_first():
+    """mypyc 2.4 fails to write down the signature of a method that does not."""
+    found = []
+    for path in compiled():
+        for made in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(made, ast.FunctionDef):
+                continue
+            named = list(zip(made.args.kwonlyargs, made.args.kw_defaults, strict=True))
+            by_default = [default is not None for _, default in named]
+            floats = [
+                taken.arg
+                for taken, default in named
+                if default is not None and taken.annotation and ast.unparse(taken.annotation) == "float"
+            ]
+            if floats and by_default != sorted(by_default):
+                found.append(f"{path.name}: {made.name}")
+    assert not found

@@ -63,7 +63,9 @@ if TYPE_CHECKING:
     from dyno.protocol.shared import Shared
 
 FETCH_SLOTS_MAX: Final = 256  # of one Fetch
-FETCH_BYTES_MAX: Final = 256 << 10  # of records in one answer, but for the first
+# Of records in one answer, but for the first. Whoever asked merges all of them in one turn, and in one batch
+# with what its clients write, who wait for both.
+FETCH_BYTES_MAX: Final = 32 << 10
 LISTED_BYTES_MAX: Final = 8 << 20  # that are read to answer
 
 

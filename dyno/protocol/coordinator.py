@@ -2,7 +2,12 @@
 
 A request is checked and planned against the ring. Where this node owns the key it becomes a read (`reads`) or
 a write (`writes`), and else it is passed on to a node that does (`Forwarding`). Where none of those can be
-reached this node stands in for them.
+reached or answers this node stands in for them.
+
+Whether an owner answers shows with time: one after the other is asked, and then this node. It need not wait
+where none of them is known to be alive, or it hears nobody (`wakefulness`): a write then goes to all of them
+at once beside its hints; what they can do better if they live, a read or a write with a condition, is passed
+on and done here after a moment of silence.
 """
 
 from __future__ import annotations
@@ -13,13 +18,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from dyno.buckets.properties import DEFAULTS
 from dyno.errors import Code, InvalidRequest
-from dyno.protocol.forward import Forwarding
+from dyno.protocol.forward import Forwarding, StandIn
 from dyno.protocol.group_commit import Refusal
 from dyno.protocol.overload import ReadLine
 from dyno.protocol.planner import Intent
 from dyno.protocol.reads import Reads
 from dyno.protocol.recovery import SOUND
-from dyno.protocol.sink import Failure, LinkSink, invalid, overloaded
+from dyno.protocol.sink import Doubtful, Failure, LinkSink, invalid, overloaded
 from dyno.protocol.substitute import Substitute
 from dyno.protocol.writes import Writes
 from dyno.wire.messages import (
@@ -105,8 +110,9 @@ class Coordinator:
         self._stopping = False
         self._last_id = 0
         self._forwardings: dict[int, Forwarding] = {}  # in the order of their deadlines
-        self._passed_on: deque[tuple[float, Forwarding]] = deque()  # writes, and when they are overdue
+        self._passed_on: deque[tuple[float, Forwarding]] = deque()  # and when they are overdue
         self._patience_s = config.put_timeout_s * _PATIENCE_SHARE
+        self._doubted: deque[tuple[float, Forwarding]] = deque()  # passed on to suspects, until when
 
     def stop(self) -> None:
         """Begin nothing any more; what is under way goes on."""
@@ -179,6 +185,10 @@ class Coordinator:
             forwarding = self._passed_on.popleft()[1]
             if forwarding.overdue(out):
                 self._passed_on.append((now + self._patience_s, forwarding))
+            else:
+                self._stand_in(forwarding, now, out)
+        while self._doubted and self._doubted[0][0] <= now:
+            self._stand_in(self._doubted.popleft()[1], now, out)
         while self._forwardings and (first := next(iter(self._forwardings.values()))).deadline <= now:
             del self._forwardings[first.id]
             first.expire(out)
@@ -187,11 +197,11 @@ class Coordinator:
         """Infinity for none."""
         reads, writes = self.reads.deadline(), self.writes.deadline()
         earliest = reads if reads < writes else writes
-        if self._passed_on:
-            while self._passed_on and self._passed_on[0][1].finished:
-                self._passed_on.popleft()
-            if self._passed_on:
-                earliest = min(earliest, self._passed_on[0][0])
+        for waiting in (self._passed_on, self._doubted):
+            while waiting and waiting[0][1].finished:
+                waiting.popleft()
+            if waiting:
+                earliest = min(earliest, waiting[0][0])
         if self._forwardings:
             earliest = min(earliest, next(iter(self._forwardings.values())).deadline)
         return earliest
@@ -239,15 +249,74 @@ class Coordinator:
             primaries = needed
         if not self._planner.meets(plan, needed, primaries, sink, out):
             return
-        is_live, can_ask = self._planner.is_live, self._peers.can_ask
-        if any(is_live(name) and can_ask(name) for name in plan.owners) or primaries:
+        if primaries:
             self._forward(link, request, plan, now, out)
-        elif isinstance(request, Get):
+            return
+        stand_in = partial(self._do_after_all, link, request, plan, ring, sink, now)
+        can_ask, is_live = self._peers.can_ask, self._planner.is_live
+        if not self._planner.is_deaf and any(map(can_ask, self._planner.standing(plan.owners).alive)):
+            self._forward(link, request, plan, now, out, stand_in)
+        elif not any(is_live(name) and can_ask(name) for name in plan.owners):
+            self._do_here(link, request, plan, ring, sink, now, out)
+        elif isinstance(request, Get) or (isinstance(request, Put) and request.conditional):
+            forwarding = self._forward(link, request, plan, now, out, stand_in)
+            self._doubted.append((now + self._config.fallback_after_s, forwarding))
+        else:
+            self._do_here(link, request, plan, ring, sink, now, out)
+
+    def _do_here(
+        self, link: int, request: Request, plan: Plan, ring: Ring, sink: Sink, now: float, out: Outbox
+    ) -> None:
+        if isinstance(request, Get):
             self._get(request, plan, ring, sink, "", now, out)
         elif not isinstance(request, ListKeys):
             self._write(link, request, plan, ring, sink, now, out)
 
-    def _forward(self, link: int, request: Request, plan: Plan, now: float, out: Outbox) -> None:
+    def _stand_in(self, forwarding: Forwarding, now: float, out: Outbox) -> None:
+        """None of those that it was passed on to answers."""
+        if not forwarding.finished and forwarding.stand_in is not None:
+            forwarding.finished = True
+            del self._forwardings[forwarding.id]
+            forwarding.stand_in(now, out)
+
+    def _do_after_all(
+        self,
+        link: int,
+        request: Request,
+        plan: Plan,
+        ring: Ring,
+        sink: Sink,
+        asked_at: float,
+        now: float,
+        out: Outbox,
+    ) -> None:
+        """Though owners have it, too, and may be doing it; unless whoever asked has given up."""
+        left_ms = request.budget_ms - int((now - asked_at) * 1000)
+        if left_ms <= 0:
+            return
+        request = request._replace(budget_ms=left_ms)
+        if not isinstance(request, Get):
+            sink = Doubtful(sink)
+        if isinstance(request, Put):
+            request = request._replace(again=True)
+        if not self._planner.is_planned_with(ring.fingerprint):
+            text = f"the ring changed while {self._me} waited for owners of the key"
+            sink.failed(Failure(Code.RING, text), out)
+            return
+        try:
+            self._do_here(link, request, plan, ring, sink, now, out)
+        except InvalidRequest as error:
+            sink.failed(invalid(str(error)), out)
+
+    def _forward(
+        self,
+        link: int,
+        request: Request,
+        plan: Plan,
+        now: float,
+        out: Outbox,
+        stand_in: StandIn | None = None,
+    ) -> Forwarding:
         config = self._config
         forwarding = Forwarding(
             id=self._next_id(),
@@ -258,12 +327,13 @@ class Coordinator:
             # Later than the other node's own verdict, which says more than our silence.
             deadline=now + config.get_timeout_s + config.put_timeout_s,
             peers=self._peers,
+            stand_in=stand_in,
         )
         forwarding.start(out)
         if not forwarding.finished:
             self._forwardings[forwarding.id] = forwarding
-            if forwarding.is_write:
-                self._passed_on.append((now + self._patience_s, forwarding))
+            self._passed_on.append((now + self._patience_s, forwarding))
+        return forwarding
 
     def _get(
         self, request: Get, plan: Plan, ring: Ring, sink: Sink, late: str, now: float, out: Outbox

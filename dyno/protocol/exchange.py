@@ -380,7 +380,7 @@ class Exchange:
         return True
 
     def _question(self, run: Run, id: int, ring: int) -> Fetch:
-        run.fetching = [run.wanted.popleft() for _ in range(min(FETCH_SLOTS_MAX, len(run.wanted)))]
+        run.fetching = [run.wanted.popleft() for _ in range(min(run.at_once, len(run.wanted)))]
         return Fetch(id, ring, b"".join(run.fetching))
 
     def _ask(
@@ -413,6 +413,8 @@ class Exchange:
         items = unpack_row(answer.entries, items_max=2 * len(slots))
         if len(items) != 2 * len(slots):
             raise ValueError(f"{len(items)} items for {len(slots)} slots")
+        fitted = sum(key is not None for key in items[::2])
+        run.at_once = max(1, fitted) if fitted < len(slots) else min(2 * fitted, FETCH_SLOTS_MAX)
         for place, slot in enumerate(slots):
             key, record = items[2 * place], items[2 * place + 1]
             if key is None or record is None:

@@ -7,7 +7,7 @@ in the bandwidth that exchanges may take.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dyno.protocol.walks import Answer, StretchWalk, TreeWalk
 from dyno.wire.messages import Fetched, Stored
@@ -16,19 +16,22 @@ if TYPE_CHECKING:
     from dyno.protocol.group_commit import Batch
     from dyno.protocol.recovery import Pair
 
+FIRST_SLOTS: Final = 32  # of the first Fetch; nobody knows yet how large the records are
+
 
 class Run:
     """One exchange on its way. pair: a (partition, n) and the other node; b"" for all that is shared. began:
     by this node's clock. walk: finds out where the copies differ. wanted, fetching: slots to be fetched, and
-    those asked for now. missing: slots that the other lacks, to be
-    given. unwritten: commits here and answers from there that are waited for. waits_for: the id
-    of the question that is not answered, or 0; answered_by: with what class; until: how long an answer or a
-    disk is waited for. rests: until it may go on. flawed: heads of which not all could be brought up to date.
-    given: heads of the records that were sent, by the id of their Store. losses: how often this node had
-    found out that it lacks something."""
+    those asked for now. at_once: how many are asked for, about as many as fitted into the last answer.
+    missing: slots that the other lacks, to be given. unwritten: commits here and answers from there that are
+    waited for. waits_for: the id of the question that is not answered, or 0; answered_by: with what class;
+    until: how long an answer or a disk is waited for. rests: until it may go on. flawed: heads of which not
+    all could be brought up to date. given: heads of the records that were sent, by the id of their Store.
+    losses: how often this node had found out that it lacks something."""
 
     __slots__ = (
         "answered_by",
+        "at_once",
         "batch",
         "began",
         "by_trees",
@@ -57,6 +60,7 @@ class Run:
         self.began = now
         self.wanted: deque[bytes] = deque()
         self.fetching: list[bytes] = []
+        self.at_once = FIRST_SLOTS
         self.missing: deque[bytes] = deque()
         self.batch: Batch | None = None
         self.unwritten = 0

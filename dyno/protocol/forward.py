@@ -3,24 +3,30 @@
 Only a primary coordinates, so a node that was asked for a key of others hands the request on, once: the
 request is marked, and a marked one is never handed on again. The answer goes back as it is.
 
-Where the link to that node breaks another owner is asked, and for a write also where it says nothing for
-long. A write may have been done then; so a put says that it is sent again, and whoever gets it asks first
-whether it was done. From then on a failure is indeterminate, whatever the second node knows of itself; only
-its word that the record is not at the context that was given holds, for it has asked the others. The first
-node asked nobody: what it says of a failure counts for nothing once another one has the put as well.
+Where the link to that node breaks another owner is asked, and but for a page of keys also where it says
+nothing for long. A write may have been done then; so a put says that it is sent again, and whoever gets it
+asks first whether it was done. From then on a failure is indeterminate, whatever the second node knows of
+itself; only its word that the record is not at the context that was given holds, for it has asked the others.
+The first node asked nobody: what it says of a failure counts for nothing once another one has the put as
+well.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 from dyno.errors import Code
 from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
 from dyno.wire.messages import ClientAnswer, Delete, Failed, Get, ListKeys, Put
 
+StandIn: TypeAlias = Callable[[float, Outbox], None]
+
 
 class Forwarding:
     """One request under way at another node. needed: how many owners must do it. owners: whom to try, best
-    first."""
+    first. stand_in: what may be done instead when none of them answers; whoever calls it sets `finished`."""
 
     __slots__ = (
         "_asked",
@@ -35,6 +41,7 @@ class Forwarding:
         "finished",
         "id",
         "is_write",
+        "stand_in",
     )
 
     def __init__(
@@ -47,11 +54,13 @@ class Forwarding:
         owners: list[str],
         deadline: float,
         peers: Peers,
+        stand_in: StandIn | None = None,
     ) -> None:
         self.id = id
         self.deadline = deadline
         self.finished = False
         self.is_write = isinstance(request, Put | Delete)
+        self.stand_in = stand_in
         self._link = link
         self._request = request
         self._needed = needed
@@ -95,10 +104,10 @@ class Forwarding:
             self._fail(out, "no owner of the key can be reached", indeterminate=False)
 
     def overdue(self, out: Outbox) -> bool:
-        """No answer for long. True: a write was given to one more owner, who may be overdue as well."""
-        if self.finished or not self.is_write:
+        """No answer for long. True: it was given to one more owner, who may be overdue as well."""
+        if self.finished or isinstance(self._request, ListKeys):
             return False
-        self._doubtful = True
+        self._doubtful = self.is_write
         return self._ask_next(out)
 
     def expire(self, out: Outbox) -> None:

@@ -192,6 +192,11 @@ class Membership:
         record = self.table.seated(name)
         return record is not None and record.liveness == ALIVE
 
+    @property
+    def deaf(self) -> bool:
+        """Nobody was heard for some time, be it that all others are dead or that this node is cut off."""
+        return self._wakefulness is not None and self._wakefulness.deaf
+
     # ── verbs ──
 
     def start(self, now: float, out: Outbox) -> None:

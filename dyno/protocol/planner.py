@@ -143,6 +143,11 @@ class Planner:
             self._fallbacks[slot[:HEAD_BYTES]] = fallbacks
         return fallbacks
 
+    @property
+    def is_deaf(self) -> bool:
+        """Whether this node has heard nobody for so long that nobody may hear it."""
+        return self._membership.deaf
+
     def is_live(self, name: str) -> bool:
         """Alive or suspect."""
         return self._membership.is_live(name)

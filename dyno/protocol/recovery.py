@@ -71,6 +71,7 @@ class Recovery(Weakness):
         self._whole: dict[int, bool] = {}  # n of which every (partition, n) is complete
         self._finished: dict[Pair, bool] = {}
         self._missing: dict[Pair, bool] | None = None  # None: to be found out
+        self._open: dict[int, int] = {}  # how many of those there are, by n
         self._changed_at = math.inf
         self.doubtful = True
         if remembered not in (b"", LOST_ALL):
@@ -136,7 +137,12 @@ class Recovery(Weakness):
                     for pair in self.pairs()
                     if pair[0][COPIES_IN_SLOT] not in whole and pair not in finished
                 }
-                self._conclude()
+                self._open = dict.fromkeys(self.copies_in_use(), 0)
+                for head, _ in self._missing:
+                    self._open[head[COPIES_IN_SLOT]] += 1
+                for copies, count in self._open.items():
+                    if not count:
+                        self._conclude(copies)
         return self._missing
 
     # ── news ──
@@ -163,7 +169,10 @@ class Recovery(Weakness):
             del self._missing[pair]  # type: ignore[union-attr]
             self._finished[pair] = True
             self._changed_at = min(self._changed_at, now)
-            self._conclude()
+            copies = pair[0][COPIES_IN_SLOT]
+            self._open[copies] -= 1
+            if not self._open[copies]:
+                self._conclude(copies)
             self._judge()
 
     def replan(self) -> None:
@@ -196,14 +205,10 @@ class Recovery(Weakness):
     def _judge(self) -> None:
         self.doubtful = bool(self._ungreeted) or bool(self.missing())
 
-    def _conclude(self) -> None:
+    def _conclude(self, copies: int) -> None:
         """Where an n has nothing missing any more, its finished exchanges need not be told one by one."""
-        assert self._missing is not None
-        open_ones = {head[COPIES_IN_SLOT] for head, _ in self._missing}
-        for copies in self.copies_in_use():
-            if copies not in open_ones:
-                self._whole[copies] = True
-        self._finished = {pair: True for pair in self._finished if pair[0][COPIES_IN_SLOT] not in self._whole}
+        self._whole[copies] = True
+        self._finished = {pair: True for pair in self._finished if pair[0][COPIES_IN_SLOT] != copies}
 
     def _pack(self) -> bytes:
         """A row: the whole n, a byte each, then for every other owner its name and all heads finished."""

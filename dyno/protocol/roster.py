@@ -134,8 +134,12 @@ class Roster:
         if record.state == JOINING and not admitted and self._ends_the_join(record):
             record = record._replace(state=LEFT, incarnation=record.incarnation + 1)
         before = self.table.holder(record.name)
+        slots = (self.table.seated(record.name), self.table.candidate(record.name))
         if not self.table.merge(record, admitted=admitted):
             return
+        for held in slots:
+            if held is not None and self.table.find(held.name, held.start) is None:
+                self.suspicions.cleared(held)  # another process start is in its place
         if record.liveness == SUSPECT:
             self.suspicions.raised(record, now=now, patience=self._patience())
             self.gossip.add_doubt(self.suspicions.doubt(record))

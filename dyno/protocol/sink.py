@@ -97,6 +97,31 @@ class LinkSink:
         out.replies.append((self._link, failed(self._id, failure)))
 
 
+class Doubtful:
+    """Whoever waits for a write that others were given before: that it fails here does not say that they did
+    not do it."""
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self, waiting: Sink) -> None:
+        self._waiting = waiting
+
+    def found(
+        self, record: bytes, answered: list[str], now: float, out: Outbox, fallbacks: Sequence[str] = ()
+    ) -> None:
+        self._waiting.found(record, answered, now, out, fallbacks)
+
+    def done(self, context: bytes, answered: list[str], out: Outbox, fallbacks: Sequence[str] = ()) -> None:
+        self._waiting.done(context, answered, out, fallbacks)
+
+    def listed(self, keys: bytes, cursor: bytes, out: Outbox) -> None:
+        self._waiting.listed(keys, cursor, out)
+
+    def failed(self, failure: Failure, out: Outbox) -> None:
+        indeterminate = failure.code not in (Code.CONFLICT, Code.INVALID)
+        self._waiting.failed(failure._replace(indeterminate=indeterminate), out)
+
+
 class Ending:
     """A listing of which somebody else wants to know as well when it ends, however it does."""
 

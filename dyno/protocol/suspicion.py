@@ -79,11 +79,14 @@ class Suspicions:
         self._timers: dict[tuple[str, bytes], _Timer] = {}
         self._deadline: float | None = None
 
+    def __len__(self) -> int:
+        return len(self._timers)
+
     def raised(self, suspect: Member, *, now: float, patience: Patience) -> None:
         """Hearing of the same suspicion again does not start its time anew."""
         key = (suspect.name, suspect.start)
         running = self._timers.get(key)
-        if running is None or running.incarnation < suspect.incarnation:
+        if running is None or running.incarnation != suspect.incarnation:  # a later stamp begins at 0 again
             self._timers[key] = _Timer(suspect.incarnation, now, patience, [], now + patience.max_s)
             self._settle()
 

@@ -11,7 +11,8 @@ at once is less likely than that it is *deaf*: time in which nobody was heard do
 either. That has an end, for they may be dead indeed, or cut off, and then who is left has to know.
 
 In: the time at each look, when this process had asked to be woken, and whether somebody was heard. Out: by
-how much waiting is to be prolonged, and when to look again at the latest.
+how much waiting is to be prolonged, when to look again at the latest, and whether this node is deaf, so that
+who waits for others need not.
 """
 
 from __future__ import annotations
@@ -26,9 +27,19 @@ DEAF_INTERVALS: Final = 2  # of probing without a word from anybody
 
 class Wakefulness:
     """Later than asked for by more than a probe timeout is a pause. Deafness is believed for as long as a
-    suspect has at most in a small cluster."""
+    suspect has at most in a small cluster. deaf: nobody was heard for some time when this looked last,
+    however long that has been."""
 
-    __slots__ = ("_deaf_after_s", "_deaf_max_s", "_deaf_s", "_grace_s", "_heard_at", "_look_s", "_looked_at")
+    __slots__ = (
+        "_deaf_after_s",
+        "_deaf_max_s",
+        "_deaf_s",
+        "_grace_s",
+        "_heard_at",
+        "_look_s",
+        "_looked_at",
+        "deaf",
+    )
 
     def __init__(self, config: Config) -> None:
         interval_s = config.probe_interval_s
@@ -38,13 +49,14 @@ class Wakefulness:
         self._deaf_after_s = DEAF_INTERVALS * interval_s
         self._deaf_max_s = config.suspicion_mult * config.suspicion_max_mult * interval_s
         self._heard_at = 0.0
+        self.deaf = False
         self._deaf_s = 0.0
 
     def look(self, now: float, *, due: float | None, hears: bool) -> tuple[float, float]:
         """Seconds of a pause, and of deafness, since the last look."""
         last, self._looked_at = self._looked_at, now
         if last is None or hears:
-            self._heard_at, self._deaf_s = now, 0.0
+            self._heard_at, self._deaf_s, self.deaf = now, 0.0, False
         if last is None:
             return 0.0, 0.0
         if due is not None and now - due > self._grace_s:
@@ -56,7 +68,9 @@ class Wakefulness:
         return None if self._looked_at is None else self._looked_at + self._look_s
 
     def _deaf_since(self, last: float, now: float) -> float:
-        began = max(last, self._heard_at + self._deaf_after_s)
+        deaf_at = self._heard_at + self._deaf_after_s
+        self.deaf = now >= deaf_at
+        began = max(last, deaf_at)
         deaf_s = min(now - began, self._deaf_max_s - self._deaf_s)
         if deaf_s <= 0.0:
             return 0.0

@@ -243,9 +243,9 @@ class Session:
         run: bytes,
         bucket: str = "",
         *,
-        merge: bool = False,
         now: float,
         out: SessionOutbox,
+        merge: bool = False,
         timeout: float | None = None,
         delay: float = 0.0,
     ) -> Call:

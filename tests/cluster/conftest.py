@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import selectors
+import shutil
 import subprocess
 import sys
 import time
@@ -60,6 +61,11 @@ class NodeProcess:
             assert self._process.stdout is not None
             self._process.stdout.close()
             self._process = None
+
+    def wipe(self) -> None:
+        """The process must not run."""
+        assert self._process is None
+        shutil.rmtree(self.data)
 
     def stop(self) -> int:
         """A clean stop; its exit code."""

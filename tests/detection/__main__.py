@@ -10,13 +10,17 @@ for each number of members, `--latency-runs` runs in which they freeze for good.
 three kinds of freezes are, `grid.py` what is counted. The second shows what a member costs, and how long a
 failure takes to be found out, in clusters of several sizes.
 
-The same seed gives the same table, on however many processes. Exits 0 whatever the figures are.
+The same seed gives the same table, on however many processes. Exits 0 whatever the figures are, 2 for wrong
+options.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -39,36 +43,90 @@ from tests.detection.grid import (
 
 PERCENTILES = (50.0, 99.0, 99.9)
 IDLE_S = 60.0
+NAMES = tuple(detectors(alpha=5.0, beta=6.0))
 Task = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-def main() -> None:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
     started = time.monotonic()
-    if options.growth:
-        _growth(options)
-    else:
-        _table(options)
+    try:
+        if options.growth:
+            _growth(options)
+        else:
+            _table(options)
+    except KeyboardInterrupt:
+        return 130
     print(f"\nseed {options.seed}, {time.monotonic() - started:.0f} s on {options.processes} processes")
+    return 0
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     assert __doc__ is not None
-    parser = argparse.ArgumentParser(prog="python -m tests.detection", description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--sample", type=int, metavar="N", help="only N points of the grid, well spread")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--processes", type=int, default=multiprocessing.cpu_count())
-    parser.add_argument("--freeze", choices=KINDS, default=BLOCKED)
-    parser.add_argument("--detectors", default="SWIM,Lifeguard,dyno")
-    parser.add_argument("--alpha", type=float, default=5.0, help="suspicion_mult")
-    parser.add_argument("--beta", type=float, default=6.0, help="suspicion_max_mult")
-    parser.add_argument("--latency-runs", type=int, default=4, metavar="N")
-    parser.add_argument("--growth", action="store_true", help="clusters of several sizes instead")
-    parser.add_argument("--members", default="16,128,512,2000", help="their sizes")
-    options = parser.parse_args()
-    if options.sample is not None and not 1 <= options.sample <= len(grid()):
-        parser.error(f"--sample takes 1 to {len(grid())} points")
-    return options
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.detection",
+        usage=argparse.SUPPRESS,  # the text has it
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    points = len(grid())
+    _add = parser.add_argument
+    _add("--sample", type=_whole(1, points), metavar="N", help="only N points of the grid, well spread")
+    _add("--seed", type=int, default=1, help="1 unless given")
+    _add(
+        "--processes",
+        type=_whole(1, 1024),
+        metavar="N",
+        default=multiprocessing.cpu_count(),
+        help="as many as there are processors unless given",
+    )
+    _add("--freeze", choices=KINDS, default=BLOCKED, help="blocked, as in the paper, unless given")
+    _add(
+        "--detectors", type=_names, default=list(NAMES), metavar="NAME,NAME...", help="all three unless given"
+    )
+    _add("--alpha", type=_at_least_1, default=5.0, metavar="X", help="suspicion_mult, 5 unless given")
+    _add("--beta", type=_at_least_1, default=6.0, metavar="X", help="suspicion_max_mult, 6 unless given")
+    _add("--latency-runs", type=_whole(1, 10_000), default=4, metavar="N", help="4 unless given")
+    _add("--growth", action="store_true", help="clusters of several sizes instead")
+    _add(
+        "--members",
+        type=_sizes,
+        default=[16, 128, 512, 2000],
+        metavar="N,N...",
+        help="their sizes; 16,128,512,2000 unless given",
+    )
+    return parser.parse_args(arguments)
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _at_least_1(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 1.0 <= value <= 1000.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1000")
+    return value
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in NAMES:
+            raise argparse.ArgumentTypeError(f"{name!r} is no detector; there are {', '.join(NAMES)}")
+    return names
+
+
+def _sizes(text: str) -> list[int]:
+    return [_whole(2, 10_000)(size) for size in text.split(",")]
 
 
 # ── the paper's table ──
@@ -76,7 +134,7 @@ def _options() -> argparse.Namespace:
 
 def _table(options: argparse.Namespace) -> None:
     known = detectors(alpha=options.alpha, beta=options.beta)
-    names = options.detectors.split(",")
+    names = options.detectors
     points = grid() if options.sample is None else sample(options.sample, options.seed)
     tasks: dict[object, Task] = {}
     for name in names:
@@ -98,7 +156,7 @@ def _table(options: argparse.Namespace) -> None:
         + [f"everywhere {p:g}%" for p in PERCENTILES]
         + ["messages", "bytes"],
         [
-            _row(
+            table_row(
                 name,
                 [results[name, point] for point in points],
                 [results[name, c, run] for c in FROZEN for run in range(options.latency_runs)],
@@ -108,7 +166,7 @@ def _table(options: argparse.Namespace) -> None:
     )
 
 
-def _row(name: str, runs: Sequence[Interval], latencies: Sequence[Latency]) -> list[str]:
+def table_row(name: str, runs: Sequence[Interval], latencies: Sequence[Latency]) -> list[str]:
     first = [seconds for latency in latencies for seconds in latency.first]
     everywhere = [seconds for latency in latencies for seconds in latency.everywhere]
     return [
@@ -130,7 +188,7 @@ def _row(name: str, runs: Sequence[Interval], latencies: Sequence[Latency]) -> l
 def _growth(options: argparse.Namespace) -> None:
     """With the configuration that nodes have."""
     detector = detectors(alpha=4.0, beta=6.0)["dyno"]
-    sizes = [int(size) for size in options.members.split(",")]
+    sizes = options.members
     tasks: dict[object, Task] = {}
     for size in sorted(sizes, reverse=True):  # what takes longest begins first
         tasks["idle", size] = run_idle, (detector, f"{options.seed}", size, IDLE_S)
@@ -173,12 +231,17 @@ def _run(tasks: dict[object, Task], processes: int) -> dict[Any, Any]:
         TimeElapsedColumn(),
     )
     results: dict[Any, Any] = {}
-    with Progress(*columns) as progress, multiprocessing.Pool(processes) as pool:
+    with Progress(*columns) as progress, multiprocessing.Pool(processes, _ignore_interrupts) as pool:
         bar = progress.add_task("runs", total=len(tasks))
         for key, result in _finished(pool, tasks):
             results[key] = result
             progress.advance(bar)
     return results
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches all processes; the first ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _finished(pool: Any, tasks: dict[object, Task]) -> Iterator[tuple[object, Any]]:
@@ -213,4 +276,4 @@ def _print_rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,11 +6,14 @@ from collections import Counter
 
 import pytest
 
+from tests.detection.__main__ import main, table_row
 from tests.detection.cluster import BLOCKED, CUT_OFF, KINDS, STOPPED, Cluster
 from tests.detection.grid import (
     FREEZE_MS,
     FROZEN,
     THAW_MS,
+    Interval,
+    Latency,
     Point,
     detectors,
     grid,
@@ -87,3 +90,74 @@ def test_what_is_sent_and_received_in_a_freeze_waits_for_its_end():
         assert (cluster.messages["Ack"] > before) == (kind != STOPPED)
         assert not cluster.failures
     assert CUT_OFF in KINDS
+
+
+# ── the command ──
+
+
+def called(arguments: str) -> int:
+    return main(arguments.split())
+
+
+def test_a_row_of_the_table_has_means_counts_and_percentiles():
+    runs = [Interval(3, 1, 2.0, 100.0), Interval(0, 0, 4.0, 300.0)]
+    latencies = [Latency([float(second) for second in range(100)], [None, *[5.0] * 99], 0.0, 0.0)]
+    assert table_row("dyno", runs, latencies) == [
+        *["dyno", "1.5", "0.5", "3", "1"],
+        *["50.0 s", "99.0 s", "99.0 s"],
+        *["5.0 s", "never", "never"],
+        *["3.0", "200"],
+    ]
+
+
+def test_growth_has_a_row_for_each_size(capsys):
+    assert called("--growth --members 4,2 --latency-runs 1 --processes 1") == 0
+    rows = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("| ") and "---" not in line
+    ]
+    assert [row.split(" | ")[0] for row in rows] == ["| members", "| 4", "| 2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("--sample 0", "'0' is no whole number from 1 to 432"),
+        ("--sample 433", "'433' is no whole number from 1 to 432"),
+        ("--sample many", "'many' is no whole number from 1 to 432"),
+        ("--processes 0", "'0' is no whole number from 1 to 1024"),
+        ("--latency-runs 0", "'0' is no whole number from 1 to 10000"),
+        ("--detectors dyno,phi", "'phi' is no detector; there are SWIM, Lifeguard, dyno"),
+        ("--alpha 0", "'0' is no number from 1 to 1000"),
+        ("--beta nan", "'nan' is no number from 1 to 1000"),
+        ("--growth --members 16,1", "'1' is no whole number from 2 to 10000"),
+        ("--growth --members ,", "'' is no whole number from 2 to 10000"),
+        ("--freeze solid", "invalid choice: 'solid'"),
+    ],
+)
+def test_wrong_options_are_refused_with_a_word_about_them(arguments, says, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        called(arguments)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+
+
+def test_help_explains_what_is_run(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        called("--help")
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert text.startswith("Measure failure detection")
+    for option in (
+        "sample",
+        "seed",
+        "processes",
+        "freeze",
+        "detectors",
+        "alpha",
+        "beta",
+        "growth",
+        "members",
+    ):
+        assert f"--{option}" in text

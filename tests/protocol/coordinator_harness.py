@@ -37,6 +37,7 @@ class Members:
 
     def __init__(self) -> None:
         self.admitting = False
+        self.deaf = False
         self.suspects: list[str] = []
         self.dead: list[str] = []
 

@@ -27,6 +27,8 @@ from dyno.wire.messages import (
     Put,
     Read,
     ReadAnswer,
+    Recall,
+    Recalled,
     Scan,
     ScanAnswer,
     Store,
@@ -56,8 +58,11 @@ def test_nothing_is_due_when_nothing_is_under_way() -> None:
 
 
 def test_a_request_that_was_passed_on_is_given_up_after_the_other_nodes_own_time() -> None:
+    """Where the owners alone can say, as with PR."""
     at = At(names="abcde", get_timeout_s=2.0, put_timeout_s=3.0)
-    at.ask(a_get(key=not_owned(at)))
+    at.ask(a_get(key=not_owned(at))._replace(pr=1))
+    at.tick(4.9)
+    assert at.answers() == []
     assert at.coordinator.deadline() == 5.0
     at.tick(5.0)
     assert at.failure().message.endswith("did not answer in time")
@@ -181,7 +186,7 @@ def test_time_is_told_to_whatever_is_under_way() -> None:
     at = At(names="abcde", hedge_after_s=1.0, get_timeout_s=2.0, put_timeout_s=3.0)
     at.ask(a_get(1, owned(at)))
     at.ask(a_put(2, key=owned(at)))
-    at.ask(a_get(3, not_owned(at)))
+    at.ask(a_get(3, not_owned(at))._replace(pr=1))
     for now, id in ((2.0, 1), (3.0, 2), (5.0, 3)):
         at.coordinator.tick(now - 0.001, at.out)
         assert at.answers() == []
@@ -474,6 +479,194 @@ def test_the_dead_are_not_handed_requests_though_their_links_stand() -> None:
     (found,) = at.answers()
     assert isinstance(found, Found)
     assert found.fallbacks == "a"
+
+
+def test_a_write_that_no_owner_answers_is_done_here_as_one_that_may_have_been_done() -> None:
+    at = At(names="abcde", put_timeout_s=3.0)
+    key = not_owned(at)
+    owners = at.ring.plan("bucket", key).owners
+    at.ask(a_put(9, key=key, w=1))
+    at.tick(2.9)
+    assert sorted(name for name, _ in at.sent(Put)) == sorted(owners)
+    at.tick(3.1)
+    assert sorted(name for name, _ in at.sent(Recall)) == sorted(owners)
+    at.tick(4.5)
+    assert sorted(name for name, _ in at.sent(Store)) == sorted(owners)
+    at.commit()
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert (done.id, done.fallbacks) == (9, "a")
+    at.hear(owners[0], Done(1, b"", owners[0], ""))  # late
+    assert at.answers() == []
+
+
+def test_what_fails_here_at_last_an_owner_may_have_done() -> None:
+    at = At(names="abcde", put_timeout_s=3.0)
+    key = not_owned(at)
+    at.ask(a_put(9, key=key))
+    at.members.admitting = True
+    at.tick(3.0)
+    failure = at.failure()
+    assert (failure.id, failure.code, failure.indeterminate) == (9, "ring", True)
+
+
+def test_what_nobody_could_do_is_invalid_at_last() -> None:
+    at = At(names="abcde", put_timeout_s=3.0)
+    at.ask(a_put(9, key=not_owned(at), context=b"of another cluster"))
+    at.tick(3.0)
+    failure = at.failure()
+    assert (failure.id, failure.code, failure.indeterminate) == (9, "invalid", False)
+
+
+def test_a_read_that_no_owner_answers_is_answered_here() -> None:
+    at = At(names="abcde", put_timeout_s=3.0)
+    key = not_owned(at)
+    at.ask(a_get(9, key, r=1))
+    at.tick(2.9)
+    assert at.answers() == []
+    assert sorted(name for name, _ in at.sent(Get)) == sorted(at.ring.plan("bucket", key).owners)
+    at.tick(3.0)
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    assert (found.id, found.record, found.fallbacks) == (9, b"", "a")
+
+
+def test_what_nobody_waits_for_any_more_is_not_done_here() -> None:
+    at = At(names="abcde", put_timeout_s=3.0)
+    at.ask(a_put(9, key=not_owned(at), w=1, budget_ms=3000))
+    at.tick(2.9)
+    at.out.sends.clear()
+    at.tick(20.0)
+    assert not at.out
+    assert not at.coordinator.busy
+
+
+def test_what_must_be_done_by_owners_waits_for_them_alone() -> None:
+    at = At(names="abcde", put_timeout_s=3.0)
+    at.ask(a_put(9, key=not_owned(at), pw=1))
+    at.tick(4.9)
+    assert at.answers() == []
+    assert at.sent(Store) == []
+
+
+def test_a_node_that_hears_nobody_waits_for_nobody() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    at.members.deaf = True
+    at.ask(a_put(1, key=key, w=1))
+    assert len(at.sent(Store)) == 3
+    at.tick(at.config.fallback_after_s)
+    at.commit()
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert done.fallbacks == "a"
+
+
+def suspected(at: At, key: bytes) -> tuple[str, ...]:
+    """The owners of a key, all of which are suspect."""
+    owners = at.ring.plan("bucket", key).owners
+    at.members.suspects = list(owners)
+    return owners
+
+
+def test_a_write_for_suspects_goes_to_them_all_beside_the_hints_that_are_kept_for_them() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    owners = suspected(at, key)
+    at.ask(a_put(1, key=key, w=1))
+    assert sorted(name for name, _ in at.sent(Store)) == sorted(owners)
+    assert at.answers() == []
+    at.tick(at.config.fallback_after_s)
+    at.commit()
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert (done.answered, done.fallbacks) == ("a", "a")
+
+
+def test_suspects_that_live_are_what_a_write_counts() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    owners = suspected(at, key)
+    at.ask(a_put(1, key=key))
+    for name, store in at.sent(Store)[:2]:
+        at.hear(name, Stored(store.id, STATUS_OK))  # type: ignore[union-attr]
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert done.fallbacks == ""
+    assert set(done.answered.split(",")) < set(owners)
+
+
+def test_a_read_for_suspects_is_passed_on_and_their_answer_counts() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    suspected(at, key)
+    at.ask(a_get(9, key=key, r=1))
+    ((first, passed),) = at.sent(Get)
+    assert isinstance(passed, Get)
+    at.hear(first, Found(passed.id, b"record", first, ""))
+    assert at.answers() == [Found(9, b"record", first, "")]
+    at.tick(10.0)
+    assert not at.out
+    assert at.coordinator.deadline() == math.inf
+
+
+def test_a_read_for_suspects_that_stay_silent_is_answered_here() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    suspected(at, key)
+    at.ask(a_get(9, key=key, r=1))
+    ((first, passed),) = at.sent(Get)
+    assert isinstance(passed, Get)
+    at.tick(at.config.fallback_after_s - 0.01)
+    assert at.answers() == []
+    at.tick(at.config.fallback_after_s)
+    (found,) = at.answers()
+    assert isinstance(found, Found)
+    assert (found.id, found.answered, found.fallbacks) == (9, "a", "a")
+    at.hear(first, Found(passed.id, b"record", first, ""))
+    assert at.answers() == []
+    assert not at.coordinator.busy
+
+
+def test_a_read_for_suspects_is_not_answered_here_under_another_ring() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    suspected(at, key)
+    at.ask(a_get(9, key=key, r=1))
+    at.turn("abcdef")
+    at.tick(at.config.fallback_after_s)
+    assert at.failure().code == "ring"
+
+
+def test_a_condition_is_for_the_owners_to_judge_though_they_are_suspect() -> None:
+    at = At(names="abcde")
+    key = not_owned(at)
+    suspected(at, key)
+    at.ask(a_put(1, key=key, w=1, conditional=True))
+    ((first, put),) = at.sent(Put)
+    assert isinstance(put, Put)
+    assert at.sent(Store) == []
+    at.hear(first, Done(put.id, b"", first, ""))
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert done.answered == first
+
+
+def test_a_condition_is_judged_here_when_suspects_stay_silent() -> None:
+    at = At(names="abcde", put_timeout_s=3.0)
+    key = not_owned(at)
+    suspected(at, key)
+    at.ask(a_put(1, key=key, w=1, conditional=True))
+    at.tick(at.config.fallback_after_s)
+    recalls = at.sent(Recall)
+    assert len(recalls) == 4  # any other node may have stood in
+    for name, recall in recalls:
+        at.hear(name, Recalled(recall.id, STATUS_OK, b"", 0, b""))  # type: ignore[union-attr]
+    at.tick(1.5)
+    at.commit()
+    (done,) = at.answers()
+    assert isinstance(done, Done)
+    assert done.fallbacks == "a"
 
 
 def test_a_listing_is_of_owners_alone() -> None:

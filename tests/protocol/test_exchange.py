@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dyno.config import COPIES, Config
-from dyno.placement.hashing import slot_partition
+from dyno.placement.hashing import SLOT_BYTES, slot_partition
 from dyno.protocol import walks
 from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.exchange import (
@@ -267,6 +267,27 @@ def test_what_is_moved_is_bounded_by_the_rate() -> None:
     assert owners.n1.recovery.recovering
     owners.run(10.0)
     assert not owners.n1.recovery.recovering
+
+
+@pytest.mark.parametrize(("size", "asked"), [(100, [32, 64, 128, 76]), (10_000, [32, 4, 8, 4, 8])])
+def test_it_asks_for_about_as_much_as_fits_into_an_answer(size: int, asked: list[int]) -> None:
+    owners = recovering("n1", "n2", config=Config(exchange_rate_bytes_max=1 << 40), partitions=1)
+    for number in range(300):
+        owners.n2.write(b"yours %d" % number, size=size)
+    owners.commit()
+    serve = owners.n2.serve
+    fetches: list[int] = []
+
+    def serve_and_note(message: Any) -> Any:
+        if isinstance(message, Fetch):
+            fetches.append(len(message.slots) // SLOT_BYTES)
+        return serve(message)
+
+    owners.n2.serve = serve_and_note  # type: ignore[method-assign]
+    owners.run(5.0)
+    assert fetches[: len(asked)] == asked
+    assert sum(fetches) < 2 * 300
+    assert equal(owners)
 
 
 def test_what_the_other_lacks_is_given_a_little_at_a_time() -> None:

@@ -111,8 +111,17 @@ def test_a_write_that_is_not_answered_for_long_is_given_to_one_more_and_the_firs
     assert not passing.forwarding.overdue(passing.out)
 
 
-def test_a_read_is_not_asked_twice_for_being_late() -> None:
+def test_a_read_that_is_not_answered_for_long_is_given_to_one_more_and_says_nothing_of_that() -> None:
     passing = Passing(GET)
+    assert passing.forwarding.overdue(passing.out)
+    assert passing.out.sends == [(name, GET._replace(id=1, forwarded=True)) for name in "bc"]
+    assert not passing.forwarding.overdue(passing.out)
+    passing.forwarding.expire(passing.out)
+    assert passing.failure() == ("b, c did not answer in time", False)
+
+
+def test_a_page_of_keys_is_not_asked_twice_for_being_late() -> None:
+    passing = Passing(LIST)
     assert not passing.forwarding.overdue(passing.out)
     assert len(passing.out.sends) == 1
 

@@ -946,11 +946,14 @@ def test_a_member_that_hears_nobody_for_a_while_buries_nobody():
     deaf, *others = processes
     world.partition([deaf], others)
     config = world.config
+    assert not any(process.membership.deaf for process in processes)
     world.run(config.suspicion_mult * config.suspicion_max_mult * config.probe_interval_s)
+    assert [process for process in processes if process.membership.deaf] == [deaf]
     assert not [event for event in deaf.events if event.endswith("is dead")]
     world.heal()
     world.until(lambda: all(p.sees(q.name).liveness == ALIVE for p in processes for q in processes))
     assert not [event for event in deaf.events if event.endswith("is dead")]
+    assert not deaf.membership.deaf
 
 
 def test_whoever_stays_cut_off_finds_out_in_the_end():

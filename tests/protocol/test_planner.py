@@ -21,6 +21,7 @@ class Members:
 
     def __init__(self) -> None:
         self.version = 0
+        self.deaf = False
         self.suspects: list[str] = []
         self.dead: list[str] = []
 
@@ -270,3 +271,10 @@ def test_others_plan_with_our_ring_when_its_fingerprint_is_theirs() -> None:
     assert not planner.is_planned_with(2)
     planner.ring = None
     assert not planner.is_planned_with(1)
+
+
+def test_a_node_that_hears_nobody_is_said_to_be_deaf() -> None:
+    planned = Planned()
+    assert not planned.planner.is_deaf
+    planned.members.deaf = True
+    assert planned.planner.is_deaf

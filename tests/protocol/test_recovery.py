@@ -127,6 +127,26 @@ def test_a_bucket_of_another_n_is_weak_as_well_whenever_it_becomes_known() -> No
     assert known.weak(2) == []
 
 
+def test_to_finish_one_exchange_does_not_go_through_all_others() -> None:
+    """A node with an empty disk finishes a thousand of them in one turn."""
+    known = lost()
+    missing = known.recovery.missing()
+    assert isinstance(missing, dict)
+
+    class Untouched(dict[Any, bool]):
+        def __iter__(self) -> Any:
+            raise AssertionError("all others are gone through")
+
+    pairs = list(missing)
+    known.recovery._missing = Untouched(missing)
+    for pair in pairs[:-1]:
+        known.recovery.finished(pair, 1.0)
+    assert known.recovery.recovering
+    known.recovery.finished(pairs[-1], 1.0)
+    assert not known.recovery.recovering
+    assert known.weak() == []
+
+
 def test_what_is_lost_again_is_weak_again() -> None:
     known = lost()
     known.finish()

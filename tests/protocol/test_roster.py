@@ -238,6 +238,27 @@ def test_a_suspicion_whose_member_has_restarted_meanwhile_buries_nobody():
     assert roster.table.is_live("n2")
 
 
+def test_a_suspect_that_took_a_later_stamp_unheard_is_buried_all_the_same():
+    roster, _ = a_roster(ME, a_member("n2", incarnation=5))
+    hear(roster, a_member("n2", incarnation=5, liveness=SUSPECT))
+    hear(roster, a_member("n2", stamp=2, liveness=SUSPECT), now=11.0)
+    roster.bury(99.0, Outbox())
+    assert not roster.table.is_live("n2")
+
+
+def test_however_many_starts_are_said_to_be_suspect_as_many_are_timed_as_the_table_holds():
+    roster, _ = a_roster(ME, N2)
+    for number in range(2, 50):
+        start = number.to_bytes(8, "big")
+        hear(roster, a_member("n2", stamp=2 * number, start=start, liveness=SUSPECT))
+        hear(
+            roster, a_member("n2", stamp=2 * number + 1, start=b"L" + start[1:], state=LEFT, liveness=SUSPECT)
+        )
+        assert len(roster.suspicions) <= 2
+    roster.bury(99.0, Outbox())
+    assert len(roster.suspicions) == 0
+
+
 def test_a_member_thought_dead_that_can_be_reached_is_told_so():
     roster, _ = a_roster(ME, N2)
     dead = a_member("n2", liveness=DEAD)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dyno.errors import Code
 from dyno.protocol.outbox import Outbox
-from dyno.protocol.sink import Ending, Failure, LinkSink, invalid, overloaded
+from dyno.protocol.sink import Doubtful, Ending, Failure, LinkSink, invalid, overloaded
 from dyno.wire.messages import Done, Failed, Found, Listed
 
 
@@ -47,3 +47,25 @@ def test_the_end_of_a_listing_is_told_to_two() -> None:
     Ending(LinkSink(7, 43), lambda: ended.append(2)).failed(invalid("why"), out)
     assert ended == [1, 2]
     assert [type(answer) for _, answer in out.replies] == [Listed, Failed]
+
+
+def test_what_fails_where_others_may_have_done_it_is_indeterminate_unless_nobody_could() -> None:
+    out = Outbox()
+    sink = Doubtful(LinkSink(7, 42))
+    sink.failed(Failure(Code.RING, "why"), out)
+    sink.failed(invalid("why"), out)
+    sink.failed(Failure(Code.CONFLICT, "why"), out)
+    assert [answer.indeterminate for _, answer in out.replies] == [True, False, False]  # type: ignore[union-attr]
+
+
+def test_what_succeeds_all_the_same_is_told_as_it_is() -> None:
+    out = Outbox()
+    sink = Doubtful(LinkSink(7, 42))
+    sink.found(b"record", ["n1"], 0.0, out, ["n1"])
+    sink.done(b"context", ["n3"], out, ["n3"])
+    sink.listed(b"keys", b"cursor", out)
+    assert [answer for _, answer in out.replies] == [
+        Found(42, b"record", "n1", "n1"),
+        Done(42, b"context", "n3", "n3"),
+        Listed(42, b"keys", b"cursor"),
+    ]

@@ -108,6 +108,14 @@ def test_a_suspicion_of_a_later_incarnation_is_a_new_one():
     assert suspicions.expired(14.5) == [("n2", START, 1)]
 
 
+def test_a_suspicion_under_a_later_stamp_is_a_new_one_though_incarnations_begin_at_nothing_again():
+    suspicions = Suspicions()
+    suspicions.raised(a_member(incarnation=5), now=1.0, patience=TWO)
+    suspicions.raised(a_member(stamp=2), now=2.0, patience=TWO)
+    assert len(suspicions) == 1
+    assert suspicions.expired(4.0) == [("n2", START, 0)]
+
+
 def test_who_refutes_is_no_suspect():
     suspicions = raised(("n2", 1.0))
     suspicions.cleared(a_member(incarnation=1))

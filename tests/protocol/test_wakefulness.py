@@ -63,3 +63,16 @@ def test_deafness_is_not_believed_for_ever_but_anew_each_time():
     assert sum(deaf(wakefulness, *range(11, 40))) == 6.0
     deaf(wakefulness, 40.0, hears=True)
     assert sum(deaf(wakefulness, *range(41, 70))) == 6.0
+
+
+def test_a_node_that_hears_nobody_knows_it_for_as_long_as_that_lasts():
+    wakefulness = awake()
+    assert not wakefulness.deaf
+    deaf(wakefulness, 11.0, 11.9)
+    assert not wakefulness.deaf
+    deaf(wakefulness, 12.0)
+    assert wakefulness.deaf
+    deaf(wakefulness, *(float(second) for second in range(13, 99)))
+    assert wakefulness.deaf
+    deaf(wakefulness, 99.0, hears=True)
+    assert not wakefulness.deaf

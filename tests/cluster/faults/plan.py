@@ -1,8 +1,9 @@
 """What goes wrong in a trial, and when: drawn from a seed before it begins, so that it can be drawn again.
 
 Faults come at any time, last for a moment or for long, and overlap: but no more than `DOWN_MAX` nodes are
-down, paused or cut off at once, or there would be nothing to see; a node has one fault of its own at a time;
-and a second disk is destroyed only long after the first, when others have made up for it.
+down, paused or cut off at once, or there would be nothing to see, except where half of all are; a node has
+one fault of its own at a time; and a second disk is destroyed only long after the first, when others have
+made up for it.
 
 In: a Random, the number of nodes and the kinds that can be had. Out: faults in the order of their times.
 """
@@ -15,15 +16,17 @@ from random import Random
 from typing import Final, NamedTuple
 
 # Of one node: its process or disk.
-KILL, PAUSE, FULL, WIPE, RESTORE = "kill", "pause", "full", "wipe", "restore"
+KILL, PAUSE, FULL, WIPE, RESTORE, ROT = "kill", "pause", "full", "wipe", "restore", "rot"
+# Of half of all nodes: their processes, at once.
+HALF = "half"
 # Of the network: `PART` cuts one cable, `ISOLATE` all of a node, clients' too.
 PART, ISOLATE, ONE_WAY, NARROW, LOSSY = "part", "isolate", "one way", "narrow", "lossy"
 
-PROCESS: Final = (KILL, PAUSE)
-DESTRUCTIVE: Final = (WIPE, RESTORE)
+PROCESS: Final = (KILL, PAUSE, HALF)
+DESTRUCTIVE: Final = (WIPE, RESTORE, ROT)
 NETWORK: Final = (PART, ISOLATE, ONE_WAY, NARROW, LOSSY)
 KINDS: Final = (*PROCESS, FULL, *NETWORK, *DESTRUCTIVE)
-OF_A_NODE: Final = (KILL, PAUSE, FULL, WIPE, RESTORE, ISOLATE)
+OF_A_NODE: Final = (KILL, PAUSE, FULL, WIPE, RESTORE, ROT, ISOLATE, HALF)
 
 DOWN_MAX: Final = 2
 EVERY_S: Final = 2.5  # on average
@@ -36,6 +39,8 @@ _WEIGHTS: Final = {
     FULL: 1,
     WIPE: 1,
     RESTORE: 1,
+    ROT: 1,
+    HALF: 1,
     ISOLATE: 2,
     PART: 3,
     ONE_WAY: 2,
@@ -45,8 +50,8 @@ _WEIGHTS: Final = {
 
 
 class Fault(NamedTuple):
-    """at: seconds from the beginning. nodes: of a cable, both; of what goes one way, from and to. 0 is where
-    the clients are."""
+    """at: seconds from the beginning. nodes: all that it strikes; of a cable, both; of what goes one way,
+    from and to. 0 is where the clients are."""
 
     at: float
     seconds: float
@@ -79,6 +84,8 @@ def counted(faults: Sequence[Fault]) -> dict[str, int]:
 
 
 def _nodes(random: Random, kind: str, nodes: int) -> tuple[int, ...]:
+    if kind == HALF:
+        return tuple(sorted(random.sample(range(1, nodes + 1), nodes // 2)))
     if kind in OF_A_NODE:
         return (random.randrange(1, nodes + 1),)
     if kind == PART:  # a cable between nodes; that of the clients is cut with all others of a node
@@ -94,9 +101,12 @@ def _may_come(fault: Fault, before: Sequence[Fault], nodes: int) -> bool:
         one.kind in DESTRUCTIVE and one.until + DESTROY_AGAIN_S > fault.at for one in before
     ):
         return False
-    down = {one.nodes[0]: None for one in still if one.kind in OF_A_NODE}
-    if fault.kind in OF_A_NODE and (fault.nodes[0] in down or len(down) >= min(DOWN_MAX, nodes - 1)):
-        return False
+    if fault.kind in OF_A_NODE:
+        down = {node: None for one in still if one.kind in OF_A_NODE for node in one.nodes}
+        if any(node in down for node in fault.nodes):
+            return False
+        if down and (fault.kind == HALF or len(down) >= min(DOWN_MAX, nodes - 1)):
+            return False
     taken = {cable: None for one in still for cable in cables(one, nodes)}
     return not any(cable in taken for cable in cables(fault, nodes))
 

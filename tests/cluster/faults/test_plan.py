@@ -41,9 +41,9 @@ def test_there_is_something_left_to_see(seed, nodes):
         assert 0 < fault.at < fault.until <= 600.0
         assert all(0 <= node <= nodes for node in fault.nodes)
         still = [one for one in faults[:number] if one.until > fault.at]
-        down = [one.nodes[0] for one in (*still, fault) if one.kind in OF_A_NODE]
+        down = [node for one in (*still, fault) if one.kind in OF_A_NODE for node in one.nodes]
         if fault.kind in OF_A_NODE:
-            assert len(down) == len(set(down)) <= min(DOWN_MAX, nodes - 1)
+            assert len(down) == len(set(down)) <= max(min(DOWN_MAX, nodes - 1), nodes // 2)
             assert 0 not in down
         for one in still:
             assert set(cables(one, nodes)).isdisjoint(cables(fault, nodes))
@@ -55,6 +55,13 @@ def test_a_second_disk_is_destroyed_only_when_others_have_made_up_for_the_first(
     assert destroyed
     for before, after in pairwise(destroyed):
         assert after.at >= before.until + DESTROY_AGAIN_S
+
+
+def test_half_of_all_nodes_are_down_at_once():
+    for nodes in (2, 3, 4, 9):
+        halves = [fault for fault in drawn(1, nodes=nodes, seconds=1800.0) if fault.kind == plan.HALF]
+        assert halves
+        assert {len(fault.nodes) for fault in halves} == {nodes // 2}
 
 
 def test_no_kinds_are_no_faults():

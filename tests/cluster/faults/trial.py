@@ -29,6 +29,7 @@ from dyno.simulator.history import GET, History, Key, Operation
 from dyno.simulator.load import User
 from tests.cluster.faults import plan
 from tests.cluster.faults.disks import look
+from tests.cluster.faults.glimpse import rot
 from tests.cluster.faults.grounds import LOSSY, NARROW, Grounds, Loopback, Namespaces, why_no_namespaces
 from tests.cluster.faults.node import FaultyNode, sweep, why_no_disks
 from tests.cluster.faults.users import Shell
@@ -42,6 +43,7 @@ READY_WITHIN_S: Final = 60.0
 LOAD_AFTER_S: Final = 1.0
 SETTLE_WITHIN_S: Final = 120.0
 LOOK_EVERY_S: Final = 0.25
+ROT_SHARE: Final = 3  # one of so many records on a disk
 
 
 class Outcome(NamedTuple):
@@ -254,21 +256,31 @@ class _Trial:
         except dyno.DynoError:
             return False
         theirs = [one for each in explained for one in each["replicas"] if one["node"] in self._destroyed]
-        return all(one["reach"] == "heard" and not one["weak"] for one in theirs)
+        return all(
+            one["reach"] == "heard" and not one["weak"] and one["copy"]["state"] != "corrupt"
+            for one in theirs
+        )
 
     def _strike(self, fault: plan.Fault) -> None:
         grounds, (first, *rest) = self._grounds, fault.nodes
-        node = self._nodes[first - 1]
+        nodes = [self._nodes[number - 1] for number in fault.nodes]
+        node = nodes[0]
         match fault.kind:
-            case plan.KILL | plan.WIPE | plan.RESTORE:
+            case plan.KILL | plan.WIPE | plan.RESTORE | plan.ROT:
                 self._stopped[node.name] = True
                 node.kill()
                 if fault.kind == plan.WIPE:
                     node.wipe()
+                elif fault.kind == plan.ROT:
+                    rot(node.directory, share=ROT_SHARE)
                 elif fault.kind == plan.RESTORE and node.has_copy:
                     node.restore()
                 else:
                     node.keep_copy()
+            case plan.HALF:
+                for node in nodes:
+                    self._stopped[node.name] = True
+                    node.kill()
             case plan.PAUSE:
                 node.pause()
             case plan.FULL:
@@ -282,11 +294,13 @@ class _Trial:
                 grounds.worsen(first, *rest, NARROW if fault.kind == plan.NARROW else LOSSY)
 
     def _mend(self, fault: plan.Fault) -> None:
-        node = self._nodes[fault.nodes[0] - 1]
+        nodes = [self._nodes[number - 1] for number in fault.nodes]
+        node = nodes[0]
         match fault.kind:
-            case plan.KILL | plan.WIPE | plan.RESTORE:
-                node.start()
-                self._stopped.pop(node.name, None)
+            case plan.KILL | plan.WIPE | plan.RESTORE | plan.ROT | plan.HALF:
+                for node in nodes:
+                    node.start()
+                    self._stopped.pop(node.name, None)
             case plan.PAUSE:
                 node.resume()
             case plan.FULL:

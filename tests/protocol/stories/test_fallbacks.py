@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from random import Random
@@ -268,6 +269,66 @@ def test_with_all_primaries_dead_writes_and_reads_go_on(simulate: Simulate) -> N
         sim.restart(name)
     assert drained(sim)
     assert {tuple(values(Record.unpack(on_disk(sim, KEY)[name]))) for name in primaries} == {(b"four",)}
+
+
+def test_who_is_cut_off_alone_serves_long_before_it_takes_the_others_for_dead(simulate: Simulate) -> None:
+    """It takes itself for deaf, and suspects that nobody confirms have long to answer; its users have not."""
+    sim = simulate(5)
+    primaries, (alone, other) = roles(sim)
+    User(sim, other).put(KEY, b"before", w=ALL)
+    user = User(sim, alone)
+    assert values(user.get(KEY, r=1)) == [b"before"]
+    sim.isolate(alone)
+    sim.heal(alone, user.link.machine)
+    membership = sim.machines[alone].node.membership
+    sim.run_for(4)
+    began = sim.now
+    token = user.put(KEY, b"one", w=1)
+    found = user.ask_get(KEY, r=1)
+    assert isinstance(found, Found)
+    assert (found.fallbacks, values(Record.unpack(found.record))) == (alone, [b"one"])
+    user.delete(KEY, token, w=1)
+    user.put(KEY, b"two", w=1)
+    assert sim.now - began < 4 * 2 * sim.config.fallback_after_s
+    assert all(map(membership.is_live, primaries))
+    sim.heal_all()
+    assert drained(sim)
+    merged = (b"before", b"two")
+    assert {tuple(values(Record.unpack(on_disk(sim, KEY)[name]))) for name in primaries} == {merged}
+
+
+def test_two_that_are_cut_off_together_serve_before_they_suspect_anybody(simulate: Simulate) -> None:
+    """They hear each other; owners that say nothing are asked in turn, and then nobody."""
+    sim = simulate(5)
+    primaries, pair = roles(sim)
+    users = [User(sim, name) for name in pair]
+    for one, other in itertools.product(pair, primaries):
+        sim.cut(one, other)
+    began = sim.now
+    users[0].put(KEY, b"value")
+    assert sim.now - began < 5
+    assert values(users[1].get(KEY)) == [b"value"]
+    for machine in map(sim.machines.__getitem__, pair):
+        assert all(map(machine.node.membership.is_live, primaries))
+    sim.heal_all()
+    assert drained(sim)
+    assert {tuple(values(Record.unpack(on_disk(sim, KEY)[name]))) for name in primaries} == {(b"value",)}
+
+
+def test_suspects_that_live_answer_a_read_themselves(simulate: Simulate) -> None:
+    """What this node keeps of the key is nothing, and would be an answer of R=1."""
+    sim = simulate(5)
+    primaries, (alone, _) = roles(sim)
+    user = User(sim, alone)
+    user.put(KEY, b"value", w=ALL)
+    sim.isolate(alone)
+    sim.heal(alone, user.link.machine)
+    membership = sim.machines[alone].node.membership
+    assert sim.run_until(lambda: not any(map(membership.is_alive, primaries)), limit_s=30)
+    sim.heal_all()
+    found = user.ask_get(KEY, r=1)
+    assert isinstance(found, Found)
+    assert (found.fallbacks, values(Record.unpack(found.record))) == ("", [b"value"])
 
 
 def test_deletes_and_a_condition_work_at_a_fallback(simulate: Simulate) -> None:

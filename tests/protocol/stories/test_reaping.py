@@ -432,7 +432,7 @@ def test_what_a_wiped_fallback_keeps_is_not_taken_for_older_than_a_reaping(
         sim.kill(away)
         sim.restart(away)
         user = User(sim, away)
-    sim.run_for(60)  # it takes itself for deaf first, and the others for dead only then
+    sim.run_for(20)  # until it suspects all others
     user.put(KEY, b"kept", w=1)
     sim.heal_all()
     assert sim.run_until(sim.agreed, limit_s=60)
