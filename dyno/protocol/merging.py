@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PAGE_RECORDS: Final = 64
 PAGE_PAUSE_S: Final = 0.005
-AGAIN_S: Final = 0.5  # after a refusal, or while copies are closed
+AGAIN_S: Final = 0.5  # after a refusal, while the disk rests, or while copies are closed
 ANSWER_TIMEOUT_S: Final = 10.0
 WAITING_MAX: Final = 16  # runs
 
@@ -150,7 +150,9 @@ class Merging:
         self._go_on(now)
 
     def _is_late(self, now: float) -> bool:
-        return self._replica.crowded or self._replica.delay_s(now) > self._config.write_delay_max_s / 2
+        replica = self._replica
+        late_s = self._config.write_delay_max_s / 2
+        return replica.rests or replica.crowded or replica.delay_s(now) > late_s
 
     def _merge(self, row: bytes, cell: bytes, now: float, out: Outbox) -> None:
         """Raises Refusal."""
