@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from dyno.placement.hashing import SLOT_BYTES
-from dyno.protocol.background import ID_BITS
+from dyno.protocol.background import ID_BITS, Background
 from dyno.protocol.group_commit import Refusal
 from dyno.protocol.rows import ASIDE, rows_of
 from dyno.storage.cell import unpack_cell
@@ -47,10 +47,10 @@ class _Sent(NamedTuple):
     cell: bytes
 
 
-class Merging:
+class Merging(Background):
     """A part of the background. me: this node's name."""
 
-    number = 10
+    number: ClassVar[int] = 10
 
     def __init__(
         self,
