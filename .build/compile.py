@@ -20,6 +20,8 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 ASKED_BY = "DYNO_COMPILE"
+# All modules are one library, of which nobody replaces functions: calls between them may be inlined.
+C_FLAGS = "-flto=auto -fno-semantic-interposition -fvisibility=hidden"
 SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup
@@ -29,7 +31,7 @@ setup(
     packages=[],
     ext_modules=mypycify(
         ["--strict", "--ignore-missing-imports", *{modules!r}],
-        opt_level="1",
+        opt_level="3",
         debug_level="0",
         multi_file=True,
     ),
@@ -56,7 +58,13 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
         shutil.copytree(Path(self.root, "dyno"), place / "dyno", ignore=shutil.ignore_patterns("*.so"))
         listed = modules(Path(self.root), self.config["compile"], self.config["interpret"])
         (place / "setup.py").write_text(SETUP.format(modules=listed))
-        done = subprocess.run([sys.executable, "setup.py", "build_ext", "--inplace"], cwd=place, check=False)
+        flags = f"{C_FLAGS} {os.environ.get('CFLAGS', '')}"  # whoever has flags of his own has the last word
+        done = subprocess.run(
+            [sys.executable, "setup.py", "build_ext", "--inplace"],
+            cwd=place,
+            env={**os.environ, "CFLAGS": flags},
+            check=False,
+        )
         if done.returncode:
             raise SystemExit(
                 f"dyno was not compiled (see above). It needs a C compiler; without {ASKED_BY} none"

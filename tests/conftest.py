@@ -38,14 +38,19 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    running = Coverage.current()
-    if running is None or not is_unmeasured(item.path):
+    if not is_unmeasured(item.path):
         return (yield)
-    running.stop()
+    paused = []
+    while (
+        running := Coverage.current()
+    ) is not None:  # where several processes share the tests there are two
+        running.stop()
+        paused.append(running)
     try:
         return (yield)
     finally:
-        running.start()
+        for running in reversed(paused):
+            running.start()
 
 
 def is_unmeasured(path: Path) -> bool:

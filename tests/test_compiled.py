@@ -67,7 +67,7 @@ def test_no_constant_of_a_module_is_a_final_tuple_of_floats():
     assert not found
 
 
-def test_what_takes_a_float_by_default_takes_its_required_keywords_first():
+def test_what_takes_a_float_by_default_takes_first_what_is_required():
     """mypyc 2.4 fails to write down the signature of a method that does not."""
     found = []
     for path in compiled():
@@ -75,7 +75,8 @@ def test_what_takes_a_float_by_default_takes_its_required_keywords_first():
             if not isinstance(made, ast.FunctionDef):
                 continue
             named = list(zip(made.args.kwonlyargs, made.args.kw_defaults, strict=True))
-            by_default = [default is not None for _, default in named]
+            by_default = [False] * (len(made.args.args) - len(made.args.defaults))
+            by_default += [True] * len(made.args.defaults) + [default is not None for _, default in named]
             floats = [
                 taken.arg
                 for taken, default in named

@@ -252,5 +252,5 @@ def _unpacked(data: bytes) -> Context:
 
 # A context passes through one process several times: with a client's token, with the records before and after
 # its write, with those of other copies. They are immutable, so one object may serve all.
-_REMEMBERED_BYTES_MAX = 1024
-_remembered = lru_cache(maxsize=256)(_unpacked)
+_REMEMBERED_BYTES_MAX = 4096
+_remembered = lru_cache(maxsize=512)(_unpacked)

@@ -107,7 +107,7 @@ class Client:
         await checkpoint_if_cancelled()
         call = runner.session.status(timeout=timeout, now=current_time(), out=runner.out)
         status: dict[str, Any] = await runner.outcome(call)
-        call = self.runner.session.repair(b"", timeout=timeout, now=current_time(), out=runner.out)
+        call = self.runner.session.repair(b"", "", timeout=timeout, now=current_time(), out=runner.out)
         return status | {"repairs": told_of(await runner.outcome(call))}
 
     @enable_ki_protection

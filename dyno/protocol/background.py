@@ -7,8 +7,9 @@ it; the coordinator's ids lie below all of them.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from dyno.protocol.outbox import Outbox
@@ -16,34 +17,41 @@ if TYPE_CHECKING:
 ID_BITS: Final = 56
 
 
-class Background(Protocol):
-    """number: 1..255, of this part alone."""
+class Background(ABC):
+    """number: 1..255, of this part alone.
 
-    number: int
+    A base and no protocol: after every turn a node asks all its parts when they are due, which costs little
+    only where the compiler knows whom it calls."""
 
+    number: ClassVar[int]
+
+    @abstractmethod
     def doors(self) -> Mapping[type, Callable[..., None]]:
         """Who takes a request of which class: (inbound link, message, now, out)."""
-        ...
 
+    @abstractmethod
     def answer(self, node: str, message: Any, now: float, out: Outbox) -> None:
         """An answer to a request of this part; one that is late or doubled means nothing."""
-        ...
 
+    @abstractmethod
     def link_up(self, node: str, now: float, out: Outbox) -> None:
         """A node can be asked now."""
-        ...
 
-    def link_down(self, node: str, now: float, out: Outbox) -> None: ...
+    @abstractmethod
+    def link_down(self, node: str, now: float, out: Outbox) -> None:
+        """A node cannot be asked any more."""
 
+    @abstractmethod
     def replan(self, now: float, out: Outbox) -> None:
         """The ring is another one now."""
-        ...
 
-    def tick(self, now: float, out: Outbox) -> None: ...
+    @abstractmethod
+    def tick(self, now: float, out: Outbox) -> None:
+        """At `deadline`."""
 
+    @abstractmethod
     def deadline(self) -> float:
         """Infinity for none."""
-        ...
 
 
 def part_of(id: int) -> int:

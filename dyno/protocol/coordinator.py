@@ -275,9 +275,11 @@ class Coordinator:
     def _stand_in(self, forwarding: Forwarding, now: float, out: Outbox) -> None:
         """None of those that it was passed on to answers."""
         if not forwarding.finished and forwarding.stand_in is not None:
-            forwarding.finished = True
             del self._forwardings[forwarding.id]
-            forwarding.stand_in(now, out)
+            if forwarding.stand_in(now, out):
+                forwarding.finished = True
+            else:
+                forwarding.expire(out)
 
     def _do_after_all(
         self,
@@ -289,11 +291,11 @@ class Coordinator:
         asked_at: float,
         now: float,
         out: Outbox,
-    ) -> None:
-        """Though owners have it, too, and may be doing it; unless whoever asked has given up."""
+    ) -> bool:
+        """Though owners have it, too, and may be doing it. False: whoever asked has given up."""
         left_ms = request.budget_ms - int((now - asked_at) * 1000)
         if left_ms <= 0:
-            return
+            return False
         request = request._replace(budget_ms=left_ms)
         if not isinstance(request, Get):
             sink = Doubtful(sink)
@@ -302,11 +304,12 @@ class Coordinator:
         if not self._planner.is_planned_with(ring.fingerprint):
             text = f"the ring changed while {self._me} waited for owners of the key"
             sink.failed(Failure(Code.RING, text), out)
-            return
+            return True
         try:
             self._do_here(link, request, plan, ring, sink, now, out)
         except InvalidRequest as error:
             sink.failed(invalid(str(error)), out)
+        return True
 
     def _forward(
         self,

@@ -26,10 +26,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 from dyno.placement.hashing import SLOT_BYTES
-from dyno.protocol.background import ID_BITS
+from dyno.protocol.background import ID_BITS, Background
 from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.compared_times import ComparedTimes
 from dyno.protocol.comparisons import FETCH_SLOTS_MAX, Comparisons
@@ -80,10 +80,10 @@ GIVE_BYTES_MAX: Final = 256 << 10  # of records that are given at one go, but fo
 _Answered: TypeAlias = Answer | Fetched | Stored
 
 
-class Exchange:
+class Exchange(Background):
     """number: as of Background. me: this node's name."""
 
-    number = 2
+    number: ClassVar[int] = 2
 
     def __init__(
         self,

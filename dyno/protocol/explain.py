@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from dyno.buckets.properties import DEFAULTS
 from dyno.config import COPIES_MAX
 from dyno.errors import Code, InvalidRequest
 from dyno.placement.hashing import COPIES_IN_SLOT, SLOT_BYTES, slot_copies, slot_partition
-from dyno.protocol.background import ID_BITS
+from dyno.protocol.background import ID_BITS, Background
 from dyno.protocol.sink import Failure, failed, invalid, overloaded
 from dyno.protocol.survey import Survey
 from dyno.storage.cell import record_of
@@ -124,10 +124,10 @@ class _Question:
         return Explained(self.id, pack_explanation(explanation))
 
 
-class Explainer:
+class Explainer(Background):
     """me: this node's name. examiner: looks at its own disk."""
 
-    number = 8
+    number: ClassVar[int] = 8
 
     def __init__(
         self,

@@ -21,12 +21,13 @@ from dyno.protocol.outbox import Outbox
 from dyno.protocol.peers import Peers
 from dyno.wire.messages import ClientAnswer, Delete, Failed, Get, ListKeys, Put
 
-StandIn: TypeAlias = Callable[[float, Outbox], None]
+StandIn: TypeAlias = Callable[[float, Outbox], bool]  # False: it is too late for that
 
 
 class Forwarding:
     """One request under way at another node. needed: how many owners must do it. owners: whom to try, best
-    first. stand_in: what may be done instead when none of them answers; whoever calls it sets `finished`."""
+    first. stand_in: what may be done instead when none of them answers; whoever calls it sets `finished`, or
+    lets it expire."""
 
     __slots__ = (
         "_asked",

@@ -16,9 +16,9 @@ from __future__ import annotations
 import math
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from dyno.protocol.background import ID_BITS
+from dyno.protocol.background import ID_BITS, Background
 from dyno.protocol.group_commit import Refusal
 from dyno.wire.messages import STATUS_OK, STATUS_REAPED, STATUS_REFUSED, HandOver, Stored
 
@@ -62,10 +62,10 @@ class _Walk:
         self.dirty = False
 
 
-class Handoff:
+class Handoff(Background):
     """A part that works in the background (`background`)."""
 
-    number: int = 1
+    number: ClassVar[int] = 1
 
     def __init__(
         self, *, config: Config, hints: Hints, replica: Replica, peers: Peers, planner: Planner

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from dyno.placement.hashing import SLOT_BYTES
-from dyno.protocol.background import ID_BITS
+from dyno.protocol.background import ID_BITS, Background
 from dyno.protocol.group_commit import Refusal
 from dyno.protocol.rows import ASIDE, rows_of
 from dyno.storage.cell import unpack_cell
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PAGE_RECORDS: Final = 64
 PAGE_PAUSE_S: Final = 0.005
-AGAIN_S: Final = 0.5  # after a refusal, or while copies are closed
+AGAIN_S: Final = 0.5  # after a refusal, while the disk rests, or while copies are closed
 ANSWER_TIMEOUT_S: Final = 10.0
 WAITING_MAX: Final = 16  # runs
 
@@ -47,10 +47,10 @@ class _Sent(NamedTuple):
     cell: bytes
 
 
-class Merging:
+class Merging(Background):
     """A part of the background. me: this node's name."""
 
-    number = 10
+    number: ClassVar[int] = 10
 
     def __init__(
         self,
@@ -150,7 +150,9 @@ class Merging:
         self._go_on(now)
 
     def _is_late(self, now: float) -> bool:
-        return self._replica.crowded or self._replica.delay_s(now) > self._config.write_delay_max_s / 2
+        replica = self._replica
+        late_s = self._config.write_delay_max_s / 2
+        return replica.rests or replica.crowded or replica.delay_s(now) > late_s
 
     def _merge(self, row: bytes, cell: bytes, now: float, out: Outbox) -> None:
         """Raises Refusal."""

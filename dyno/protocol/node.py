@@ -145,15 +145,6 @@ class Node:
         self.reaping = parts.reaping
         self.quarantine = parts.quarantine
         self._background = parts.background
-        self._deadlines: tuple[Callable[[], float | None], ...] = (
-            self.membership.deadline,
-            self._bulk_reads.deadline,
-            self._coordinator.deadline,
-            self._replica.deadline,
-            self._buckets.deadline,
-            self._lineage.deadline,
-            *(part.deadline for part in self._background),
-        )
         self._part: dict[int, Background] = {part.number: part for part in self._background}
         self._ring_version = -1
         self._exchanged_at: dict[str, float] = {}  # by address
@@ -385,11 +376,19 @@ class Node:
     def deadline(self) -> float | None:
         if not self._claim.free:
             return self._claim.deadline()
-        earliest = math.inf
-        for deadline in self._deadlines:
-            at = deadline()
-            if at is not None and at < earliest:
-                earliest = at
+        coordinator, lineage = self._coordinator.deadline(), self._lineage.deadline()
+        earliest = coordinator if coordinator < lineage else lineage
+        for part in self._background:
+            at = part.deadline()
+            earliest = at if at < earliest else earliest
+        for due in (
+            self.membership.deadline(),
+            self._bulk_reads.deadline(),
+            self._replica.deadline(),
+            self._buckets.deadline(),
+        ):
+            if due is not None and due < earliest:
+                earliest = due
         return None if earliest == math.inf else earliest
 
     # ── inside ──

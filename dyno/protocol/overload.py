@@ -24,6 +24,7 @@ from dyno.wire.messages import (
     STATUS_OVERLOADED,
     Compare,
     Compared,
+    CompareLeaves,
     Delete,
     Failed,
     Fetch,
@@ -31,6 +32,7 @@ from dyno.wire.messages import (
     Get,
     GetMany,
     HandOver,
+    LeavesCompared,
     ListKeys,
     Put,
     Read,
@@ -243,7 +245,7 @@ class PeerLoads:
 
 def answer_to(
     message: Message, *, name: str, why: str, retry_after_s: float
-) -> Failed | ReadAnswer | ReadManyAnswer | ScanAnswer | Compared | Fetched | Stored | None:
+) -> Failed | ReadAnswer | ReadManyAnswer | ScanAnswer | Compared | LeavesCompared | Fetched | Stored | None:
     """What refuses a request that was not looked into; None where no answer is wanted. name: this node's."""
     if isinstance(message, Get | GetMany | Put | Delete | ListKeys):
         text, retry_after_ms = f"{name}: {why}", int(retry_after_s * 1000)
@@ -256,6 +258,8 @@ def answer_to(
         return ScanAnswer(message.id, STATUS_OVERLOADED, b"", b"")
     if isinstance(message, Compare):
         return Compared(message.id, STATUS_OVERLOADED, False, b"", b"", 0)
+    if isinstance(message, CompareLeaves):
+        return LeavesCompared(message.id, STATUS_OVERLOADED, b"")
     if isinstance(message, Fetch):
         return Fetched(message.id, STATUS_OVERLOADED, b"")
     assert isinstance(message, Store | HandOver), "only requests for records wait for the disk"

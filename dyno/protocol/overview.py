@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from dyno.protocol.background import ID_BITS
+from dyno.protocol.background import ID_BITS, Background
 from dyno.protocol.sink import failed, overloaded
 from dyno.protocol.survey import Survey
 from dyno.wire.flat import ProtocolError
@@ -40,10 +40,10 @@ def members_of(membership: Membership, id: int, hints: bytes = b"") -> Members:
     return Members(id, membership.cluster, membership.partitions, membership.fingerprint, packed, hints)
 
 
-class Overview:
+class Overview(Background):
     """held: how many hints this node keeps, by the name of the one that they are for."""
 
-    number = 3
+    number: ClassVar[int] = 3
 
     def __init__(
         self,

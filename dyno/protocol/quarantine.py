@@ -22,11 +22,11 @@ import math
 from collections import deque
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from dyno.placement.hashing import SLOT_BYTES, slot_copies, slot_partition, slot_range
 from dyno.protocol.aside import adds_nothing, row_aside
-from dyno.protocol.background import ID_BITS
+from dyno.protocol.background import ID_BITS, Background
 from dyno.protocol.candidates import NUMBER_MAX
 from dyno.protocol.generations import HEAD_BYTES
 from dyno.protocol.group_commit import Refusal
@@ -80,12 +80,12 @@ class _Case:
         self.after = b""
 
 
-class Quarantine:
+class Quarantine(Background):
     """A part of the background. me: this node's name. closing: the fact of that name. is_complete: whether
     the copy of a (partition, n) has all again that was ever acknowledged here. count: rows set aside, as they
     were found last."""
 
-    number = NUMBER
+    number: ClassVar[int] = NUMBER
 
     def __init__(
         self,

@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from dyno.causality.context import Context
 from dyno.config import COPIES_MAX
 from dyno.protocol.attended import Attended
-from dyno.protocol.background import ID_BITS
+from dyno.protocol.background import ID_BITS, Background
 from dyno.protocol.candidates import NUMBER_MAX, SLOTS_MAX, pack_candidates, unpack_candidates
 from dyno.protocol.dead_entries import STEPS, DeadEntries
 from dyno.protocol.group_commit import Refusal
@@ -78,11 +78,11 @@ class _Round:
         self.dropping = False
 
 
-class Reaping:
+class Reaping(Background):
     """A part of the background. me: this node's name. is_complete: whether this node's copy of a (partition,
     n) has all that was ever acknowledged here, so that its word counts. reaped: entries dropped here."""
 
-    number = NUMBER
+    number: ClassVar[int] = NUMBER
 
     def __init__(
         self,

@@ -18,10 +18,11 @@ it pauses for longer.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from dyno.merkle.places import HEAD_BYTES
 from dyno.placement.hashing import slot_copies, slot_partition, slot_range
+from dyno.protocol.background import Background
 from dyno.protocol.rows import RECORDS_END
 from dyno.protocol.trees import Count
 
@@ -37,11 +38,11 @@ PAUSE_S: Final = 0.002
 YIELD_S: Final = 0.05  # while clients wait for the disk
 
 
-class Recount:
+class Recount(Background):
     """A part of the background. me: this node's name. wrong: trees that did not say what the disk has.
     scrubbed_at: when the last round through all of the disk was over, by this node's clock."""
 
-    number = 11
+    number: ClassVar[int] = 11
 
     def __init__(self, *, me: str, config: Config, replica: Replica) -> None:
         self._me = me

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from dyno.buckets.properties import DEFAULTS
 from dyno.config import BUCKET_NAME_BYTES_MAX, COPIES_MAX
 from dyno.errors import Code
-from dyno.protocol.background import ID_BITS
+from dyno.protocol.background import ID_BITS, Background
 from dyno.protocol.sink import Failure, failed, invalid, overloaded
 from dyno.protocol.survey import Survey
 from dyno.wire.flat import ProtocolError
@@ -90,10 +90,10 @@ class _Run:
         self.keys: dict[str, int] = {}
 
 
-class Repairs:
+class Repairs(Background):
     """A part of the background. me: this node's name."""
 
-    number = 9
+    number: ClassVar[int] = 9
 
     def __init__(
         self,

@@ -103,12 +103,13 @@ class Trees:
     # ── inside ──
 
     def _add(self, slot: bytes, difference: int, records: int) -> None:
+        """With few calls, for every write of every replica comes through here."""
         head, place = slot[:HEAD_BYTES], place_of(slot)
         count = self.counting
         if count is not None and count.head == head and slot < count.beyond:
             count.counting.add(place, difference, records)
-        if not self._is_counted(head):
-            return
+        if self.edge is not None and head >= self.edge:
+            return  # not counted yet
         tree = self.by_head.get(head)
         if tree is None:
             tree = self.by_head[head] = Tree()

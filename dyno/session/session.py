@@ -241,7 +241,7 @@ class Session:
     def repair(
         self,
         run: bytes,
-        bucket: str = "",
+        bucket: str,
         *,
         now: float,
         out: SessionOutbox,
@@ -250,7 +250,7 @@ class Session:
         delay: float = 0.0,
     ) -> Call:
         """Ends with a list of the reports of all members: for `Repairing`, which checks the rest, and with
-        no run for what was mended so far. delay: seconds to wait before it is asked."""
+        no run and no bucket for what was mended so far. delay: seconds to wait before it is asked."""
         call = self.requests.repair(run, bucket, merge=merge, timeout=timeout, now=now)
         return self.begin(call, now, out, delay=delay)
 

@@ -167,7 +167,7 @@ class Client:
 
     def repairs(self, **options: Any) -> dict[str, Any]:
         """What nodes mended so far, as it is in `Client.status`."""
-        return told(self.wait(self._begin("repairs", self._session.repair, b"", **options))[0])
+        return told(self.wait(self._begin("repairs", self._session.repair, b"", "", **options))[0])
 
     def wait(self, *pending: Pending) -> list[Any]:
         """Their results, in order; raises the first error among them."""

@@ -73,11 +73,12 @@ class Trace:
 
 def _packed(events: list[_Event]) -> bytes:
     fields: list[object] = []
-    for now, source, target, what in events:
-        if type(what) is str:
-            fields += (now, source, target, what)
-        else:
-            fields += (now, source, target, type(what).__name__, *what)
+    for event in events:
+        fields.extend(event)
+        what = event[3]
+        if not isinstance(what, str):
+            fields[-1] = type(what).__name__
+            fields.extend(what)
     return dumps(fields)
 
 

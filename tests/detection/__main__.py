@@ -171,8 +171,8 @@ def table_row(name: str, runs: Sequence[Interval], latencies: Sequence[Latency])
     everywhere = [seconds for latency in latencies for seconds in latency.everywhere]
     return [
         name,
-        f"{_mean([run.false for run in runs]):.4g}",
-        f"{_mean([run.false_at_healthy for run in runs]):.3g}",
+        _count(_mean([run.false for run in runs])),
+        _count(_mean([run.false_at_healthy for run in runs])),
         str(max(run.false for run in runs)),
         str(sum(run.false > 0 for run in runs)),
         *_percentiles(first),
@@ -255,6 +255,11 @@ def _perform(item: tuple[object, Task]) -> tuple[object, Any]:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def _count(mean: float) -> str:
+    """Large ones need no fractions."""
+    return f"{mean:.0f}" if mean >= 1000 else f"{mean:.4g}"
 
 
 def _percentiles(values: Sequence[float | None]) -> list[str]:

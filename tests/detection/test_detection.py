@@ -108,6 +108,8 @@ def test_a_row_of_the_table_has_means_counts_and_percentiles():
         *["5.0 s", "never", "never"],
         *["3.0", "200"],
     ]
+    many = [Interval(30_000, 12_345, 2.0, 100.0), Interval(0, 0, 4.0, 300.0)]
+    assert table_row("SWIM", many, latencies)[1:3] == ["15000", "6172"]
 
 
 def test_growth_has_a_row_for_each_size(capsys):

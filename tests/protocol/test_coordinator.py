@@ -537,6 +537,9 @@ def test_what_nobody_waits_for_any_more_is_not_done_here() -> None:
     at.tick(2.9)
     at.out.sends.clear()
     at.tick(20.0)
+    failure = at.failure()
+    assert (failure.code, failure.indeterminate) == ("quorum", True)
+    assert failure.message.endswith("did not answer in time")
     assert not at.out
     assert not at.coordinator.busy
 

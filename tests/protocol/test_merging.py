@@ -166,6 +166,18 @@ def test_it_waits_while_copies_are_closed() -> None:
     assert one.rows() == []
 
 
+def test_it_waits_while_the_disk_rests() -> None:
+    one = Merger()
+    key, slot = one.key()
+    one.aside((key, slot))
+    one.node._replica._rests_until = one.now + 2 * AGAIN_S
+    one.begin()
+    assert one.merging.is_under_way(RUN)
+    assert not [event for event in one.out.events if event[0] == "error"]
+    one.wait(4 * AGAIN_S)
+    assert (one.rows(), one.merged) == ([], 1)
+
+
 def test_a_full_batch_makes_it_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Merger()
     key, slot = one.key()

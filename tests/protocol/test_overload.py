@@ -8,6 +8,7 @@ from typing import TypeAlias
 import pytest
 
 from dyno.config import Config
+from dyno.protocol import foresight
 from dyno.protocol.overload import (
     ALWAYS_READS,
     PEERS_ROOM,
@@ -17,6 +18,7 @@ from dyno.protocol.overload import (
     ReadLine,
     answer_to,
 )
+from dyno.wire import messages
 from dyno.wire.messages import (
     DEFAULT,
     STATUS_OK,
@@ -24,12 +26,14 @@ from dyno.wire.messages import (
     AskMembers,
     Compare,
     Compared,
+    CompareLeaves,
     Delete,
     Failed,
     Fetch,
     Fetched,
     Get,
     GetMany,
+    LeavesCompared,
     ListKeys,
     Message,
     Put,
@@ -326,7 +330,19 @@ def test_a_peer_hears_a_status() -> None:
     assert answer_to(A_READ_MANY, **words) == ReadManyAnswer(6, STATUS_OVERLOADED, b"")
     compare = Compare(8, 7, 0, 3, b"", b"", b"")
     assert answer_to(compare, **words) == Compared(8, STATUS_OVERLOADED, False, b"", b"", 0)
+    leaves = CompareLeaves(10, 7, b"")
+    assert answer_to(leaves, **words) == LeavesCompared(10, STATUS_OVERLOADED, b"")
     assert answer_to(Fetch(9, 7, b""), **words) == Fetched(9, STATUS_OVERLOADED, b"")
     assert answer_to(A_SCAN, **words) == ScanAnswer(7, STATUS_OVERLOADED, b"", b"")
     with pytest.raises(AssertionError):
         answer_to(AskMembers(1), **words)
+
+
+def test_whatever_may_wait_for_the_disk_can_be_refused() -> None:
+    kinds = [
+        kind for kind in vars(foresight).values() if getattr(kind, "__module__", "") == messages.__name__
+    ]
+    assert CompareLeaves in kinds
+    for kind in kinds:
+        request = kind._make([1] * len(kind._fields))
+        assert answer_to(request, name="n1", why="it is too much", retry_after_s=0.25) is not None

@@ -16,7 +16,7 @@ class Falling:
         self.at = At(names="abcde", **config)
         self.plan = self.at.ring.plan("bucket", KEY)
         self.fallbacks = [name for name in self.at.ring.fallbacks(self.plan.slot) if name != "a"]
-        self.spares: Spares = self.at.coordinator.writes._spares
+        self.spares: Spares = self.at.coordinator.writes.replication._spares
         self.store = Store(7, self.at.ring.fingerprint, self.plan.slot, KEY, a_record(b"value"))
         self.target = next(name for name in self.plan.owners if name != "a")
         self.told: list[int] = []

@@ -32,7 +32,7 @@ NEWS_EVERY_S = 0.3
 STORIES_MAX = 1  # of one seed; the first violation is the one to look at
 LOOK_EVERY_S = 1.0  # whether they that say nothing are there still
 END_S = 5.0  # for a process that closed its pipe to be gone
-COLLECT_EVERY = 1_000_000  # new objects: little garbage needs a collector, and looking costs a sixth
+COLLECT_EVERY = 5_000_000  # new objects: little garbage needs a collector, and looking costs a sixth
 
 
 class Far(NamedTuple):
