@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from dyno.config import Config
     from dyno.protocol.group_commit import Batch
     from dyno.protocol.outbox import Outbox
-    from dyno.protocol.peers import Peers
+    from dyno.protocol.peers import Askable
     from dyno.protocol.ring_proposals import Then
     from dyno.ringlog.changes import Change
     from dyno.ringlog.entry import Entry
@@ -66,7 +66,7 @@ class RingLog:
         directory: bytes,
         start: bytes,
         remembered: Callable[[str], bytes | None],
-        peers: Peers,
+        peers: Askable,
         keep: Callable[[Outbox], Batch],
         is_dead: Callable[[str], bool],
         config: Config,

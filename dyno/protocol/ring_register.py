@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from dyno.protocol.group_commit import Batch
     from dyno.protocol.outbox import Outbox
-    from dyno.protocol.peers import Peers
+    from dyno.protocol.peers import Askable
     from dyno.ringlog.entry import Entry
 
 RING: Final = "ring"
@@ -50,7 +50,7 @@ class RingRegister:
         directory: bytes,
         start: bytes,
         remembered: Callable[[str], bytes | None],
-        peers: Peers,
+        peers: Askable,
         keep: Callable[[Outbox], Batch],
         is_dead: Callable[[str], bool],
     ) -> None:
