@@ -14,7 +14,6 @@ strong hash is for what tells states apart, and the fast one, a fifth of the pri
 
 from __future__ import annotations
 
-import struct
 from hashlib import blake2b
 from typing import Final
 
@@ -30,14 +29,11 @@ ELEMENT_MASK: Final = (1 << 8 * ELEMENT_BYTES) - 1
 HEAD_BYTES: Final = 3  # of a slot: partition and n, which are the tree's
 
 _PLACE_BYTES: Final = PLACE_BITS // 8
-_PLACE: Final = struct.Struct(">I4xI")
 _ABOVE: Final = b"\xff" * (SLOT_BYTES - PREFIX_BYTES + 1)
 
 
 def place_of(slot: bytes) -> int:
-    bucket, key = _PLACE.unpack_from(slot, HEAD_BYTES)
-    place: int = bucket ^ key
-    return place
+    return int.from_bytes(slot[3:7], "big") ^ int.from_bytes(slot[11:15], "big")
 
 
 def element_of(slot: bytes, record: bytes) -> int:
