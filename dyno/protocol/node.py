@@ -390,9 +390,8 @@ class Node:
             self._settle(now, out)
         if self._lineage.deadline() <= now:
             self._lineage.tick(now)
-        deadline = self.ring_log.deadline()
-        if deadline is not None and deadline <= now:
-            self.ring_log.tick(now, out)
+        if self._ring_keeper.deadline() <= now:
+            self._ring_keeper.tick(now, out)
             self._settle(now, out)
         for part in self._background:
             if part.deadline() <= now:
@@ -411,7 +410,7 @@ class Node:
             self._bulk_reads.deadline(),
             self._replica.deadline(),
             self._buckets.deadline(),
-            self.ring_log.deadline(),
+            self._ring_keeper.deadline(),
         ):
             if due is not None and due < earliest:
                 earliest = due

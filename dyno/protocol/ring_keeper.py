@@ -10,11 +10,13 @@ those of earlier versions too, as soon as all of their members know how to talk 
     a bucket is new          the first living member by name wishes that it is in it, as `Create`
 
 In: the membership, the table of buckets, who can be asked, greetings, the time. Out: wishes. What is wished
-already is not wished twice, and one that cannot be is looked at again when anything changes.
+already is not wished twice, and one that cannot be is looked at again when anything changes. What another
+member should wish is looked at again after a while, for that one may have died.
 """
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from dyno.ringlog.entry import Entry
 
 CAPABILITY: Final = "ring_log"
+LOOK_AGAIN_S: Final = 2.0  # whether what another member should have wished is written by now
+
+_NOTHING: Final = (-1, -1, -1)
 
 
 class RingKeeper:
@@ -57,7 +62,8 @@ class RingKeeper:
         self._membership = membership
         self._table = table
         self._wished: dict[tuple[Change, ...], bool] = {}
-        self._seen = (-1, -1, -1)
+        self._seen: tuple[int, int, int] = _NOTHING
+        self._look_at = math.inf
         me = membership.me
         self.log = RingLog(
             name=me.name,
@@ -76,16 +82,21 @@ class RingKeeper:
         membership = self._membership
         if not membership.joined or membership.letting_in:
             return
-        seen = (membership.ring_version, len(self._table), self.log.number)
+        seen = (membership.ring_version, self._table.version, self.log.number)
         if seen == self._seen:
             return
         self._seen = seen
+        self._look_at = math.inf
         entry = self.log.entry
         if entry is None:
             created = {bucket.name: bucket.properties for bucket in self._table.created()}
             self.log.found(first(membership.ring_members(), created), now)
             return
-        for changes in (self._own(entry), *self._creations(entry)):
+        creations = self._creations(entry)
+        if creations and not self._speaks_for_all:
+            creations = []  # all of them at once would be in each other's way
+            self._look_at = now + LOOK_AGAIN_S
+        for changes in (self._own(entry), *creations):
             if changes and changes not in self._wished:
                 self._wished[changes] = True
                 self.log.wish(*changes, then=partial(self._answered, changes), now=now, out=out)
@@ -93,8 +104,19 @@ class RingKeeper:
     def renewed(self, directory: bytes, now: float, out: Outbox) -> None:
         """This node's directory has another id."""
         self.log.renewed(directory, out)
-        self._seen = (-1, -1, -1)
+        self._seen = _NOTHING
         self.settle(now, out)
+
+    def tick(self, now: float, out: Outbox) -> None:
+        self.log.tick(now, out)
+        if self._look_at <= now:
+            self._seen = _NOTHING
+            self.settle(now, out)
+
+    def deadline(self) -> float:
+        """Infinity for none."""
+        at = self.log.deadline()
+        return self._look_at if at is None or self._look_at < at else at
 
     # ── inside ──
 
@@ -109,16 +131,19 @@ class RingKeeper:
         return ()
 
     def _creations(self, entry: Entry) -> list[tuple[Change, ...]]:
-        membership = self._membership
-        live = [member.name for member in membership.ring_members() if membership.is_live(member.name)]
-        if membership.me.name != min(live, default=""):
-            return []  # all of them at once would be in each other's way
         known = dict(entry.buckets)
         return [
             (Create(bucket.name, bucket.properties),)
             for bucket in self._table.created()
-            if bucket.name not in known
+            if known.get(bucket.name) != bucket.properties
         ]
+
+    @property
+    def _speaks_for_all(self) -> bool:
+        """Whether this is the first living member by name."""
+        membership = self._membership
+        live = [member.name for member in membership.ring_members() if membership.is_live(member.name)]
+        return membership.me.name == min(live, default="")
 
     def _answered(self, changes: tuple[Change, ...], outcome: Outcome, now: float, out: Outbox) -> None:
         del self._wished[changes]
