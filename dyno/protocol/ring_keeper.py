@@ -147,7 +147,12 @@ class RingKeeper:
 
     def _answered(self, changes: tuple[Change, ...], outcome: Outcome, now: float, out: Outbox) -> None:
         del self._wished[changes]
-        if outcome.why:
+        entry = self.log.entry
+        assert entry is not None
+        if outcome.why and changes in (
+            self._own(entry),
+            *self._creations(entry),
+        ):  # else it is of no matter now
             out.events.append(("warning", f"not in the ring's log: {outcome.why}"))
 
     def _is_dead(self, name: str) -> bool:

@@ -20,6 +20,17 @@ from dyno.wire.messages import Hello
 Simulate = Callable[..., Simulation]
 
 
+@pytest.fixture
+def simulate() -> Simulate:
+    def make(size: int = 0) -> Simulation:
+        sim = Simulation(1)
+        if size:
+            sim.add_cluster(size)
+        return sim
+
+    return make
+
+
 def log_of(sim: Simulation) -> Entry | None:
     """The last entry, where all nodes that run know the same."""
     logs = {machine.node.ring_log.entry for machine in sim.machines.values() if machine.running}
@@ -67,11 +78,17 @@ def test_a_founder_has_a_log_alone_and_who_comes_is_written_into_it(simulate: Si
     ]
 
 
-def test_a_bucket_is_written_and_needs_no_more_than_a_majority(simulate: Simulate) -> None:
+def test_a_bucket_is_written_by_a_majority_though_who_should_have_wished_it_died(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sim = simulate(3)
     written(sim)
+    first = sim.machines["n1"].node.ring_log
+    monkeypatch.setattr(first, "wish", lambda *changes, **how: None)  # it dies before it comes to that
     sim.client("n3").create_bucket("wide", n=2)
     sim.kill("n1")
+    sim.kill("n2")
+    sim.restart("n2")  # it votes again once it is sure that n1 cannot tell it anything
     assert sim.run_until(lambda: dict((log_of(sim) or Entry(0, b"", False, ())).buckets) != {}, limit_s=60)
     sim.restart("n1")
     ((name, properties),) = written(sim, "wide").buckets
