@@ -60,9 +60,10 @@ class Entry(NamedTuple):
 
 class Table:
     """entries: by name, not to be changed. serving: by name; None while nobody can say. copies: by bucket id,
-    UNKNOWN while nobody can say. changed: ids of buckets whose serving changed, until noticed."""
+    UNKNOWN while nobody can say. changed: ids of buckets whose serving changed, until noticed. version:
+    counts all changes of entries."""
 
-    __slots__ = ("_names", "_packed", "changed", "copies", "entries", "serving")
+    __slots__ = ("_names", "_packed", "changed", "copies", "entries", "serving", "version")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.entries: dict[str, Entry] = {}
@@ -71,6 +72,7 @@ class Table:
         self.changed: list[bytes] = []
         self._names: dict[bytes, str] = {}
         self._packed: bytes | None = b""
+        self.version = 0
         for entry in entries:
             self.put(entry)
         self.changed.clear()
@@ -116,6 +118,7 @@ class Table:
 
     def _serve(self, name: str, entry: Entry | None) -> None:
         self._packed = None
+        self.version += 1
         identity = bucket_id(name)
         before = self.serving.get(name, DEFAULTS)
         now: Properties | None = DEFAULTS

@@ -13,6 +13,7 @@ from dyno.wire.messages import PROTOCOL_VERSION, Hello, Refuse
 
 PROTOCOL_LOW = PROTOCOL_VERSION
 PEER, CLIENT = "peer", "client"
+CAPABILITIES = ("ring_log",)  # what a node of this version understands beyond its protocol version
 
 
 class Self(NamedTuple):
@@ -38,11 +39,17 @@ def hello_of(me: Self, *, seen: int = 0) -> Hello:
         me.name,
         me.directory,
         me.start,
-        "",
+        ",".join(CAPABILITIES),
         me.commit,
         seen,
         me.rounds,
     )
+
+
+def understood(hello: Hello) -> tuple[str, ...]:
+    """The capabilities of this version that the other side has as well."""
+    theirs = hello.capabilities.split(",")
+    return tuple(capability for capability in CAPABILITIES if capability in theirs)
 
 
 def judge(me: Self, hello: Hello) -> Refuse | None:

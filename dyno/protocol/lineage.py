@@ -61,6 +61,8 @@ class Lineage:
         self._number_at_start = replica.commit_number
         # Told, with the time, as soon as this disk turns out to be an old copy.
         self.on_old_copy: Callable[[float, Outbox], None] = _nobody
+        # Told of this directory's new id, once it is on the disk, with the time.
+        self.on_renewed: Callable[[bytes, float, Outbox], None] = _nobody_else
         self._renewing = False
         self._inherited = False
         self.commits = Commits(remembered(COMMITS) or b"")
@@ -74,12 +76,15 @@ class Lineage:
 
     # ── what comes in ──
 
-    def greeted(self, address: str, hello: Hello, now: float, out: Outbox) -> None:
-        """The node at an address answered our hello with its own, and belongs to this cluster."""
+    def greeted(self, address: str, hello: Hello, now: float, out: Outbox) -> bool:
+        """The node at an address answered our hello with its own, and belongs to this cluster. Gives whether
+        it knows of nothing that this disk lacks."""
         self.commits.greeted(address, hello, now)
-        if hello.seen > self._number_at_start and self._membership.joined:
+        lacks = hello.seen > self._number_at_start
+        if lacks and self._membership.joined:
             text = f"{hello.name} knows of commit {hello.seen}, and this disk had {self._number_at_start}"
             self._renew(text, now, out)
+        return not lacks
 
     def met(self, hello: Hello, now: float) -> None:
         """A node dialled this one. What it commits is known from now on, for its process may end before this
@@ -167,9 +172,14 @@ class Lineage:
             self._renewing = False
             self._number_at_start = self._replica.commit_number
             self._membership.renew_directory(directory, now, out)
+            self.on_renewed(directory, now, out)
         else:  # the facts are tried again with the next commit
             self._replica.keep(out).waiters.append(partial(self._renewed, directory))
 
 
 def _nobody(now: float, out: Outbox) -> None:
     """Nobody else wants to know."""
+
+
+def _nobody_else(directory: bytes, now: float, out: Outbox) -> None:
+    """Likewise."""

@@ -41,6 +41,7 @@ from dyno.wire.messages import (
     AskFate,
     AskJoin,
     AskMembers,
+    AskRing,
     Assent,
     Branches,
     Committed,
@@ -67,6 +68,15 @@ from dyno.wire.messages import (
     Refuse,
     Reject,
     Repaired,
+    RingAccept,
+    RingAccepted,
+    RingEntry,
+    RingFence,
+    RingFenced,
+    RingKnown,
+    RingOutvoted,
+    RingPrepare,
+    RingPromised,
     RootsCompared,
     Stored,
     SwapBuckets,
@@ -83,6 +93,7 @@ if TYPE_CHECKING:
     from dyno.protocol.buckets import BucketRequest
     from dyno.protocol.membership import Membership
     from dyno.protocol.outbox import Outbox
+    from dyno.protocol.ring_log import RingRequest
     from dyno.storage.engine import Engine, Span
     from dyno.wire.messages import Datagram, Message
     from dyno.wire.trees import Node as TreeNode
@@ -102,6 +113,7 @@ _ANSWERS = (
     Examined,
     Repaired,
 )
+_RING_ANSWERS = (RingEntry, RingKnown, RingPromised, RingAccepted, RingOutvoted, RingFenced)
 _EXCHANGE_INTERVAL_S = 0.2  # how often one peer is asked for its ring because we disagree
 
 
@@ -134,6 +146,8 @@ class Node:
         self._planner = parts.planner
         self._lineage = parts.lineage
         self._recovery = parts.lineage.recovery
+        self._ring_keeper = parts.ring_keeper
+        self.ring_log = parts.ring_keeper.log
         self.hints = parts.hints
         self.generations = parts.generations
         self._handoff = parts.handoff
@@ -157,6 +171,7 @@ class Node:
             return
         self.membership.start(now, out)
         self._buckets.start(now)
+        self.ring_log.start(now)
         self._settle(now, out)
 
     def stop(self, now: float, out: Outbox) -> None:
@@ -228,10 +243,11 @@ class Node:
             out.disconnect.append(address)  # a listed address that is our own
             return
         self._refusals.pop(address, None)
-        self._lineage.greeted(address, hello, now, out)
+        if self._lineage.greeted(address, hello, now, out):
+            self.ring_log.met(hello.name, hello.directory)
         self.generations.learn(hello.rounds)
         self.membership.link_up(address, now, out)
-        if self._peers.up(hello.name, address):
+        if self._peers.up(hello.name, address, handshake.understood(hello)):
             self._found(hello.name, now, out)
         self._settle(now, out)
 
@@ -308,6 +324,11 @@ class Node:
         elif isinstance(message, Introduce | Assent | Reject | PushPull | Ack):
             self.membership.answer(address, message, now, out)
             self._settle(now, out)
+        elif isinstance(message, _RING_ANSWERS):
+            name = self._peers.name_at(address)
+            if name is not None:
+                self.ring_log.answer(name, message, now, out)
+                self._settle(now, out)
         elif isinstance(message, Proposed | Withdrawn | SwapBuckets):
             self._buckets.answer(self._peers.name_at(address), message, now, out)
             self._settle(now, out)
@@ -369,6 +390,9 @@ class Node:
             self._settle(now, out)
         if self._lineage.deadline() <= now:
             self._lineage.tick(now)
+        if self._ring_keeper.deadline() <= now:
+            self._ring_keeper.tick(now, out)
+            self._settle(now, out)
         for part in self._background:
             if part.deadline() <= now:
                 part.tick(now, out)
@@ -386,6 +410,7 @@ class Node:
             self._bulk_reads.deadline(),
             self._replica.deadline(),
             self._buckets.deadline(),
+            self._ring_keeper.deadline(),
         ):
             if due is not None and due < earliest:
                 earliest = due
@@ -397,6 +422,7 @@ class Node:
         coordinate: Callable[..., None] = self._coordinator.request
         join: Callable[..., None] = self._membership_request
         bucket: Callable[..., None] = self._bucket_request
+        ring: Callable[..., None] = self._ring_request
         doors: dict[type, Callable[..., None]] = {
             Get: self._get,
             GetMany: self._bulk_reads.get_many,
@@ -417,6 +443,11 @@ class Node:
             Withdrawn: bucket,
             AskFate: bucket,
             SwapBuckets: bucket,
+            AskRing: ring,
+            RingEntry: ring,
+            RingPrepare: ring,
+            RingAccept: ring,
+            RingFence: ring,
         }
         return doors
 
@@ -437,6 +468,7 @@ class Node:
         """After anything that may have changed the membership or the buckets: take durable facts along, plan
         anew."""
         self._lineage.settle(now, out)
+        self._ring_keeper.settle(now, out)
         if out.meta or out.durable_sends or out.durable_replies:
             self._buckets.accompany(out)
             self._replica.keep(out)
@@ -473,6 +505,7 @@ class Node:
     def _found(self, name: str, now: float, out: Outbox) -> None:
         """A node can be asked now, and has said what it knows of this one's commits."""
         self._recovery.greeted(name)
+        self.ring_log.link_up(name, out)
         self._coordinator.link_up(name, out)
         self._buckets.link_up(name, out)
         for part in self._background:
@@ -504,6 +537,10 @@ class Node:
         self, link: int, message: AskJoin | Admit | PushPull | Ping, now: float, out: Outbox
     ) -> None:
         self.membership.receive(link, message, now, out)
+        self._settle(now, out)
+
+    def _ring_request(self, link: int, message: RingRequest, now: float, out: Outbox) -> None:
+        self.ring_log.request(link, message, now, out)
         self._settle(now, out)
 
     def _committed_there(self, link: int, message: Committed, now: float, out: Outbox) -> None:

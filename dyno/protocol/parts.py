@@ -4,6 +4,7 @@
     planner, peers               what follows from that, and who can be asked
     replica, lineage             this node's copies, and whether they are the latest
     hints, generations           what it keeps for others, and what was reaped
+    ring_keeper                  the log of what the ring was and is
     coordinator, bulk_reads,     the requests of clients, and of other nodes
       peer_requests
     background                   what it does by itself, in this order
@@ -38,6 +39,7 @@ from dyno.protocol.reaping import Reaping
 from dyno.protocol.recount import Recount
 from dyno.protocol.repairs import Repairs
 from dyno.protocol.replica import Replica
+from dyno.protocol.ring_keeper import RingKeeper
 from dyno.protocol.spares import Spares
 
 if TYPE_CHECKING:
@@ -94,6 +96,16 @@ class Parts:
             copies=self.buckets.table.copies,
             random=random,
         )
+        self.ring_keeper = RingKeeper(
+            membership=self.membership,
+            table=self.buckets.table,
+            peers=self.peers,
+            remembered=engine.get_meta,
+            keep=self.replica.keep,
+            config=config,
+            random=random,
+        )
+        self.lineage.on_renewed = self.ring_keeper.renewed
         self.hints = Hints(config=config, replica=self.replica)
         self.generations = Generations(self.replica, remembered=engine.get_meta(ROUNDS) or b"")
         self.handoff = Handoff(

@@ -11,6 +11,7 @@ nobody writes. Out: violations, each with a sentence that names the operations i
     refused   what a client was told was not done is never seen, nor what nobody wrote
     strict    a strict read covers every strict write that was acknowledged before it began, where R+W>N
     dots      no dot ever stands for two values, on its way or on a disk
+    ring      no number has two entries of the ring's log
     settled   in the end every key can be read from all owners, whose bytes are equal, and nobody else has any
     drained   no hint, request or queue is left
     bounded   contexts are no longer than the number of process starts, and of writes sent again, explains
@@ -82,6 +83,7 @@ def check(history: History, ending: Ending) -> list[Violation]:
         refused,
         strict,
         dots,
+        ring,
         settled,
         drained,
         bounded,
@@ -286,6 +288,17 @@ def dots(history: History, ending: Ending) -> Iterable[Violation]:
             f"the dot {_dot(dot)} was issued twice: for {_author(history, first[0])}, seen at {first[1]} at "
             f"{first[2]:.3f} s, and for {_author(history, second[0])}, seen at {second[1]}",
         )
+
+
+def ring(history: History, ending: Ending) -> Iterable[Violation]:
+    """No number has two entries of the ring's log."""
+    for number, seen in history.sightings.rings.items():
+        if len(seen) > 1:
+            first, second, *_ = seen.values()
+            text = (
+                f"there are two ring entries {number:x}: one seen at {first[0]} at {first[1]:.3f} s, another"
+            )
+            yield Violation("ring", None, second[1], f"{text} at {second[0]}")
 
 
 def settled(history: History, ending: Ending) -> Iterable[Violation]:

@@ -21,6 +21,7 @@ from dyno.causality.context import Context
 from dyno.causality.dots import Dot
 from dyno.causality.record import Record
 from dyno.errors import DynoError
+from dyno.ringlog import entry as entries
 from dyno.wire import values
 
 GET: Final = "get"
@@ -152,10 +153,12 @@ class Clash(NamedTuple):
 class Sightings:
     """Dots with the values that they were seen under."""
 
-    __slots__ = ("_by_dot", "_last", "_of_value", "clashes", "largest")
+    __slots__ = ("_by_dot", "_last", "_of_value", "clashes", "largest", "rings")
 
     def __init__(self) -> None:
         self.clashes: list[Clash] = []
+        # Ring entries by number, each as it was seen first: bytes, where, when.
+        self.rings: dict[int, dict[bytes, tuple[str, float]]] = {}
         self.largest: dict[Key, tuple[int, str, float]] = {}  # the longest packed record: bytes, where, when
         self._by_dot: dict[Key, dict[Dot, tuple[bytes, int, str, float]]] = {}
         self._of_value: dict[int, list[Dot]] = {}
@@ -173,6 +176,11 @@ class Sightings:
         if len(packed) > self.largest.get(key, (0, "", 0.0))[0]:
             self.largest[key] = (len(packed), where, now)
         self.unpacked(key, Record.unpack(packed), where=where, now=now)
+
+    def ring(self, packed: bytes, *, where: str, now: float) -> None:
+        """An entry of the ring's log was seen."""
+        seen = self.rings.setdefault(entries.unpack(packed).number, {})
+        seen.setdefault(packed, (where, now))
 
     def unpacked(self, key: Key, record: Record, *, where: str, now: float) -> None:
         known = self._by_dot.setdefault(key, {})

@@ -28,7 +28,8 @@ from dyno.simulator.load import User
 from dyno.simulator.simulation import Simulation
 from dyno.storage.cell import record_of
 from dyno.storage.engine import CorruptRecord
-from dyno.wire.messages import HandOver, Put, Store, StoreHint
+from dyno.wire.members import NORMAL
+from dyno.wire.messages import HandOver, Put, RingEntry, Store, StoreHint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -229,6 +230,8 @@ class Scenario:
             key = self._key_of.get(what.slot)
             if key is not None:
                 self.history.sightings.record(key, what.record, where=f"{source} → {target}", now=now)
+        elif isinstance(what, RingEntry):
+            self.history.sightings.ring(what.entry, where=f"{source} → {target}", now=now)
         elif isinstance(what, Put):
             if what.again:
                 self.history.again(Key(what.bucket, what.key.decode()), what.request)
@@ -303,7 +306,22 @@ class Scenario:
             hints, _ = machine.engine.scan(*rows_of(HINTS), limit=HINTS_SHOWN_MAX)
             if hints:
                 left.append(f"{name} still keeps hints, {len(hints)} or more")
+        left += self._unwritten()
         return left or [*self._kept_too_long()]
+
+    def _unwritten(self) -> list[str]:
+        """What the ring's log does not say, or not to all."""
+        running = self._running()
+        logs = {machine.node.ring_log.number: machine.node.ring_log.entry for machine in running.values()}
+        if len(logs) > 1:
+            return [f"the nodes know different last entries of the ring's log: {sorted(logs)}"]
+        (entry,) = logs.values()
+        if entry is None:
+            return ["the ring has no log"]
+        rows = {row.name: row.directory for row in entry.rows if row.state == NORMAL}
+        there = {name: machine.node.membership.me.directory for name, machine in running.items()}
+        left = [] if rows == there else [f"the ring's log names {rows}, and there are {there}"]
+        return left if WIDE in dict(entry.buckets) else [*left, f"the ring's log knows no bucket {WIDE}"]
 
     def _kept_too_long(self) -> Iterator[str]:
         """What is found by looking through whole nodes, which takes a while."""

@@ -109,6 +109,16 @@ LINK: Final[Registry[Message]] = Registry(
         79: messages.Repaired,
         80: messages.Ping,
         81: messages.Ack,
+        90: messages.AskRing,
+        91: messages.RingEntry,
+        92: messages.RingKnown,
+        93: messages.RingPrepare,
+        94: messages.RingPromised,
+        95: messages.RingAccept,
+        96: messages.RingAccepted,
+        97: messages.RingOutvoted,
+        98: messages.RingFence,
+        99: messages.RingFenced,
     }
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dyno.protocol.handshake import CLIENT, PEER, PROTOCOL_LOW, Self, hello_of, judge
+from dyno.protocol.handshake import CLIENT, PEER, PROTOCOL_LOW, Self, hello_of, judge, understood
 from dyno.wire.messages import PROTOCOL_VERSION, Hello
 
 ME = Self("n1", b"d" * 16, b"s" * 8, b"c" * 16, 1024)
@@ -20,8 +20,16 @@ def refusal(me: Self, hello: Hello) -> tuple[str, str]:
 
 def test_a_node_says_what_it_is() -> None:
     assert hello_of(ME) == Hello(
-        PROTOCOL_LOW, PROTOCOL_VERSION, PEER, b"c" * 16, 1024, "n1", b"d" * 16, b"s" * 8, ""
+        PROTOCOL_LOW, PROTOCOL_VERSION, PEER, b"c" * 16, 1024, "n1", b"d" * 16, b"s" * 8, "ring_log"
     )
+
+
+def test_of_what_the_other_side_has_only_what_is_known_here_counts() -> None:
+    hello = hello_of(ME)
+    assert understood(hello) == ("ring_log",)
+    assert understood(hello._replace(capabilities="later,ring_log,ring")) == ("ring_log",)
+    assert understood(hello._replace(capabilities="ring,ring_log2")) == ()
+    assert understood(USER) == ()
 
 
 def test_a_node_says_of_which_rounds_it_knows() -> None:

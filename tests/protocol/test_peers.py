@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dyno.protocol.outbox import Outbox
-from dyno.protocol.peers import Peers
+from dyno.protocol.peers import Able, Peers
 from dyno.wire.messages import Read
 
 READ = Read(1, 2, b"slot")
@@ -92,3 +92,17 @@ def test_the_address_of_whoever_can_be_asked_is_known() -> None:
     peers.up("n2", "h2:1")
     assert peers.address_of("n2") == "h2:1"
     assert peers.address_of("n3") is None
+
+
+def test_only_nodes_that_know_of_it_are_asked_what_is_new() -> None:
+    peers, out = Peers(), Outbox()
+    able = Able(peers, "news")
+    peers.place({"n2": "h2:1", "n3": "h3:1"})
+    peers.up("n2", "h2:1", ("news", "other"))
+    peers.up("n3", "h3:1", ("other",))
+    assert [able.can_ask(name) for name in ("n2", "n3", "n4")] == [True, False, False]
+    assert [able.send(name, READ, out) for name in ("n2", "n3", "n4")] == [True, False, False]
+    assert out.sends == [("h2:1", READ)]
+    peers.down("h2:1")
+    peers.up("n2", "h2:1")  # it went back to the version before
+    assert not able.can_ask("n2")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dyno.causality.context import Context
+from dyno.ringlog import entry as entries
 from dyno.simulator.checkers import ACTORS_PER_START_MAX, check
 from dyno.simulator.history import Key
+from tests.ringlog.ring_makers import a_row, an_entry
 from tests.simulator.hand_made import KEY, REAP_AFTER_S, Book, context_of, dot, failure, names, record_of
 
 
@@ -347,6 +349,19 @@ def test_one_dot_for_one_value_may_be_seen_often(book: Book) -> None:
     put = book.put(dot(1))
     book.seen(dot(1), put, where="n1 → n3")
     assert book.end(put) == []
+
+
+def test_two_ring_entries_of_one_number_are_found(book: Book) -> None:
+    one, other = entries.pack(an_entry()), entries.pack(an_entry(a_row("a"), a_row("d")))
+    sightings = book.history.sightings
+    sightings.ring(one, where="a → b", now=1.0)
+    sightings.ring(one, where="b → c", now=2.0)
+    assert book.end() == []
+    sightings.ring(other, where="c → d", now=3.0)
+    (violation,) = book.end()
+    assert violation.checker == "ring"
+    assert "two ring entries 1" in violation.text
+    assert "one seen at a → b at 1.000 s, another at c → d" in violation.text
 
 
 def test_owners_with_equal_bytes_are_settled(book: Book) -> None:

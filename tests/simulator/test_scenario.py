@@ -117,6 +117,26 @@ def test_a_hint_that_is_left_is_told() -> None:
     assert "n3 still keeps hints, 1 or more" in ending.left
 
 
+def test_a_log_that_does_not_say_what_there_is_is_told() -> None:
+    scenario = Scenario(8)
+    scenario.load(10.0)
+    assert scenario.settle().left == ()
+    register = scenario.sim.machines["n3"].node.ring_log._register
+    entry = register.entry
+    assert entry is not None
+    register.entry = entry._replace(number=entry.number - 1)
+    (text,) = scenario._left()
+    assert text.startswith("the nodes know different last entries")
+    for machine in scenario.sim.machines.values():
+        machine.node.ring_log._register.entry = entry._replace(rows=entry.rows[1:], buckets=())
+    named, bucket = scenario._left()
+    assert named.startswith("the ring's log names {'n2'")
+    assert bucket == "the ring's log knows no bucket wide"
+    for machine in scenario.sim.machines.values():
+        machine.node.ring_log._register.entry = None
+    assert scenario._left() == ["the ring has no log"]
+
+
 def test_a_queue_that_is_left_is_told() -> None:
     scenario = Scenario(8)
     scenario.load(1.0)

@@ -116,6 +116,18 @@ from dyno.wire.messages.replicas import (
     Stored,
     StoreHint,
 )
+from dyno.wire.messages.ring import (
+    AskRing,
+    RingAccept,
+    RingAccepted,
+    RingEntry,
+    RingFence,
+    RingFenced,
+    RingKnown,
+    RingOutvoted,
+    RingPrepare,
+    RingPromised,
+)
 
 ClientRequest: TypeAlias = (
     Get
@@ -177,6 +189,16 @@ PeerMessage: TypeAlias = (
     | Examined
     | Repair
     | Repaired
+    | AskRing
+    | RingEntry
+    | RingKnown
+    | RingPrepare
+    | RingPromised
+    | RingAccept
+    | RingAccepted
+    | RingOutvoted
+    | RingFence
+    | RingFenced
     | Ping
     | Ack
 )
@@ -212,6 +234,7 @@ __all__ = [
     "AskMembers",
     "AskReap",
     "AskRepair",
+    "AskRing",
     "AskStatus",
     "Assent",
     "Branches",
@@ -271,6 +294,15 @@ __all__ = [
     "Repair",
     "RepairTold",
     "Repaired",
+    "RingAccept",
+    "RingAccepted",
+    "RingEntry",
+    "RingFence",
+    "RingFenced",
+    "RingKnown",
+    "RingOutvoted",
+    "RingPrepare",
+    "RingPromised",
     "RootsCompared",
     "Scan",
     "ScanAnswer",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -135,7 +136,7 @@ class Mishaps:
     def __init__(self, sim: Simulation, random: Random) -> None:
         self._sim = sim
         self._random = random
-        self._mend: Callable[[], object] = lambda: None
+        self._mend: Callable[[], object] = _nothing
 
     def next(self) -> None:
         self.end()
@@ -147,6 +148,9 @@ class Mishaps:
                 sim.kill(one)
             case "stop":
                 machine.stop()
+                self._mend = partial(
+                    sim.run_until, lambda: not machine.running, limit_s=60
+                )  # it drains first
             case "drop":
                 sim.drop_links(one, other)
             case "cut":
@@ -161,11 +165,17 @@ class Mishaps:
     def end(self) -> None:
         sim = self._sim
         sim.heal_all()
+        self._mend()
+        self._mend = _nothing
         for name, machine in sim.machines.items():
             machine.engine.full = False
             machine.commit_s = (0.0005, 0.004)
             if not machine.running:
                 sim.restart(name)
+
+
+def _nothing() -> None:
+    """Nothing is to be put right."""
 
 
 @pytest.mark.parametrize("seed", range(12))
