@@ -397,7 +397,7 @@ def test_cables_get_worse_and_are_repaired_by_name() -> None:
     sim.repair_cables()
     assert sim.network.quality("n1", "n2") == sim.network.quality("n1", "n3") == Quality()
     assert sim.run_until(sim.agreed, limit_s=30)
-    assert "n1 → n2                  the cable: loss=0.3" in sim.story()
+    assert "n1 → n2                  the cable: loss=0.3" in sim.story(1000)
 
 
 def test_one_direction_is_healed_by_itself() -> None:
