@@ -67,6 +67,21 @@ def test_no_constant_of_a_module_is_a_final_tuple_of_floats():
     assert not found
 
 
+def test_nothing_is_looked_for_in_a_display_with_a_star():
+    """mypyc 2.4 ends with an internal error at `a in (b, *c)`."""
+    found = [
+        f"{path.name}:{line.lineno}"
+        for path in compiled()
+        for line in ast.walk(ast.parse(path.read_text()))
+        if isinstance(line, ast.Compare)
+        and any(isinstance(operator, ast.In | ast.NotIn) for operator in line.ops)
+        for display in line.comparators
+        if isinstance(display, ast.Tuple | ast.List)
+        and any(isinstance(item, ast.Starred) for item in display.elts)
+    ]
+    assert not found
+
+
 def test_what_takes_a_float_by_default_takes_first_what_is_required():
     """mypyc 2.4 fails to write down the signature of a method that does not."""
     found = []

@@ -120,6 +120,9 @@ class RingKeeper:
 
     # ── inside ──
 
+    def _wanted(self, entry: Entry) -> list[tuple[Change, ...]]:
+        return [self._own(entry), *self._creations(entry)]
+
     def _own(self, entry: Entry) -> tuple[Change, ...]:
         me = self._membership.me
         row = entry.row(me.name)
@@ -149,10 +152,7 @@ class RingKeeper:
         del self._wished[changes]
         entry = self.log.entry
         assert entry is not None
-        if outcome.why and changes in (
-            self._own(entry),
-            *self._creations(entry),
-        ):  # else it is of no matter now
+        if outcome.why and changes in self._wanted(entry):  # else it is of no matter any more
             out.events.append(("warning", f"not in the ring's log: {outcome.why}"))
 
     def _is_dead(self, name: str) -> bool:
