@@ -229,8 +229,9 @@ class GroupCommit:
         return other if other is self._gathering or one is None else one
 
     def note_damage(self, slot: bytes) -> None:
-        """A record is corrupt; whoever heals it takes it out of `damaged`."""
-        if len(self.damaged) < _DAMAGED_MAX:
+        """A record is corrupt on the disk; whoever heals it takes it out of `damaged`. One over which
+        something is about to be written is as good as healed."""
+        if len(self.damaged) < _DAMAGED_MAX and not self.waits(slot):
             self.damaged[slot] = True
 
     # ── the disk ──

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -63,9 +64,12 @@ def on_a_terminal(*variables: str, columns: int) -> str:
     environment |= dict(variable.split("=") for variable in (*variables, f"COLUMNS={columns}"))
     subprocess.run([sys.executable, "-c", SHOWN], stdout=its, env=environment, check=True)
     os.close(its)
-    shown = os.read(ours, 10_000).decode()
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal ends that nobody has open any more
+        while part := os.read(ours, 10_000):
+            shown += part
     os.close(ours)
-    return shown
+    return shown.decode()
 
 
 def test_what_is_shown_in_a_pipe_is_plain(capfdbinary) -> None:  # type: ignore[no-untyped-def]

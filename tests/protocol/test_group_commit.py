@@ -378,3 +378,16 @@ def test_a_corrupt_row_is_refused_and_noted() -> None:
         copies.replica.row(b"one")
     assert refused.value.status == STATUS_STORAGE
     assert list(copies.replica.damaged) == [b"one"]
+
+
+def test_what_is_about_to_be_overwritten_is_no_damage_any_more_and_again_when_that_fails() -> None:
+    copies = Copies()
+    copies.replica.write_row(b"one", b"1")
+    copies.commit()
+    copies.engine.corrupt(b"one")
+    copies.replica.write_row(b"one", b"2")
+    copies.replica.note_damage(b"one")  # by somebody who looks at the disk
+    assert not copies.replica.damaged
+    copies.fail()
+    copies.replica.note_damage(b"one")
+    assert list(copies.replica.damaged) == [b"one"]
