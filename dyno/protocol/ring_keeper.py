@@ -10,9 +10,8 @@ those of earlier versions too, as soon as all of their members know how to talk 
     a bucket is new          the first living member by name wishes that it is in it, as `Create`
 
 In: the membership, the table of buckets, who can be asked, greetings, the time. Out: wishes. What is wished
-already is not wished twice; one that cannot be is looked at again when anything changes. What another member
-should wish is looked at again after a while, for that one may have died; so is, while there is no log,
-whether all can be asked.
+already is not wished twice, and one that cannot be is looked at again when anything changes. What another
+member should wish is looked at again after a while, for that one may have died.
 """
 
 from __future__ import annotations
@@ -62,8 +61,6 @@ class RingKeeper:
     ) -> None:
         self._membership = membership
         self._table = table
-        self._able = Able(peers, CAPABILITY)
-        self._has_begun = False  # to found the log
         self._wished: dict[tuple[Change, ...], bool] = {}
         self._seen: tuple[int, int, int] = _NOTHING
         self._look_at = math.inf
@@ -73,7 +70,7 @@ class RingKeeper:
             directory=me.directory,
             start=me.start,
             remembered=remembered,
-            peers=self._able,
+            peers=Able(peers, CAPABILITY),
             keep=keep,
             is_dead=self._is_dead,
             config=config,
@@ -92,7 +89,8 @@ class RingKeeper:
         self._look_at = math.inf
         entry = self.log.entry
         if entry is None:
-            self._found(now)
+            created = {bucket.name: bucket.properties for bucket in self._table.created()}
+            self.log.found(first(membership.ring_members(), created), now)
             return
         creations = self._creations(entry)
         if creations and not self._speaks_for_all:
@@ -121,19 +119,6 @@ class RingKeeper:
         return self._look_at if at is None or self._look_at < at else at
 
     # ── inside ──
-
-    def _found(self, now: float) -> None:
-        """All members have to agree, so nobody begins with it, and has promises written to disks, before all
-        can be asked. Who has begun goes on, with whoever came meanwhile."""
-        membership = self._membership
-        members = membership.ring_members()
-        others = [member.name for member in members if member.name != membership.me.name]
-        if self._has_begun or all(map(self._able.can_ask, others)):
-            self._has_begun = True
-            created = {bucket.name: bucket.properties for bucket in self._table.created()}
-            self.log.found(first(members, created), now)
-        else:
-            self._look_at = now + LOOK_AGAIN_S
 
     def _wanted(self, entry: Entry) -> list[tuple[Change, ...]]:
         return [self._own(entry), *self._creations(entry)]

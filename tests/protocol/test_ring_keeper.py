@@ -156,22 +156,6 @@ def test_nobody_talks_of_it_to_a_node_that_does_not_know_of_it(
     assert written(sim).number == 1
 
 
-def test_while_a_member_is_away_nobody_writes_promises_for_a_first_entry(simulate: Simulate) -> None:
-    sim = simulate(3)
-    for name in sim.machines:
-        sim.stop(name)
-    sim.restart("n1")
-    sim.restart("n2")
-    assert log_of(sim) is None
-    before = {name: sim.machines[name].engine.commit_number for name in ("n1", "n2")}
-    sim.run_for(60)
-    after = {name: sim.machines[name].engine.commit_number for name in ("n1", "n2")}
-    assert all(after[name] - before[name] < 10 for name in before)  # what the membership has to remember
-    assert log_of(sim) is None
-    sim.restart("n3")
-    assert written(sim).number == 1
-
-
 def test_what_cannot_be_written_is_said(simulate: Simulate) -> None:
     sim = simulate(3)
     written(sim)
