@@ -110,6 +110,7 @@ class RingKeeper:
     def tick(self, now: float, out: Outbox) -> None:
         self.log.tick(now, out)
         if self._look_at <= now:
+            self._look_at = math.inf  # while somebody is let in it is not looked, and that is a change
             self._seen = _NOTHING
             self.settle(now, out)
 
