@@ -9,13 +9,15 @@ import pytest
 from dyno.buckets.properties import KINDS, Properties
 from dyno.protocol import handshake
 from dyno.protocol.handshake import Self
+from dyno.protocol.membership import Membership
 from dyno.protocol.node import Node
 from dyno.protocol.outbox import Outbox
+from dyno.ringlog import entry as entries
 from dyno.ringlog.changes import Create
 from dyno.ringlog.entry import Entry
 from dyno.simulator.simulation import Simulation
 from dyno.wire.members import NORMAL
-from dyno.wire.messages import Hello
+from dyno.wire.messages import Hello, RingEntry
 
 Simulate = Callable[..., Simulation]
 
@@ -173,3 +175,26 @@ def test_what_cannot_be_written_is_said(simulate: Simulate) -> None:
     assert sim.run_until(
         lambda: any("not in the ring's log: bucket 'wide'" in text for text in told), limit_s=30
     )
+
+
+def test_a_look_that_is_due_is_over_while_somebody_is_let_in(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its time would stay in the past, and the node would find no rest."""
+    sim = simulate(3)
+    written(sim)
+    keeper = sim.machines["n2"].node._ring_keeper
+    monkeypatch.setattr(Membership, "letting_in", property(lambda self: True))
+    keeper._look_at = sim.now
+    keeper.tick(sim.now, Outbox())
+    assert keeper.deadline() > sim.now
+
+
+def test_a_node_that_has_not_joined_takes_no_entry(simulate: Simulate) -> None:
+    """It may be of the cluster that its machine belonged to before."""
+    sim = simulate(1)
+    entry = RingEntry(entries.pack(written(sim)))
+    node = sim.add_node("n2", join=["n1"], wait=False).node
+    assert not node.joined
+    node.receive(1, entry, sim.now, Outbox())
+    assert node.ring_log.number == 0
