@@ -540,8 +540,6 @@ class Node:
         self._settle(now, out)
 
     def _ring_request(self, link: int, message: RingRequest, now: float, out: Outbox) -> None:
-        if type(message) is RingEntry and not self.membership.joined:
-            return  # it may be of the cluster that lived at this address before
         self.ring_log.request(link, message, now, out)
         self._settle(now, out)
 

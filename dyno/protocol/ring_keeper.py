@@ -7,7 +7,7 @@ those of earlier versions too, as soon as all of their members know how to talk 
     no log yet               one begins with all members and created buckets, once all agree what those are
     this member is new       it wishes to be in it, as `Join` and `Become`
     its directory is new     it wishes to have its vote again, as `Renew`
-    a bucket is new          the first living member by name wishes that it is in it, as `Create`
+    a bucket is new          the first member by name that can be asked wishes that it is in it, as `Create`
 
 In: the membership, the table of buckets, who can be asked, greetings, the time. Out: wishes. What is wished
 already is not wished twice, and one that cannot be is looked at again when anything changes. What another
@@ -61,6 +61,7 @@ class RingKeeper:
     ) -> None:
         self._membership = membership
         self._table = table
+        self._able = Able(peers, CAPABILITY)
         self._wished: dict[tuple[Change, ...], bool] = {}
         self._seen: tuple[int, int, int] = _NOTHING
         self._look_at = math.inf
@@ -69,8 +70,9 @@ class RingKeeper:
             name=me.name,
             directory=me.directory,
             start=me.start,
+            cluster=lambda: membership.cluster,
             remembered=remembered,
-            peers=Able(peers, CAPABILITY),
+            peers=self._able,
             keep=keep,
             is_dead=self._is_dead,
             config=config,
@@ -90,7 +92,7 @@ class RingKeeper:
         entry = self.log.entry
         if entry is None:
             created = {bucket.name: bucket.properties for bucket in self._table.created()}
-            self.log.found(first(membership.ring_members(), created), now)
+            self.log.found(first(membership.ring_members(), created, membership.cluster), now)
             return
         creations = self._creations(entry)
         if creations and not self._speaks_for_all:
@@ -144,10 +146,10 @@ class RingKeeper:
 
     @property
     def _speaks_for_all(self) -> bool:
-        """Whether this is the first living member by name."""
-        membership = self._membership
-        live = [member.name for member in membership.ring_members() if membership.is_live(member.name)]
-        return membership.me.name == min(live, default="")
+        """Whether this is the first by name of all that can talk about it."""
+        me = self._membership.me.name
+        others = [member.name for member in self._membership.ring_members() if member.name != me]
+        return all(me < name for name in others if self._able.can_ask(name))
 
     def _answered(self, changes: tuple[Change, ...], outcome: Outcome, now: float, out: Outbox) -> None:
         del self._wished[changes]

@@ -56,7 +56,7 @@ ASK_INTERVAL_S: Final = 0.2  # at least, between two questions to one node for w
 
 
 class RingLog:
-    """name, directory, start: of this node. remembered, keep, is_dead: as of RingRegister. Raises
+    """name, directory, start: of this node. The rest but config and random is as of RingRegister. Raises
     ProtocolError if a fact is damaged."""
 
     def __init__(
@@ -65,6 +65,7 @@ class RingLog:
         name: str,
         directory: bytes,
         start: bytes,
+        cluster: Callable[[], bytes],
         remembered: Callable[[str], bytes | None],
         peers: Askable,
         keep: Callable[[Outbox], Batch],
@@ -76,6 +77,7 @@ class RingLog:
             name=name,
             directory=directory,
             start=start,
+            cluster=cluster,
             remembered=remembered,
             peers=peers,
             keep=keep,

@@ -54,6 +54,7 @@ BALLOT_S: Final = 1.0  # until a ballot without enough answers is given up
 PAUSE_S: Final = 0.05  # before the next one, at most; doubled with every attempt
 PAUSE_MAX_S: Final = 5.0
 FINISH_S: Final = 2.0  # until what another proposer began is finished here; up to twice that
+ALL_AGAIN_S: Final = 2.0  # until it is looked again whether all can be asked who have to agree
 WISHES_MAX: Final = 256  # that wait on one node
 
 Learn: TypeAlias = Callable[[Entry, bytes, float, "Outbox"], object]  # (entry, packed, now, out)
@@ -275,6 +276,8 @@ class RingProposals:
             self._begin(now, out)
 
     def deadline(self) -> float | None:
+        if self._ballot is None and not self._wishes and self._force is None:
+            return self._begin_at  # as nearly always, and every turn asks
         wishes: list[Wish | Force] = [*self._wishes]
         if self._force is not None:
             wishes.append(self._force)
@@ -301,6 +304,9 @@ class RingProposals:
             self._fence_off(register.voters(), now, out)
         elif not (self._wishes or register.vote.accepted or register.entry is None):
             self._attempts = 0
+        elif register.entry is None and not self._all_can_be_asked():
+            # All have to agree on the first entry. To ask some would have them write promises, over and over.
+            self._begin_at = now + ALL_AGAIN_S
         else:
             self._round = max(self._round, round_of(register.vote.promised)) + 1
             voters = register.voters()
@@ -312,6 +318,10 @@ class RingProposals:
                 deadline=now + BALLOT_S,
             )
             self._ask(ballot, register.vote.promise(ballot.id), now, out)
+
+    def _all_can_be_asked(self) -> bool:
+        register = self._register
+        return all(register.peers.can_ask(name) for name in register.voters() if name != register.name)
 
     def _ask(self, ballot: Ballot, vote: Vote | None, now: float, out: Outbox) -> None:
         """All voters, this node too. vote: its own, if it says yes."""

@@ -40,8 +40,9 @@ VOTE: Final = "vote"
 
 
 class RingRegister:
-    """remembered: facts by name, as they are on the disk. keep: as of GroupCommit. is_dead: whether the
-    member of that name is known to be. Raises ProtocolError if a fact is damaged."""
+    """cluster: its id, as far as it is known. remembered: facts by name, as they are on the disk. keep: as of
+    GroupCommit. is_dead: whether the member of that name is known to be. Raises ProtocolError if a fact is
+    damaged."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class RingRegister:
         name: str,
         directory: bytes,
         start: bytes,
+        cluster: Callable[[], bytes],
         remembered: Callable[[str], bytes | None],
         peers: Askable,
         keep: Callable[[Outbox], Batch],
@@ -57,6 +59,7 @@ class RingRegister:
         self.name = name
         self.directory = directory
         self.start = start
+        self._cluster = cluster
         self.peers = peers
         self.keep = keep
         self._is_dead = is_dead
@@ -98,6 +101,10 @@ class RingRegister:
         """How many of so many voters it takes."""
         return count if self.entry is None else majority(count)
 
+    def is_ours(self, entry: Entry) -> bool:
+        """Whether it is of this cluster."""
+        return entry.cluster == self._cluster()
+
     def is_voter(self, name: str, directory: bytes) -> bool:
         return self.is_one_of(self.voters(), name, directory)
 
@@ -134,7 +141,9 @@ class RingRegister:
         out.meta[VOTE] = votes.pack(vote)
 
     def learn(self, entry: Entry, packed: bytes, out: Outbox) -> bool:
-        """A decided entry. False where it is no news."""
+        """A decided entry. False where it is no news, or another cluster's."""
+        if not self.is_ours(entry):
+            return False
         if entry.number <= self.known:
             if entry.number == self.known and packed != self.packed:
                 text = f"two different ring entries have the number {entry.number}; this node keeps its own"

@@ -95,7 +95,8 @@ class RingVotes:
             out.events.append(("warning", f"no vote for a ring entry that this node cannot read: {error}"))
             return False
         before = digest(register.packed) if register.packed else b""
-        if entry.number != register.next or entry.before != before or entry.forced:
+        follows = entry.number == register.next and entry.before == before and not entry.forced
+        if not follows or not register.is_ours(entry):
             out.events.append(("error", f"a ring entry was proposed that cannot follow {register.known}"))
             return False
         return register.entry is not None or register.name in entry.voters()

@@ -39,7 +39,7 @@ class NotPossible(Exception):
 class Draft:
     """An entry while changes are made to it."""
 
-    __slots__ = ("buckets", "moves", "number", "rows")
+    __slots__ = ("buckets", "cluster", "moves", "number", "rows")
 
     def __init__(
         self,
@@ -47,14 +47,16 @@ class Draft:
         rows: dict[str, Row],
         moves: dict[tuple[int, int, bytes], Move],
         buckets: dict[str, Properties],
+        cluster: bytes,
     ) -> None:
         self.number = number
+        self.cluster = cluster
         self.rows = rows
         self.moves = moves
         self.buckets = buckets
 
     def copy(self) -> Draft:
-        return Draft(self.number, dict(self.rows), dict(self.moves), dict(self.buckets))
+        return Draft(self.number, dict(self.rows), dict(self.moves), dict(self.buckets), self.cluster)
 
     def equals(self, other: Draft) -> bool:
         return (self.rows, self.moves, self.buckets) == (other.rows, other.moves, other.buckets)
@@ -76,7 +78,8 @@ class Draft:
         forgotten = {row.name: True for row in gone[: max(0, len(gone) - LEFT_KEPT)]}
         rows = tuple(row for name, row in sorted(self.rows.items()) if name not in forgotten)
         moves = tuple(move for _, move in sorted(self.moves.items()))
-        return Entry(self.number, before, forced, rows, moves, tuple(sorted(self.buckets.items())))
+        buckets = tuple(sorted(self.buckets.items()))
+        return Entry(self.number, before, forced, rows, moves, buckets, self.cluster)
 
 
 class Join(NamedTuple):
@@ -294,4 +297,4 @@ def force(base: Entry, number: int, lost: Iterable[bytes], *, name: str, directo
 def _draft(base: Entry, number: int) -> Draft:
     rows = {row.name: row for row in base.rows}
     moves = {move.key: move for move in base.moves}
-    return Draft(number, rows, moves, dict(base.buckets))
+    return Draft(number, rows, moves, dict(base.buckets), base.cluster)

@@ -48,6 +48,7 @@ ROWS_MAX: Final = 20_000  # members of an entry, those that left included
 MOVES_MAX: Final = 500_000  # 8 MB
 ID_BYTES: Final = 16
 DIGEST_BYTES: Final = 16
+CLUSTER_BYTES: Final = 16
 
 
 class Row(NamedTuple):
@@ -82,7 +83,8 @@ class Move(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """rows by name, moves by key, buckets by name; all sorted."""
+    """rows by name, moves by key, buckets by name; all sorted. cluster: its id, for a machine may have lived
+    in another one before, whose members still know its name and address."""
 
     number: int
     before: bytes
@@ -90,6 +92,7 @@ class Entry(NamedTuple):
     rows: tuple[Row, ...]
     moves: tuple[Move, ...] = ()
     buckets: tuple[tuple[str, Properties], ...] = ()
+    cluster: bytes = b""
 
     def row(self, name: str) -> Row | None:
         return next((row for row in self.rows if row.name == name), None)
@@ -103,7 +106,7 @@ def majority(count: int) -> int:
     return count // 2 + 1
 
 
-def first(members: Iterable[Member], buckets: Mapping[str, Properties]) -> Entry:
+def first(members: Iterable[Member], buckets: Mapping[str, Properties], cluster: bytes) -> Entry:
     """The entry with which a log begins: the founder alone, or all that a cluster without one has. The same
     on every node that knows the same members and created buckets."""
     rows = sorted(
@@ -111,7 +114,7 @@ def first(members: Iterable[Member], buckets: Mapping[str, Properties]) -> Entry
         for m in members
         if m.state != LEFT
     )
-    return Entry(FIRST, b"", False, tuple(rows), (), tuple(sorted(buckets.items())))
+    return Entry(FIRST, b"", False, tuple(rows), (), tuple(sorted(buckets.items())), cluster)
 
 
 def digest(packed: bytes) -> bytes:
@@ -124,7 +127,8 @@ def pack(entry: Entry) -> bytes:
         _MOVE.pack(m.partition, m.n, place[m.predecessor], place[m.successor], m.phase, m.since)
         for m in entry.moves
     )
-    fields: list[object] = [_FORMAT, entry.number, entry.before, entry.forced, moves, len(entry.rows)]
+    fields: list[object] = [_FORMAT, entry.cluster, entry.number, entry.before, entry.forced, moves]
+    fields.append(len(entry.rows))
     for row in entry.rows:
         fields.extend(row)
     for name, properties in entry.buckets:
@@ -137,7 +141,7 @@ def unpack(data: bytes) -> Entry:
     fields = FlatDecoder().decode(data, fields_max=_FIELDS_MAX)
     if tuple(map(type, fields[: len(_HEAD)])) != _HEAD:
         raise ProtocolError("a ring entry with a head of other types")
-    form, number, before, forced, moves, count = cast("_Head", tuple(fields[: len(_HEAD)]))
+    form, cluster, number, before, forced, moves, count = cast("_Head", tuple(fields[: len(_HEAD)]))
     if form != _FORMAT:
         raise ProtocolError(f"a ring entry of format {form}; this version reads {_FORMAT}")
     end = len(_HEAD) + count * _ROW_FIELDS
@@ -147,7 +151,7 @@ def unpack(data: bytes) -> Entry:
     buckets = tuple(
         _bucket(fields[at : at + _BUCKET_FIELDS]) for at in range(end, len(fields), _BUCKET_FIELDS)
     )
-    entry = Entry(number, before, forced, rows, _moves(moves, rows), buckets)
+    entry = Entry(number, before, forced, rows, _moves(moves, rows), buckets, cluster)
     fault = _fault(entry)
     if fault:
         raise ProtocolError(f"a ring entry with {fault}")
@@ -155,8 +159,8 @@ def unpack(data: bytes) -> Entry:
 
 
 _FORMAT: Final = 1
-_HEAD = (int, int, bytes, bool, bytes, int)
-_Head: TypeAlias = tuple[int, int, bytes, bool, bytes, int]
+_HEAD = (int, bytes, int, bytes, bool, bytes, int)
+_Head: TypeAlias = tuple[int, bytes, int, bytes, bool, bytes, int]
 _MOVE = Struct(">HBHHBQ")
 _ROW_TYPES = (str, bytes, bytes, str, float, int, int, str)
 _ROW_FIELDS = len(_ROW_TYPES)
@@ -221,6 +225,8 @@ def _fault(entry: Entry) -> str:
     """What no entry could have, "" if there is nothing."""
     if entry.number < FIRST or not has_next(entry.number):
         return "a number out of range"
+    if len(entry.cluster) not in (0, CLUSTER_BYTES):
+        return "a cluster's id of another length"
     if len(entry.before) not in (0, DIGEST_BYTES):
         return "a digest of another length"
     if not _rise([row.name for row in entry.rows]):

@@ -312,10 +312,10 @@ class Scenario:
     def _unwritten(self) -> list[str]:
         """What the ring's log does not say, or not to all."""
         running = self._running()
-        logs = {machine.node.ring_log.number: machine.node.ring_log.entry for machine in running.values()}
+        logs = {machine.node.ring_log.entry: machine.node.ring_log.number for machine in running.values()}
         if len(logs) > 1:
-            return [f"the nodes know different last entries of the ring's log: {sorted(logs)}"]
-        (entry,) = logs.values()
+            return [f"the nodes know different last entries of the ring's log: {sorted(logs.values())}"]
+        entry = next(iter(logs), None)
         if entry is None:
             return ["the ring has no log"]
         rows = {row.name: row.directory for row in entry.rows if row.state == NORMAL}

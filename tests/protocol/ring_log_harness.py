@@ -73,6 +73,7 @@ class Process:
             name=machine.name,
             directory=machine.directory,
             start=self.start,
+            cluster=bytes,
             remembered=machine.engine.get_meta,
             peers=self.peers,
             keep=self._keep,
@@ -351,7 +352,7 @@ class World:
         """The first entry as that machine would have it."""
         bucket = self.buckets.get(number)
         members = [a_member(i + 1, self.machines[f"n{i + 1}"].directory) for i in range(self._members)]
-        return first(members, {} if bucket is None else {bucket: DEFAULTS})
+        return first(members, {} if bucket is None else {bucket: DEFAULTS}, b"")
 
     def at(self, time: float, what: Callable[[], object]) -> None:
         self._count += 1

@@ -38,6 +38,7 @@ class Site:
             name="a",
             directory=an_id("a"),
             start=b"a start.",
+            cluster=bytes,
             remembered=self.engine.get_meta,
             peers=self.peers,
             keep=self.keep,

@@ -190,11 +190,40 @@ def test_a_look_that_is_due_is_over_while_somebody_is_let_in(
     assert keeper.deadline() > sim.now
 
 
-def test_a_node_that_has_not_joined_takes_no_entry(simulate: Simulate) -> None:
-    """It may be of the cluster that its machine belonged to before."""
-    sim = simulate(1)
-    entry = RingEntry(entries.pack(written(sim)))
-    node = sim.add_node("n2", join=["n1"], wait=False).node
-    assert not node.joined
-    node.receive(1, entry, sim.now, Outbox())
-    assert node.ring_log.number == 0
+def test_entries_of_another_cluster_are_none(simulate: Simulate) -> None:
+    """A machine that is wiped and joins another cluster is still dialled by the one that it lived in."""
+    sim, other = simulate(2), Simulation(2)
+    other.add_cluster(2)
+    entry = written(sim)
+    theirs = written(other)._replace(number=entry.number + 7)
+    told = RingEntry(entries.pack(theirs))
+    node = sim.machines["n2"].node
+    node.receive(1, told, sim.now, Outbox())
+    assert node.ring_log.entry == entry
+    newcomer = simulate()
+    fresh = newcomer.add_node("n2", join=["n1"], wait=False).node  # which has no cluster yet
+    fresh.receive(1, told, newcomer.now, Outbox())
+    assert fresh.ring_log.number == 0
+
+
+def test_nobody_votes_for_an_entry_of_another_cluster(simulate: Simulate) -> None:
+    sim = simulate(2)
+    entry = written(sim)
+    follower = entry._replace(
+        number=entry.number + 1, before=entries.digest(entries.pack(entry)), cluster=b"another cluster."
+    )
+    votes = sim.machines["n2"].node.ring_log._votes
+    assert votes.understands(entries.pack(follower._replace(cluster=entry.cluster)), Outbox())
+    assert not votes.understands(entries.pack(follower), Outbox())
+
+
+def test_while_a_member_is_away_nobody_writes_promises_for_a_first_entry(simulate: Simulate) -> None:
+    sim = simulate(3)
+    sim.stop("n3")
+    assert log_of(sim) is None
+    before = {name: sim.machines[name].engine.commit_number for name in ("n1", "n2")}
+    sim.run_for(60)
+    after = {name: sim.machines[name].engine.commit_number for name in ("n1", "n2")}
+    assert all(after[name] - before[name] < 10 for name in before)  # what the membership has to remember
+    sim.restart("n3")
+    assert written(sim).number == 1

@@ -17,6 +17,7 @@ from dyno.wire.members import ALIVE, JOINING, LEAVING, LEFT, NORMAL, Member
 from tests.ringlog.ring_makers import a_row, an_entry, an_id
 
 A, B, C = (an_id(name) for name in "abc")
+CLUSTER = b"a cluster of us."
 FULL = Entry(
     9,
     bytes(16),
@@ -78,10 +79,12 @@ def test_the_first_entry_is_the_same_for_all_who_know_the_same() -> None:
         )
         for stamp, (name, state) in enumerate([("b", NORMAL), ("a", NORMAL), ("c", LEFT)])
     ]
-    one = first(members, {"x": DEFAULTS, "w": DEFAULTS})
-    other = first(reversed(members), {"w": DEFAULTS, "x": DEFAULTS})
+    one = first(members, {"x": DEFAULTS, "w": DEFAULTS}, CLUSTER)
+    other = first(reversed(members), {"w": DEFAULTS, "x": DEFAULTS}, CLUSTER)
     assert pack(one) == pack(other)
-    assert one == Entry(1, b"", False, (a_row("a"), a_row("b")), (), (("w", DEFAULTS), ("x", DEFAULTS)))
+    assert one == Entry(
+        1, b"", False, (a_row("a"), a_row("b")), (), (("w", DEFAULTS), ("x", DEFAULTS)), CLUSTER
+    )
 
 
 def with_field(place: int, value: object) -> bytes:
@@ -102,35 +105,37 @@ def with_field(place: int, value: object) -> bytes:
         pack(FULL._replace(buckets=FULL.buckets[::-1])),
         dumps(loads(pack(FULL))[:-1]),
         with_field(0, 2),  # a later format
+        with_field(1, b"short"),
         with_field(1, 0),
-        with_field(1, -1),
-        with_field(1, 1 << 64),
-        with_field(1, (1 << 64) - 1),
-        with_field(2, b"short"),
-        with_field(3, 0),
-        with_field(4, b"x"),
-        with_field(5, 0),
-        with_field(5, -1),
-        with_field(5, 4),
-        with_field(5, 1 << 40),
-        with_field(6, "no name"),
-        with_field(6, 1),
-        with_field(6, "z"),  # not sorted any more
-        with_field(7, b"short"),
-        with_field(7, B),  # two of one directory
+        with_field(2, 0),
+        with_field(2, -1),
+        with_field(2, 1 << 64),
+        with_field(2, (1 << 64) - 1),
+        with_field(3, b"short"),
+        with_field(4, 0),
+        with_field(5, b"x"),
+        with_field(6, 0),
+        with_field(6, -1),
+        with_field(6, 4),
+        with_field(6, 1 << 40),
+        with_field(7, "no name"),
+        with_field(7, 1),
+        with_field(7, "z"),  # not sorted any more
         with_field(8, b"short"),
-        with_field(9, "\n"),
-        with_field(10, 0.0),
-        with_field(10, 1),
-        with_field(11, 4),
-        with_field(11, LEFT),  # nobody votes
-        with_field(12, 0),
-        with_field(13, "no name"),
-        with_field(30, 1),
-        with_field(30, ""),
-        with_field(30, "x"),
-        with_field(31, 0),
-        with_field(33, -1),
+        with_field(8, B),  # two of one directory
+        with_field(9, b"short"),
+        with_field(10, "\n"),
+        with_field(11, 0.0),
+        with_field(11, 1),
+        with_field(12, 4),
+        with_field(12, LEFT),  # nobody votes
+        with_field(13, 0),
+        with_field(14, "no name"),
+        with_field(31, 1),
+        with_field(31, ""),
+        with_field(31, "x"),
+        with_field(32, 0),
+        with_field(34, -1),
     ],
 )
 def test_what_is_no_entry_is_refused(packed: bytes) -> None:
@@ -157,7 +162,7 @@ def test_seats_that_cannot_move_so(move: Move) -> None:
 def test_moves_of_strangers_and_doubled_ones() -> None:
     packed = bytes.fromhex("00000300000009000000000000000009")
     with pytest.raises(ProtocolError, match="nobody"):
-        unpack(with_field(4, packed))
+        unpack(with_field(5, packed))
     move = Move(0, 3, A, C, COPYING, 9)
     with pytest.raises(ProtocolError, match="moving seats"):
         unpack(pack(FULL._replace(moves=(move, move))))
